@@ -1,0 +1,1 @@
+"""Benchmarks of the optimisation cores on the hardware that they are run on."""

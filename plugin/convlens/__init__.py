@@ -1,0 +1,102 @@
+"""Look inside trained convolutional networks, and fail the build when what is seen is wrong.
+
+Every name is loaded when it is first used: importing `convlens` imports neither Keras nor NumPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convlens.checks.ascent import AscentGain, assert_activation_increases
+    from convlens.checks.classes import assert_class_images_recognised
+    from convlens.checks.deconvnet import RoundTrip, assert_deconv_round_trip
+    from convlens.checks.filters import (
+        FilterStatistics,
+        assert_no_dead_filters,
+        assert_no_duplicate_filters,
+        filter_statistics,
+    )
+    from convlens.checks.finite import assert_finite
+    from convlens.checks.gram import (
+        GramInvariance,
+        GramResiduals,
+        assert_gram_invariant,
+        assert_gram_symmetric,
+    )
+    from convlens.engine.activations import activations
+    from convlens.engine.ascent import Maximization, maximize
+    from convlens.engine.deconvnet import Reconstruction, deconvolve, project
+    from convlens.engine.gram import gram_matrix
+    from convlens.engine.loading import ModelFileError, load_model
+    from convlens.engine.network import Network
+    from convlens.lens import Lens
+
+_MODULE_OF = {
+    "AscentGain": "checks.ascent",
+    "FilterStatistics": "checks.filters",
+    "GramInvariance": "checks.gram",
+    "GramResiduals": "checks.gram",
+    "Lens": "lens",
+    "Maximization": "engine.ascent",
+    "ModelFileError": "engine.loading",
+    "Network": "engine.network",
+    "Reconstruction": "engine.deconvnet",
+    "RoundTrip": "checks.deconvnet",
+    "activations": "engine.activations",
+    "assert_activation_increases": "checks.ascent",
+    "assert_class_images_recognised": "checks.classes",
+    "assert_deconv_round_trip": "checks.deconvnet",
+    "assert_finite": "checks.finite",
+    "assert_gram_invariant": "checks.gram",
+    "assert_gram_symmetric": "checks.gram",
+    "assert_no_dead_filters": "checks.filters",
+    "assert_no_duplicate_filters": "checks.filters",
+    "deconvolve": "engine.deconvnet",
+    "filter_statistics": "checks.filters",
+    "gram_matrix": "engine.gram",
+    "load_model": "engine.loading",
+    "maximize": "engine.ascent",
+    "project": "engine.deconvnet",
+}
+
+__all__ = [
+    "AscentGain",
+    "FilterStatistics",
+    "GramInvariance",
+    "GramResiduals",
+    "Lens",
+    "Maximization",
+    "ModelFileError",
+    "Network",
+    "Reconstruction",
+    "RoundTrip",
+    "activations",
+    "assert_activation_increases",
+    "assert_class_images_recognised",
+    "assert_deconv_round_trip",
+    "assert_finite",
+    "assert_gram_invariant",
+    "assert_gram_symmetric",
+    "assert_no_dead_filters",
+    "assert_no_duplicate_filters",
+    "deconvolve",
+    "filter_statistics",
+    "gram_matrix",
+    "load_model",
+    "maximize",
+    "project",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'convlens' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"convlens.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,134 @@
+"""Gradient ascent did raise what it says it raised, and better than chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from convlens.checks._offenders import raise_offenders
+from convlens.checks.finite import assert_finite, assert_finite_weights
+from convlens.engine.ascent import Maximization, mean_activation
+from convlens.engine.network import Network
+
+
+@dataclass(frozen=True)
+class AscentGain:
+    """Activations measured again, unit by unit.
+
+    Attributes:
+        units: (n,) unit numbers.
+        start, final: (n,) the activations of the first and the last images.
+        control: (n,) those after random steps of the same length from the same start.
+    """
+
+    units: NDArray[np.int64]
+    start: NDArray[np.float32]
+    final: NDArray[np.float32]
+    control: NDArray[np.float32]
+
+    @property
+    def gain(self) -> NDArray[np.float32]:
+        """How much each unit's activation rose."""
+        return self.final - self.start
+
+
+def assert_activation_increases(
+    model: keras.Model | Network,
+    result: Maximization,
+    *,
+    gain: float = 0.1,
+    over_control: float = 2.0,
+    tol: float = 1e-3,
+    seed: int = 0,
+) -> AscentGain:
+    """Assert that each unit's activation rose by a stated gain, and more than by chance.
+
+    The activations are measured here again, on the images themselves. For each unit, with s the
+    activation of the start, f that of the final image and r that after as many random steps of the
+    same length from the same start: f - s ≥ gain·max(|s|, 10⁻³·max|f|), the maximum over the
+    units of the layer, and f - s > over_control·(r - s). The result's trace must
+    say the same as the measurement, to `tol` of the layer's largest activation.
+
+    Args:
+        model: the model, or its `Network`, that `result` was found for.
+        result: what `maximize` returned.
+        gain: the rise asked for, relative to the start.
+        over_control: how many times the control's rise it must exceed.
+        tol: how far the trace may be from the measurement.
+        seed: of the control's steps.
+
+    Returns:
+        The activations; see `AscentGain`.
+
+    Raises:
+        AssertionError: a unit did not rise, is dead, rose no more than by chance, or has a trace
+            that is not its activation; the model, layer, unit and numbers are named.
+        ValueError: images of a wrong shape, an unknown layer or unit.
+    """
+    __tracebackhide__ = True
+    network = Network.of(model)
+    assert_finite_weights(network)
+    if not len(result.units):
+        raise AssertionError(f"{result.model} layer {result.layer!r}: no unit was maximised")
+    title = f"{network.name} layer {result.layer!r}: the ascent"
+    assert_finite({"images": result.images, "start": result.start}, name=title)
+    layer, units = network.find(result.layer), network.check_units(result.layer, result.units)
+    start, final, control = (
+        mean_activation(network, layer, units, images)
+        for images in (result.start, result.images, random_steps(result, seed))
+    )
+    size = float(np.abs(final).max())
+    offenders: list[tuple[float, str]] = []
+    for i, unit in enumerate(units):
+        s, f, r = float(start[i]), float(final[i]), float(control[i])
+        numbers = f"{s:.6g} → {f:.6g}"
+        need = gain * max(abs(s), 1e-3 * size)
+        if not np.isfinite([s, f, r]).all():
+            problem = f"its activation is not finite: {numbers}"
+        elif s == f == r == 0:
+            problem = "is dead: 0 at the start, at the end and after random steps"
+        elif not f - s >= need:
+            problem = f"{numbers}: rose by {f - s:.3g}, at least {need:.3g} is needed"
+        elif not f - s > over_control * (r - s):
+            problem = f"{numbers}: random steps of the same length reach {r:.6g}"
+        elif not _agrees(result, i, (s, f), tol * size):
+            problem = (
+                f"{numbers}, but its trace says {result.trace[0, i]:.6g} → "
+                f"{result.trace[-1, i]:.6g}: it was not measured on these images"
+            )
+        else:
+            continue
+        offenders.append((f - s, f"unit {unit} {problem}"))
+    offenders.sort(key=lambda pair: pair[0] if np.isfinite(pair[0]) else -np.inf)
+    raise_offenders(
+        f"{network.name} layer {layer!r}: the ascent of {len(offenders)} of {len(units)} units "
+        f"failed (gain {gain:g}, {over_control:g} times the control):",
+        [text for _, text in offenders],
+    )
+    return AscentGain(units, start, final, control)
+
+
+def random_steps(result: Maximization, seed: int = 0) -> NDArray[np.float32]:
+    """Return images (n, h, w, c): the start after random steps as long as the ascent's.
+
+    Each image takes as many steps as the ascent did, each in a random direction and of the
+    ascent's mean L2 length, and stays in the same range of values.
+    """
+    draw = np.random.default_rng([seed, 0xC0])
+    x = result.start.astype(np.float32)
+    length = (result.path_length / result.steps).astype(np.float32)[:, None, None, None]
+    for _ in range(result.steps):
+        step = draw.standard_normal(x.shape, dtype=np.float32)
+        norm = np.sqrt((step * step).sum(axis=(1, 2, 3), keepdims=True))
+        x = x + length * step / norm
+        if result.value_range is not None:
+            x = np.clip(x, *result.value_range)
+    return x
+
+
+def _agrees(result: Maximization, i: int, measured: tuple[float, float], tol: float) -> bool:
+    claimed = result.trace[[0, -1], i]
+    return bool(np.abs(claimed - np.asarray(measured)).max() <= tol)

@@ -1,0 +1,267 @@
+"""A deconvnet that undoes, stage by stage, what the network did on the way up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike, NDArray
+
+from convlens.checks._offenders import raise_offenders
+from convlens.checks._unpool import unpool
+from convlens.checks.finite import assert_finite_weights
+from convlens.engine.activations import activations
+from convlens.engine.deconvnet import project
+from convlens.engine.network import INPUT, Network
+from convlens.engine.rectify import is_relu
+
+Project = Callable[[Network, NDArray[np.float32], str, NDArray[np.float32]], Mapping[str, Any]]
+Maps = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """How far each stage of a deconvnet is from what it should be.
+
+    Attributes:
+        layer: where the projection started.
+        residuals: stage → relative error, a stage being a layer and what was tested: 'adjoint' (of
+            a linear map, with its rectification), 'switches' (of a max-pool), 'pool(unpool)',
+            'ReLU', 'zero', 'scale' (homogeneity) or 'chain' (the whole is made of its stages).
+        shapes: how many stages had their shapes compared.
+    """
+
+    layer: str
+    residuals: dict[tuple[str, str], float]
+    shapes: int
+
+    @property
+    def worst(self) -> float:
+        """The largest residual."""
+        return max(self.residuals.values())
+
+
+def assert_deconv_round_trip(
+    model: keras.Model | Network,
+    images: ArrayLike,
+    layer: str,
+    *,
+    project: Project = project,
+    tol: float = 1e-5,
+    seed: int = 0,
+) -> RoundTrip:
+    """Assert that the deconvnet from a layer to the pixels undoes the network's way up.
+
+    With D the projection, for random signals y and x: every stage has the shape of that stage's
+    forward input; where the way up is linear (convolution, dense, batch norm, average pool),
+    ⟨A(x), ReLU(y)⟩ = ⟨x, D(y)⟩, without the ReLU where the layer has none; a max-pool's D puts each
+    value at its switch, and pool(D(p)) = p; a ReLU's D is ReLU; D(0) = 0; D(a·f) = a·D(f) for
+    a > 0; and the whole projection is its stages one after another. Stages with other
+    non-linearities, and layers that read several others, take part in all but the first of these.
+
+    Args:
+        model: a Keras model or a `Network`.
+        images: (n, h, w, c) in the model's own range, two or more that differ.
+        layer: where the projection starts.
+        project: the deconvnet under test, called as `project(network, images, layer, signal)`,
+            returning the signal at each layer's output beneath and at 'input'.
+        tol: relative tolerance.
+        seed: of the random signals.
+
+    Returns:
+        The residuals; see `RoundTrip`.
+
+    Raises:
+        AssertionError: a stage has another shape or another value; it is named with its numbers.
+        ValueError: an unknown layer, images of a wrong shape, fewer than two that differ.
+    """
+    __tracebackhide__ = True
+    network = Network.of(model)
+    assert_finite_weights(network)
+    layer = network.find(layer)
+    x = network.check_images(images)
+    if len(x) < 2 or np.array_equal(x[0], x[1]):
+        raise ValueError("the first two images must differ: switches may come from the wrong image")
+    below = network.below(layer)
+    trip = _Trip(network, x, activations(network, x, below), project, tol, seed)
+    whole = trip.down(layer, trip.maps[layer])
+    for name in reversed(below):
+        trip.check_stage(name)
+    trip.check_whole(layer, whole)
+    trip.check_chain(layer, whole)
+    raise_offenders(
+        f"{network.name}: the deconvnet from layer {layer!r} to the pixels is wrong "
+        f"(tolerance {tol:g}):",
+        trip.offenders,
+    )
+    return RoundTrip(layer, trip.residuals, trip.shapes)
+
+
+class _Trip:
+    """One run of the check: what was measured, and what was wrong."""
+
+    def __init__(
+        self,
+        network: Network,
+        images: NDArray[np.float32],
+        maps: Maps,
+        project: Project,
+        tol: float,
+        seed: int,
+    ) -> None:
+        self.network = network
+        self.images = images
+        self.maps = {**maps, INPUT: images}
+        self.project = project
+        self.tol = tol
+        self.draw = np.random.default_rng(seed)
+        self.offenders: list[str] = []
+        self.residuals: dict[tuple[str, str], float] = {}
+        self.shapes = 0
+
+    def down(self, layer: str, signal: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Project, and keep the stages whose shape is right."""
+        found = self.project(self.network, self.images, layer, signal.astype(np.float32))
+        good = {}
+        for name in [INPUT, *self.network.below(layer)]:
+            if name not in found:
+                self.fail(f"from {layer!r}: there is no reconstruction at {name!r}")
+                continue
+            value = np.asarray(found[name])
+            self.shapes += 1
+            if value.shape != self.maps[name].shape:
+                self.fail(
+                    f"from {layer!r}: the reconstruction at {name!r} has shape {value.shape}, "
+                    f"the forward pass {self.maps[name].shape}"
+                )
+            else:
+                good[name] = value.astype(np.float64)
+        return good
+
+    def check_stage(self, layer: str) -> None:
+        """Hold the step from a layer's output to its input against the way up."""
+        sources = self.network.sources(layer)
+        if len(sources) != 1:
+            return
+        source = sources[0]
+        y = self.noise(self.maps[layer])
+        found = self.down(layer, y).get(source)
+        if found is None:
+            return
+        original = self.network.layers[layer]
+        if isinstance(original, keras.layers.MaxPooling2D):
+            self.check_switches(layer, source, y, found)
+        elif layer in self.network.preactivations and self.reads_preactivation(layer, source):
+            if is_relu(original):
+                self.compare((layer, "ReLU"), found, np.maximum(y, 0))
+        else:
+            self.check_adjoint(layer, source, y, found)
+
+    def check_switches(self, layer: str, source: str, y: NDArray[Any], found: NDArray[Any]) -> None:
+        """Hold a max-pool's way down against the windows of the way up."""
+        pool = self.network.layers[layer]
+        windows = (pool.pool_size, pool.strides, pool.padding)
+        features, pooled = self.maps[source], self.maps[layer]
+        self.compare((layer, "switches"), found, unpool(features, y, *windows))
+        if pool.pool_size != pool.strides or (pooled < 0).any():
+            return  # pool(unpool(p)) = p needs windows apart, and nothing below the zeros between
+        back = self.down(layer, pooled).get(source)
+        if back is not None:
+            up = self.up(layer, source, back, self.network.outputs[layer])
+            self.compare((layer, "pool(unpool)"), up, pooled)
+
+    def check_adjoint(self, layer: str, source: str, y: NDArray[Any], found: NDArray[Any]) -> None:
+        """Hold ⟨A(x), y⟩ against ⟨x, D(y)⟩ where the way up is affine, A(x) = g(x) - g(0)."""
+        before = self.network.preactivations.get(layer)
+        if before is not None:
+            if self.network.activation_name(layer) != "relu":
+                return
+            y = np.maximum(y, 0)
+        top = self.network.outputs[layer] if before is None else before
+        x1, x2 = (self.noise(self.maps[source]) for _ in range(2))
+        zero = self.up(layer, source, np.zeros_like(x1), top)
+        a1, a2, both = (self.up(layer, source, v, top) - zero for v in (x1, x2, x1 + x2))
+        if np.abs(both - a1 - a2).max() > 1e-3 * np.abs(both).max():
+            return  # not linear
+        each = tuple(range(1, y.ndim))
+        up, down = (a1 * y).sum(axis=each), (x1 * found).sum(axis=tuple(range(1, x1.ndim)))
+        size = np.sqrt((a1**2).sum(axis=each) * (y**2).sum(axis=each))
+        error = np.abs(up - down) / np.maximum(size, np.finfo(np.float64).tiny)
+        k = int(np.argmax(error))
+        self.note(
+            (layer, "adjoint"),
+            float(error[k]),
+            f"filtering is not the adjoint: ⟨A(x), y⟩ = {up[k]:.6g} but ⟨x, D(y)⟩ = {down[k]:.6g} "
+            f"for image {k}",
+        )
+
+    def check_whole(self, layer: str, whole: Maps) -> None:
+        """Zero in, zero out; and a scaled activation gives a scaled reconstruction."""
+        f, factor = self.maps[layer], 2.5
+        nothing = self.down(layer, np.zeros_like(f))
+        scaled = self.down(layer, factor * f)
+        for name in whole:
+            if name in nothing:
+                worst = float(np.abs(nothing[name]).max())
+                self.note((name, "zero"), worst, f"zero at {layer!r} gives {worst:.6g} at {name!r}")
+            if name in scaled:
+                self.compare((name, "scale"), scaled[name], factor * whole[name])
+
+    def check_chain(self, layer: str, whole: Maps) -> None:
+        """The whole is its stages, wherever one layer alone reads another."""
+        below = self.network.below(layer)
+        sources = {name: self.network.sources(name) for name in below}
+        for name in below:
+            for source in sources[name]:
+                readers = [reader for reader in below if source in sources[reader]]
+                if readers == [name] and len(sources[name]) == 1 and {name, source} <= whole.keys():
+                    step = self.down(name, whole[name]).get(source)
+                    if step is not None:
+                        self.compare((name, "chain"), whole[source], step)
+
+    def reads_preactivation(self, layer: str, source: str) -> bool:
+        """Return whether a layer is an activation alone: what it reads is its pre-activation."""
+        read = self.network.outputs.get(source)
+        return self.network.preactivations[layer] is read
+
+    def up(self, layer: str, source: str, value: NDArray[Any], wanted: Any) -> NDArray[Any]:
+        """Return `wanted` with a source's output replaced."""
+        network = self.network
+
+        def build() -> Callable[..., Any]:
+            if source == INPUT:
+                return lambda v: network.run(v, [wanted])[0]
+            return lambda v: network.run(None, [wanted], feed={source: v})[0]
+
+        forward = network.compiled(("up", layer, source, id(wanted)), build)
+        result = forward(ops.convert_to_tensor(value.astype(np.float32)))
+        return ops.convert_to_numpy(result).astype(np.float64)
+
+    def noise(self, like: NDArray[Any]) -> NDArray[Any]:
+        return self.draw.standard_normal(like.shape).astype(np.float32).astype(np.float64)
+
+    def compare(self, stage: tuple[str, str], found: NDArray[Any], want: NDArray[Any]) -> None:
+        """Note the largest difference, relative to the largest value."""
+        difference = np.abs(found - want)
+        at = np.unravel_index(int(difference.argmax()), difference.shape)
+        size = max(float(np.abs(want).max()), np.finfo(np.float64).tiny)
+        where = tuple(int(i) for i in at)
+        self.note(
+            stage,
+            float(difference[at]) / size,
+            f"found {found[at]:.6g}, expected {want[at]:.6g} at {where}; "
+            f"{int((difference > self.tol * size).sum())} of {difference.size} values differ",
+        )
+
+    def note(self, stage: tuple[str, str], residual: float, problem: str) -> None:
+        self.residuals[stage] = max(residual, self.residuals.get(stage, 0.0))
+        if not residual <= self.tol:
+            self.fail(f"{stage[0]} ({stage[1]}): {problem}")
+
+    def fail(self, problem: str) -> None:
+        if problem not in self.offenders:
+            self.offenders.append(problem)

@@ -1,0 +1,238 @@
+"""Properties that every Gram matrix has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convlens.checks._offenders import raise_offenders
+from convlens.engine.gram import Divisor, gram_divisor, gram_matrix
+
+
+@dataclass(frozen=True)
+class GramResiduals:
+    """How far Gram matrices are from their properties, relative to their largest entry.
+
+    Attributes:
+        asymmetry: the largest |G - Gᵀ|.
+        negative: how far the smallest eigenvalue is below 0.
+        cauchy_schwarz: the largest excess of |G_ij| over √(G_ii·G_jj).
+        trace: |trace(G) - ‖F‖²/divisor| over ‖F‖²/divisor; None where no features were given.
+        reference: the largest |G - FᵀF/divisor|, likewise.
+    """
+
+    asymmetry: float
+    negative: float
+    cauchy_schwarz: float
+    trace: float | None = None
+    reference: float | None = None
+
+    @property
+    def worst(self) -> float:
+        """The largest of them."""
+        return max(v for v in vars(self).values() if v is not None)
+
+
+@dataclass(frozen=True)
+class GramInvariance:
+    """How far a Gram function is from its invariances, relative to the largest entry.
+
+    Attributes:
+        permutation: the change of G when the positions are permuted.
+        scale: the difference of G(aF) and a²·G(F).
+    """
+
+    permutation: float
+    scale: float
+
+
+def assert_gram_symmetric(
+    gram: ArrayLike,
+    features: ArrayLike | None = None,
+    *,
+    divisor: Divisor = "none",
+    tol: float | None = None,
+    name: str = "Gram matrix",
+) -> GramResiduals:
+    """Assert that Gram matrices are symmetric, positive semi-definite, and those of the features.
+
+    G must be square and finite with |G - Gᵀ| ≤ tol·max|G|, no eigenvalue below -tol·max|G|·c, and
+    |G_ij|² ≤ G_ii·G_jj (Cauchy-Schwarz). With features, trace(G) = ‖F‖²/divisor and G = FᵀF/divisor
+    as well; the second also catches channels mixed with positions, which leaves the trace alone.
+
+    Args:
+        gram: (c, c) or (n, c, c).
+        features: (n, h, w, c), or (h, w, c) for one matrix, that the matrices were made from.
+        divisor: what FᵀF was divided by, as in `gram_matrix`.
+        tol: relative to max|G|; 1e-5 for float32 unless given, by the precision for other types.
+        name: what to call the matrix in the message.
+
+    Returns:
+        The residuals; see `GramResiduals`.
+
+    Raises:
+        AssertionError: a property does not hold.
+        ValueError: an array that is not (n, c, c), features that do not fit, an unknown divisor.
+    """
+    __tracebackhide__ = True
+    given = np.asarray(gram)
+    g = _square(given, name)
+    tol = _tolerance(given) if tol is None else tol
+    if not np.isfinite(g).all():
+        at = tuple(int(i) for i in np.argwhere(~np.isfinite(g))[0])
+        raise AssertionError(f"{name} is not finite: entry {at} is {g[at]}")
+    scale = np.maximum(np.abs(g).max(axis=(1, 2)), np.finfo(np.float64).tiny)
+    offenders: list[str] = []
+
+    difference = np.abs(g - g.transpose(0, 2, 1)) / scale[:, None, None]
+    asymmetry = float(difference.max())
+    if not asymmetry <= tol:
+        offenders += _worst_entries(difference, g, tol)
+    lowest = np.linalg.eigvalsh((g + g.transpose(0, 2, 1)) / 2)[:, 0] / scale
+    negative = float(max(0.0, -lowest.min()))
+    if not negative <= tol * g.shape[-1]:
+        k = int(lowest.argmin())
+        offenders.append(
+            f"matrix {k} is not positive semi-definite: its smallest eigenvalue is "
+            f"{lowest[k] * scale[k]:.6g}, where {-tol * g.shape[-1] * scale[k]:.3g} is rounding"
+        )
+    excess = _cauchy_schwarz(g) / scale[:, None, None]
+    cauchy = float(max(0.0, excess.max()))
+    if not cauchy <= tol:
+        k, i, j = (int(v) for v in np.unravel_index(excess.argmax(), excess.shape))
+        offenders.append(
+            f"matrix {k}: |G[{i},{j}]| = {abs(g[k, i, j]):.6g} exceeds √(G[{i},{i}]·G[{j},{j}]) = "
+            f"{np.sqrt(max(0.0, g[k, i, i] * g[k, j, j])):.6g}"
+        )
+    trace = reference = None
+    if features is not None:
+        trace, reference, more = _against_features(g, np.asarray(features), divisor, tol, scale)
+        offenders += more
+    raise_offenders(
+        f"{name} of {g.shape[-1]} units is no Gram matrix (tolerance {tol:g}):", offenders
+    )
+    return GramResiduals(asymmetry, negative, cauchy, trace, reference)
+
+
+def assert_gram_invariant(
+    features: ArrayLike,
+    gram: Callable[[NDArray[Any]], Any] = gram_matrix,
+    *,
+    scale: float = 2.5,
+    seed: int = 0,
+    tol: float | None = None,
+    name: str = "Gram function",
+) -> GramInvariance:
+    """Assert that a Gram function ignores where things are, and is quadratic in the features.
+
+    G of spatially permuted features must be the same, and G(aF) = a²·G(F).
+
+    Args:
+        features: (n, h, w, c), with more than one position.
+        gram: the function under test, from (n, h, w, c) to (n, c, c).
+        scale: the a.
+        seed: of the permutation.
+        tol: relative to max|G|; 1e-5 for float32 unless given.
+        name: what to call the function in the message.
+
+    Returns:
+        The residuals; see `GramInvariance`.
+
+    Raises:
+        AssertionError: an invariance does not hold, or all features are zero.
+        ValueError: features that are not (n, h, w, c) with several positions.
+    """
+    __tracebackhide__ = True
+    f = np.asarray(features)
+    if f.ndim != 4 or f.shape[1] * f.shape[2] < 2:
+        raise ValueError(f"features are (n, h, w, c) with h·w ≥ 2, not {f.shape}")
+    n, h, w, c = f.shape
+    order = np.random.default_rng(seed).permutation(h * w)
+    permuted = f.reshape(n, h * w, c)[:, order].reshape(f.shape)
+    expected = np.asarray(gram(f), dtype=np.float64)
+    tol = _tolerance(f) if tol is None else tol
+    size = float(np.abs(expected).max())
+    if not (np.isfinite(size) and size > 0):
+        raise AssertionError(f"{name}: max|G| is {size}; features that say something are needed")
+    by_permutation = np.abs(np.asarray(gram(permuted), dtype=np.float64) - expected).max() / size
+    scaled = np.asarray(gram((f * scale).astype(f.dtype)), dtype=np.float64)
+    by_scale = np.abs(scaled - scale**2 * expected).max() / (scale**2 * size)
+    offenders = []
+    if not by_permutation <= tol:
+        offenders.append(
+            f"permuting the {h * w} positions changes it by {by_permutation:.3g} of max|G|: "
+            "it depends on where things are"
+        )
+    if not by_scale <= tol:
+        offenders.append(
+            f"G({scale:g}·F) differs from {scale**2:g}·G(F) by {by_scale:.3g} of max|G|"
+        )
+    raise_offenders(f"{name} is not invariant (tolerance {tol:g}):", offenders)
+    return GramInvariance(float(by_permutation), float(by_scale))
+
+
+def _square(given: NDArray[Any], name: str) -> NDArray[np.float64]:
+    g = given[None] if given.ndim == 2 else given
+    if g.ndim != 3 or g.shape[1] != g.shape[2] or not g.size:
+        raise ValueError(f"{name} has shape {given.shape}; (c, c) or (n, c, c) is needed")
+    return g.astype(np.float64)
+
+
+def _tolerance(array: NDArray[Any]) -> float:
+    """Return a hundred roundings of the array's type: 1.2e-5 for float32."""
+    return 100 * float(np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps)
+
+
+def _worst_entries(difference: NDArray[Any], g: NDArray[Any], tol: float) -> list[str]:
+    upper = np.triu(np.ones(difference.shape[1:], bool), k=1)
+    where = np.argwhere((difference > tol) & upper)
+    order = np.argsort([-difference[tuple(w)] for w in where], kind="stable")
+    return [
+        f"matrix {k}: G[{i},{j}] = {g[k, i, j]:.6g} but G[{j},{i}] = {g[k, j, i]:.6g}"
+        for k, i, j in (tuple(int(v) for v in where[o]) for o in order)
+    ]
+
+
+def _cauchy_schwarz(g: NDArray[Any]) -> NDArray[Any]:
+    diagonal = np.sqrt(np.maximum(np.diagonal(g, axis1=1, axis2=2), 0))
+    return np.abs(g) - diagonal[:, :, None] * diagonal[:, None, :]
+
+
+def _against_features(
+    g: NDArray[Any], f: NDArray[Any], divisor: Divisor, tol: float, scale: NDArray[Any]
+) -> tuple[float, float, list[str]]:
+    f = f[None] if f.ndim == 3 else f
+    if f.ndim != 4 or len(f) != len(g) or f.shape[-1] != g.shape[-1]:
+        raise ValueError(f"features {f.shape} do not fit Gram matrices {g.shape}")
+    by = gram_divisor(f.shape, divisor)
+    flat = f.reshape(len(f), -1, f.shape[-1]).astype(np.float64)
+    want = np.einsum("npi,npj->nij", flat, flat) / by
+    trace = np.trace(g, axis1=1, axis2=2)
+    energy = np.trace(want, axis1=1, axis2=2)
+    floor = np.finfo(np.float64).tiny
+    trace_error = np.abs(trace - energy) / np.maximum(energy, floor)
+    reference = np.abs(g - want).max(axis=(1, 2)) / scale
+    offenders = []
+    k = int(np.argmax(trace_error))
+    if not trace_error[k] <= tol:
+        offenders.append(
+            f"matrix {k}: its trace is {trace[k]:.6g}, but ‖F‖² over the divisor {divisor!r} "
+            f"({by}) is {energy[k]:.6g}: {trace[k] / max(energy[k], floor):.6g} times too much"
+        )
+    k = int(np.argmax(reference))
+    if not reference[k] <= tol:
+        i, j = np.unravel_index(int(np.abs(g - want)[k].argmax()), want.shape[1:])
+        mixed = (
+            "; the trace is right, so channels may be mixed with positions in a reshape"
+            if trace_error[k] <= tol
+            else ""
+        )
+        offenders.append(
+            f"matrix {k}: G[{i},{j}] = {g[k, i, j]:.6g}, but FᵀF over the divisor gives "
+            f"{want[k, i, j]:.6g}{mixed}"
+        )
+    return float(trace_error.max()), float(reference.max()), offenders

@@ -1,0 +1,50 @@
+"""Gram matrices of feature maps, with explicit divisors."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from keras import ops
+
+Divisor = Literal["none", "positions", "positions*channels"]
+DIVISORS: tuple[Divisor, ...] = ("none", "positions", "positions*channels")
+
+
+def gram_matrix(features: Any, divisor: Divisor = "none") -> Any:
+    """Return G = FᵀF over the positions of each feature map, divided as asked.
+
+    Args:
+        features: (n, h, w, c), an array or a tensor of any float type.
+        divisor: 'none' (Gatys et al. 2015), 'positions' h·w (the TensorFlow tutorial), or
+            'positions*channels' h·w·c (Johnson et al. 2016).
+
+    Returns:
+        (n, c, c) float32 whatever the input's type, for half precision overflows here; a NumPy
+        array for an array, a tensor for a tensor.
+
+    Raises:
+        ValueError: features that are not (n, h, w, c), or an unknown divisor.
+    """
+    shape = tuple(features.shape)
+    if len(shape) != 4:
+        raise ValueError(f"a Gram matrix needs features of shape (n, h, w, c), not {shape}")
+    by = gram_divisor(shape, divisor)
+    h, w, c = shape[1:]
+    flat = ops.reshape(ops.cast(ops.convert_to_tensor(features), "float32"), (-1, h * w, c))
+    gram = ops.matmul(ops.transpose(flat, (0, 2, 1)), flat)
+    if by != 1:
+        gram = gram / by
+    return ops.convert_to_numpy(gram) if isinstance(features, np.ndarray) else gram
+
+
+def gram_divisor(shape: tuple[int, ...], divisor: Divisor) -> int:
+    """Return what FᵀF is divided by for features of `shape` (n, h, w, c).
+
+    Raises:
+        ValueError: an unknown divisor.
+    """
+    if divisor not in DIVISORS:
+        raise ValueError(f"divisor is one of {', '.join(map(repr, DIVISORS))}, not {divisor!r}")
+    _, h, w, c = shape
+    return {"none": 1, "positions": h * w, "positions*channels": h * w * c}[divisor]

@@ -1,0 +1,71 @@
+"""Load saved models that may come from strangers."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import keras
+
+_NATIVE = ".keras"
+_LEGACY = (".h5", ".hdf5")
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+class ModelFileError(ValueError):
+    """A model file that cannot, or must not, be loaded; the message is one line."""
+
+
+def load_model(path: str | os.PathLike[str], *, allow_legacy: bool = False) -> keras.Model:
+    """Load a `.keras` file with Keras's safe mode on, so that no code of the file's runs.
+
+    Args:
+        path: the file.
+        allow_legacy: also load `.h5` files. Keras ignores safe mode for them: a file from a
+            stranger can run code of its own.
+
+    Returns:
+        The model, ready for inference; it is not compiled.
+
+    Raises:
+        ModelFileError: a missing, truncated or foreign file, a legacy file without
+            `allow_legacy`, a Lambda layer, or a custom layer that is not registered.
+    """
+    file = Path(path)
+    if not file.is_file():
+        what = "is a folder" if file.is_dir() else "does not exist"
+        raise ModelFileError(f"{file} {what}: a .keras file is needed")
+    with file.open("rb") as stream:
+        head = stream.read(8)
+    if head == _HDF5 or file.suffix in _LEGACY:
+        if not allow_legacy:
+            raise ModelFileError(
+                f"{file} is a legacy HDF5 model, and loading one can run code that it holds: "
+                "save it again as .keras, or pass --convlens-allow-legacy if you trust its source"
+            )
+    elif file.suffix != _NATIVE:
+        raise ModelFileError(f"{file} is not a .keras file")
+    elif not zipfile.is_zipfile(file):
+        raise ModelFileError(f"{file} is truncated or no Keras file: it is not a ZIP archive")
+    try:
+        return keras.models.load_model(file, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises nearly every type there is for a bad file
+        raise ModelFileError(_reason(file, error)) from error
+
+
+def _reason(file: Path, error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "safe_mode" in text or "unsafe" in text or "Lambda" in text:
+        return (
+            f"{file} holds a Lambda layer or other code, which safe mode refuses to run: replace "
+            "it by a layer of Keras's or a registered class of your own, and save the model again"
+        )
+    if "Could not locate class" in text or "not locate function" in text:
+        name = text.split("'")[1] if text.count("'") > 1 else "a class"
+        return (
+            f"{file} needs the custom object {name!r}: register it with "
+            "@keras.saving.register_keras_serializable() and give --convlens module:factory, a "
+            "function that returns the model"
+        )
+    return f"{file} could not be loaded ({type(error).__name__}: {text[:200]})"

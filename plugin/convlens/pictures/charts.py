@@ -1,0 +1,129 @@
+"""Line charts and heat maps, drawn with Pillow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image, ImageDraw
+
+from convlens.pictures.normalise import viridis
+from convlens.pictures.sheet import FAINT, INK, PAPER, fit, font
+
+_COLOURS = (
+    *("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e"),
+    *("#17becf", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22"),
+)
+_THIN = "#aabed7"
+_SIZE = (760, 460)
+_LEFT, _RIGHT, _TOP, _BOTTOM = 90, 20, 56, 60
+
+
+def curves(
+    series: Mapping[str, Sequence[float]],
+    x: Sequence[float],
+    title: str,
+    *,
+    x_label: str,
+    y_label: str,
+) -> Image.Image:
+    """Return a line chart.
+
+    Up to ten series get a colour and a name each; more are thin lines with their median.
+
+    Args:
+        series: name → values, one for each of `x`.
+        x: where they were measured, rising.
+        title, x_label, y_label: text.
+
+    Raises:
+        ValueError: no series, a length that is not that of `x`, or values that are not finite.
+    """
+    xs = np.asarray(x, np.float64)
+    lines = {name: np.asarray(values, np.float64) for name, values in series.items()}
+    if not lines or any(v.shape != xs.shape for v in lines.values()) or len(xs) < 2:
+        raise ValueError("a chart needs series as long as x, of two points or more")
+    stacked = np.stack(list(lines.values()))
+    if not np.isfinite(stacked).all():
+        raise ValueError("a chart needs finite values")
+    if len(lines) > len(_COLOURS):
+        styles = [("", v, _THIN, 1) for v in lines.values()]
+        styles.append(("median", np.median(stacked, axis=0), "#141414", 3))
+    else:
+        styles = [(n, v, _COLOURS[i], 2) for i, (n, v) in enumerate(lines.items())]
+    page = Image.new("RGB", _SIZE, PAPER)
+    draw = ImageDraw.Draw(page)
+    width, height = _SIZE[0] - _LEFT - _RIGHT, _SIZE[1] - _TOP - _BOTTOM
+    x_ticks, y_ticks = _ticks(xs[0], xs[-1]), _ticks(float(stacked.min()), float(stacked.max()))
+    x0, x1 = xs[0], xs[-1]
+    y0, y1 = y_ticks[0], y_ticks[-1]
+
+    def place(px: float, py: float) -> tuple[float, float]:
+        across = (px - x0) / (x1 - x0)
+        return _LEFT + across * width, _TOP + height - (py - y0) / (y1 - y0) * height
+
+    draw.text((16, 14), fit(title, 18, _SIZE[0] - 32), INK, font(18))
+    for tick in y_ticks:
+        _, y = place(x0, tick)
+        draw.line([(_LEFT, y), (_LEFT + width, y)], (225, 225, 225))
+        draw.text((_LEFT - 8, y), f"{tick:.4g}", FAINT, font(13), anchor="rm")
+    for tick in x_ticks:
+        if x0 <= tick <= x1:
+            at, _ = place(tick, y0)
+            draw.text((at, _TOP + height + 6), f"{tick:.4g}", FAINT, font(13), anchor="ma")
+    draw.text((_LEFT + width / 2, _SIZE[1] - 26), x_label, INK, font(14), anchor="ma")
+    draw.text((16, 38), y_label, FAINT, font(13))
+    for _, values, colour, thickness in styles:
+        points = [place(px, py) for px, py in zip(xs, values, strict=True)]
+        draw.line(points, colour, thickness, joint="curve")
+    named = [(name, colour) for name, _, colour, _ in styles if name]
+    for i, (name, colour) in enumerate(named):
+        y = _TOP + 12 + 18 * i
+        draw.line([(_LEFT + 12, y), (_LEFT + 36, y)], colour, 3)
+        draw.text((_LEFT + 42, y), fit(name, 13, 160), INK, font(13), anchor="lm")
+    return page
+
+
+def heat_map(matrix: ArrayLike, title: str, subtitle: str = "") -> Image.Image:
+    """Return a matrix (rows, columns) in viridis, with row and column numbers and a colour bar.
+
+    Raises:
+        ValueError: not a matrix, or values that are not finite.
+    """
+    values = np.asarray(matrix, np.float64)
+    if values.ndim != 2 or not values.size or not np.isfinite(values).all():
+        raise ValueError(f"a heat map needs a finite matrix, not {values.shape}")
+    low, high = float(values.min()), float(values.max())
+    levels = np.round((values - low) / ((high - low) or 1) * 255).astype(np.uint8)
+    rows, columns = values.shape
+    factor = max(1, round(480 / max(rows, columns)))
+    h, w = rows * factor, columns * factor
+    left, top = 44, 76
+    page = Image.new("RGB", (max(left + w + 110, 360), top + h + 34), PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((16, 12), fit(title, 18, page.width - 32), INK, font(18))
+    draw.text((16, 38), fit(subtitle, 13, page.width - 32), FAINT, font(13))
+    picture = Image.fromarray(viridis(levels)).resize((w, h), Image.Resampling.NEAREST)
+    page.paste(picture, (left, top))
+    every = max(1, math.ceil(max(rows, columns) / 12))
+    for i in range(0, rows, every):
+        draw.text((left - 6, top + (i + 0.5) * factor), str(i), FAINT, font(12), anchor="rm")
+    for j in range(0, columns, every):
+        draw.text((left + (j + 0.5) * factor, top + h + 6), str(j), FAINT, font(12), anchor="ma")
+    bar = np.repeat(np.linspace(255, 0, h).astype(np.uint8)[:, None], 16, axis=1)
+    page.paste(Image.fromarray(viridis(bar)), (left + w + 16, top))
+    draw.text((left + w + 38, top), f"{high:.3g}", INK, font(12))
+    draw.text((left + w + 38, top + h - 14), f"{low:.3g}", INK, font(12))
+    return page
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return four to eight round numbers that enclose [low, high]."""
+    span = (high - low) or max(abs(high), 1.0)
+    step = 10 ** math.floor(math.log10(span / 4))
+    step *= next(m for m in (1, 2, 5, 10) if span / (step * m) <= 6)
+    first = math.floor(low / step + 1e-9)
+    last = max(math.ceil(high / step - 1e-9), first + 1)
+    return [i * step for i in range(first, last + 1)]

@@ -1,0 +1,129 @@
+"""Grids of images, plain and with titles for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Pixels = NDArray[np.uint8]
+MARGIN = 5
+PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (90, 90, 90)
+_LABEL, _TITLE, _SUBTITLE = 14, 20, 14
+
+
+def grid(images: Pixels, columns: int, margin: int = MARGIN) -> Pixels:
+    """Return images side by side, with a margin between them and none outside.
+
+    Args:
+        images: (n, h, w) or (n, h, w, c) uint8.
+        columns: how many a row; the last row may be shorter.
+        margin: black pixels between images.
+
+    Returns:
+        (rows·h + (rows-1)·margin, columns·w + (columns-1)·margin[, c]) uint8.
+
+    Raises:
+        ValueError: no image, another number of axes, or fewer than one column.
+    """
+    if images.ndim not in (3, 4) or not len(images):
+        raise ValueError(f"a grid needs images (n, h, w[, c]), not {images.shape}")
+    if columns < 1:
+        raise ValueError(f"a grid has at least one column, not {columns}")
+    n, h, w = images.shape[:3]
+    columns = min(columns, n)
+    rows = math.ceil(n / columns)
+    size = (rows * (h + margin) - margin, columns * (w + margin) - margin)
+    out = np.zeros((*size, *images.shape[3:]), images.dtype)
+    for i, image in enumerate(images):
+        y, x = i // columns * (h + margin), i % columns * (w + margin)
+        out[y : y + h, x : x + w] = image
+    return out
+
+
+def sheet(
+    images: Sequence[Pixels] | Pixels,
+    labels: Sequence[str],
+    title: str,
+    subtitle: str = "",
+    *,
+    columns: int = 8,
+    cell: int | None = None,
+) -> Image.Image:
+    """Return a titled grid with a label above each image.
+
+    Images are scaled up by whole factors without smoothing, to cells of about `cell` pixels.
+
+    Args:
+        images: (n, h, w) grey or (n, h, w, 3) colour, uint8, all of one size; (h, w, 1) is grey.
+        labels: one an image, such as its unit's number.
+        title, subtitle: text above the grid; shortened where it is too long for the page.
+        columns: how many a row.
+        cell: the side of a cell in pixels; by default what fits a laptop's screen.
+
+    Raises:
+        ValueError: no image, another number of labels, or images of other shapes.
+    """
+    tiles = [_rgb(np.asarray(image)) for image in images]
+    if not tiles or len(labels) != len(tiles):
+        raise ValueError(
+            f"a sheet needs a label an image: {len(tiles)} images, {len(labels)} labels"
+        )
+    columns = min(columns, len(tiles))
+    h, w = tiles[0].shape[:2]
+    rows = math.ceil(len(tiles) / columns)
+    cell = cell or _cell_size(columns, rows)
+    factor = max(1, round(cell / max(h, w)))
+    h, w = h * factor, w * factor
+    gap = 2 * MARGIN
+    width = max(columns * (w + gap) + gap, 360)
+    # A label is a title's tail more often than not: what it needs is its own line.
+    line = _LABEL + 4
+    top = gap + _TITLE + 6 + (_SUBTITLE + 6 if subtitle else 0) + MARGIN
+    page = Image.new("RGB", (width, top + rows * (line + h + MARGIN) + gap), PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((gap, gap), fit(title, _TITLE, width - 2 * gap), INK, font(_TITLE))
+    if subtitle:
+        at = (gap, gap + _TITLE + 6)
+        draw.text(at, fit(subtitle, _SUBTITLE, width - 2 * gap), FAINT, font(_SUBTITLE))
+    for i, (tile, label) in enumerate(zip(tiles, labels, strict=True)):
+        x, y = gap + i % columns * (w + gap), top + i // columns * (line + h + MARGIN)
+        draw.text((x, y), fit(label, _LABEL, w + gap - 4), INK, font(_LABEL))
+        page.paste(Image.fromarray(tile).resize((w, h), Image.Resampling.NEAREST), (x, y + line))
+    return page
+
+
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return Pillow's own font, so that pictures look the same on every machine."""
+    return ImageFont.load_default(size)
+
+
+def fit(text: str, size: int, width: float) -> str:
+    """Return `text`, shortened with an ellipsis to at most `width` pixels."""
+    face = font(size)
+    if face.getlength(text) <= width:
+        return text
+    while text and face.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def _cell_size(columns: int, rows: int) -> int:
+    """Return a cell that lets the page fit about 1350×900, if it can be read at that size."""
+    return int(np.clip(min(1300 / columns, 820 / rows) - 25, 64, 168))
+
+
+def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if image.dtype != np.uint8 or not (
+        image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))
+    ):
+        raise ValueError(
+            f"a sheet shows uint8 images (h, w), (h, w, 1) or (h, w, 3), not {image.dtype} "
+            f"{image.shape}"
+        )
+    if image.ndim == 3 and image.shape[2] == 3:
+        return image
+    return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)

@@ -1,0 +1,42 @@
+"""The pytest layer: options, collection, fixtures and the summary.
+
+pytest loads this package in every run, so it imports neither Keras, TensorFlow nor NumPy; what
+needs them is imported where it is used.
+"""
+
+from __future__ import annotations
+
+from convlens.pytest_plugin.collection import (
+    pytest_collect_file,
+    pytest_collection_modifyitems,
+    pytest_make_collect_report,
+)
+from convlens.pytest_plugin.fixtures import (
+    conv_layer,
+    convlens_images,
+    convlens_model,
+    convlens_target,
+    digits,
+    lens,
+    mnist_cnn,
+    pytest_generate_tests,
+)
+from convlens.pytest_plugin.options import pytest_addoption, pytest_configure
+from convlens.pytest_plugin.summary import pytest_terminal_summary
+
+__all__ = [
+    "conv_layer",
+    "convlens_images",
+    "convlens_model",
+    "convlens_target",
+    "digits",
+    "lens",
+    "mnist_cnn",
+    "pytest_addoption",
+    "pytest_collect_file",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_generate_tests",
+    "pytest_make_collect_report",
+    "pytest_terminal_summary",
+]

@@ -1,0 +1,174 @@
+"""Collect models as pytest items, one a property and layer."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from convlens.pytest_plugin.options import MODEL_SUFFIXES, TARGETS
+from convlens.pytest_plugin.targets import Target
+
+if TYPE_CHECKING:
+    from convlens.battery import Property
+    from convlens.lens import Lens
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ModelFile | None:
+    """Collect a model file that was named, or that matches the ini option convlens_models."""
+    if file_path.suffix not in MODEL_SUFFIXES:
+        return None
+    # A folder named beside the file contains it; pytest then drops the file's own argument.
+    named = [Path(t.spec).resolve() for t in parent.config.stash[TARGETS] if t.kind == "file"]
+    wanted = parent.session.isinitpath(file_path) or file_path.resolve() in named
+    wanted = wanted or any(
+        fnmatch.fnmatch(file_path.as_posix(), f"*/{pattern}")
+        for pattern in parent.config.getini("convlens_models")
+    )
+    return ModelFile.from_parent(parent, path=file_path) if wanted else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Add the models that are no files to what the session collects."""
+    report = yield
+    if isinstance(collector, pytest.Session) and report.passed:
+        named = [t for t in collector.config.stash[TARGETS] if t.kind != "file"]
+        report.result = [
+            *report.result,
+            *(NamedModel.from_parent(collector, name=t.spec, target=t) for t in named),
+        ]
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Say so when a node id of a model named an item that it does not have."""
+    for target in config.stash[TARGETS]:
+        if target.only is None or target.kind == "file":
+            continue
+        have = {i.name for i in items if isinstance(i, ModelItem) and i.target == target}
+        missing = sorted(
+            name for name in target.only if not any(_matches(name, item) for item in have)
+        )
+        if missing and not config.getoption("lf", False):
+            raise pytest.UsageError(f"not found: {target.spec}::{missing[0]}")
+
+
+def model_items(parent: pytest.Collector, target: Target) -> Iterable[ModelItem]:
+    """Yield a model's items, one a property and layer.
+
+    Raises:
+        pytest.Collector.CollectError: the model or its images cannot be loaded.
+    """
+    from convlens.battery import PROPERTIES, Convolutions
+    from convlens.pytest_plugin.models import lens_of_target
+
+    try:
+        lens = lens_of_target(parent.config, target)
+    except (ValueError, TypeError) as error:
+        raise pytest.Collector.CollectError(str(error)) from None
+    properties = PROPERTIES if lens.conv_layers else (*PROPERTIES, Convolutions())
+    for prop in properties:
+        for layer in prop.layers(lens):
+            name = prop.name if layer is None else f"{prop.name}[{layer}]"
+            if target.only is None or any(_matches(wanted, name) for wanted in target.only):
+                yield ModelItem.from_parent(
+                    parent, name=name, target=target, lens=lens, prop=prop, layer=layer
+                )
+
+
+class NamedModel(pytest.Collector):
+    """A model that --convlens names and that is no file."""
+
+    def __init__(self, *, target: Target, parent: pytest.Session, **kwargs: Any) -> None:
+        super().__init__(parent=parent, nodeid=target.spec, **kwargs)
+        self.target = target
+
+    def collect(self) -> Iterable[ModelItem]:
+        return model_items(self, self.target)
+
+
+class ModelFile(pytest.File):
+    """A model file."""
+
+    def collect(self) -> Iterable[ModelItem]:
+        return model_items(self, Target(str(self.path), "file"))
+
+
+class ModelItem(pytest.Item):
+    """One property of a model, or of one of its layers."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        parent: pytest.Collector,
+        target: Target,
+        lens: Lens,
+        prop: Property,
+        layer: str | None,
+    ) -> None:
+        # Said in one piece, as pytest's cache of failures will say it: 9.2 takes apart the brackets
+        # of an id that it reads, but not those of a name, and would not find it again.
+        super().__init__(name=name, parent=parent, nodeid=f"{parent.nodeid}::{name}")
+        self.target = target
+        self.lens = lens
+        self.prop = prop
+        self.layer = layer
+        self.add_marker("convlens")
+        reason = prop.reason_to_skip(lens, layer)
+        if reason is not None:
+            self.add_marker(pytest.mark.skip(reason=reason))
+
+    def runtest(self) -> None:
+        __tracebackhide__ = True
+        from convlens.battery import Settings, look_at
+
+        option = self.config.getoption
+        settings = Settings(
+            option("convlens_steps"), option("convlens_units"), option("convlens_seed")
+        )
+        model = self.lens.name if self.target.kind == "shipped" else Path(self.target.spec).name
+        self.record("model", model)
+        self.record("layer", self.layer or "")
+        self.record("images", self.lens.source)
+        seen = look_at(self.prop, self.lens, self.layer, settings)
+        for name, value in self.prop.measure(seen).items():
+            self.record(name, value)
+        folder = option("convlens_pictures")
+        if folder is not None:
+            self.write_pictures(Path(folder), model, seen)
+        for name, value in self.prop.judge(self.lens, self.layer, seen).items():
+            self.record(name, value)
+
+    def record(self, name: str, value: Any) -> None:
+        """Keep a measurement for the summary and for JUnit."""
+        self.user_properties.append((f"convlens.{name}", value))
+
+    def write_pictures(self, folder: Path, model: str, seen: Any) -> None:
+        __tracebackhide__ = True
+        from convlens.pictures import save_png, slug
+
+        for name, draw in self.prop.draw(self.lens, self.layer, seen).items():
+            stem = name if self.layer is None else f"{slug(self.layer)}-{name}"
+            save_png(draw(), folder / slug(model) / f"{stem}.png")
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Show a verdict as its message alone; anything else with its traceback."""
+        if isinstance(excinfo.value, AssertionError | ValueError | OSError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        return self.path, 0, f"{self.target.spec}::{self.name}"
+
+
+def _matches(wanted: str, name: str) -> bool:
+    """Return whether a node id's last part names an item, or all items of its property."""
+    return name == wanted or name.split("[")[0] == wanted

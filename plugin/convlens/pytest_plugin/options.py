@@ -1,0 +1,152 @@
+"""Command-line and ini options, and what they ask for."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from convlens.pytest_plugin.targets import SHIPPED, Target, parse_target
+
+TARGETS = pytest.StashKey[list[Target]]()
+MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add convlens's options."""
+    group = parser.getgroup("convlens", "look inside trained convolutional networks")
+    group.addoption(
+        "--convlens",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="check a model: a .keras file, a shipped model "
+        f"({', '.join(SHIPPED)}), or module:factory, a function that returns a Keras model. "
+        "Without paths on the command line only the models are checked; with paths, tests run too, "
+        "and against them",
+    )
+    group.addoption(
+        "--convlens-images",
+        metavar="SOURCE",
+        help="images to look with: a folder, an .npz (arrays 'images' and perhaps 'labels'), or "
+        "module:factory. By default the shipped model's own digits, else seeded textures",
+    )
+    group.addoption(
+        "--convlens-range",
+        metavar="LOW,HIGH",
+        help="the range of the pixels that the model takes (default: that of the images, else 0,1)",
+    )
+    group.addoption(
+        "--convlens-pictures", metavar="DIR", help="write pictures of what was seen to DIR"
+    )
+    group.addoption(
+        "--convlens-units",
+        type=int,
+        default=64,
+        metavar="N",
+        help="maximise at most N units of a layer, spread evenly over it (default: 64)",
+    )
+    group.addoption(
+        "--convlens-steps",
+        type=int,
+        default=300,
+        metavar="N",
+        help="steps of each gradient ascent (default: 300)",
+    )
+    group.addoption(
+        "--convlens-seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of all random draws (default: 0)",
+    )
+    group.addoption(
+        "--convlens-allow-legacy",
+        action="store_true",
+        help="also load .h5 models, which can run code that they hold: only from those you trust",
+    )
+    parser.addini(
+        "convlens_models",
+        "glob patterns of model files to check when they are found while collecting",
+        type="args",
+        default=[],
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Check the options, and turn models into what pytest collects."""
+    config.addinivalue_line("markers", "convlens: a check of a model that convlens collected")
+    for name in ("units", "steps"):
+        if config.getoption(f"convlens_{name}") < 1:
+            raise pytest.UsageError(f"--convlens-{name} is at least 1")
+    if config.getoption("convlens_seed") < 0:
+        raise pytest.UsageError("--convlens-seed is 0 or more")
+    value_range(config)
+    _check_folder(config)
+    targets = [parse_target(spec) for spec in config.getoption("convlens")]
+    paths, selected = _split_node_ids(config.args)
+    given = config.args_source is pytest.Config.ArgsSource.ARGS
+    asked = any(str(a).split("=")[0] == "--convlens" for a in config.invocation_params.args)
+    if targets and asked and not given:
+        paths = []  # `pytest --convlens MODEL` checks the model, and no more than that
+    files = [t.spec for t in targets if t.kind == "file"]
+    config.args[:] = [*paths, *(f for f in files if f not in paths)]
+    config.stash[TARGETS] = _merge(targets, selected)
+
+
+def value_range(config: pytest.Config) -> tuple[float, float] | None:
+    """Return --convlens-range as (low, high), None where it was not given.
+
+    Raises:
+        pytest.UsageError: not two numbers, the first below the second.
+    """
+    text = config.getoption("convlens_range")
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not low < high:
+        raise pytest.UsageError(
+            f"--convlens-range is LOW,HIGH with LOW below HIGH, such as 0,255, not {text!r}"
+        )
+    return low, high
+
+
+def _check_folder(config: pytest.Config) -> None:
+    folder = config.getoption("convlens_pictures")
+    if folder is None:
+        return
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()  # a folder can exist and not be writable
+    except OSError as error:
+        raise pytest.UsageError(
+            f"--convlens-pictures {folder}: cannot write there ({error.strerror})"
+        ) from None
+
+
+def _split_node_ids(args: list[str]) -> tuple[list[str], dict[str, set[str]]]:
+    """Take node ids of shipped models, such as ``mnist_cnn::gram[conv2d_1]``, out of the paths."""
+    paths: list[str] = []
+    selected: dict[str, set[str]] = {}
+    for arg in args:
+        head, _, item = str(arg).partition("::")
+        is_ours = head in SHIPPED or (":" in head and not Path(head).exists())
+        if item and is_ours and not Path(head).exists():
+            selected.setdefault(head, set()).add(item)
+        else:
+            paths.append(arg)
+    return paths, selected
+
+
+def _merge(targets: list[Target], selected: dict[str, set[str]]) -> list[Target]:
+    known = {t.spec for t in targets}
+    merged = [*targets, *(parse_target(spec) for spec in selected if spec not in known)]
+    return [
+        Target(t.spec, t.kind, frozenset(selected[t.spec]) if t.spec in selected else None)
+        for t in dict.fromkeys(merged)
+    ]

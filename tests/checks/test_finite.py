@@ -1,0 +1,37 @@
+"""Values that are not numbers are found and located."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from convlens import activations, assert_finite
+
+
+def test_a_healthy_model_and_its_activations_pass(mnist_cnn, mnist_network, digits):
+    assert sum(assert_finite(mnist_cnn).values()) == 113_514
+    assert_finite(activations(mnist_network, digits.images))
+
+
+@pytest.mark.parametrize(("value", "kind"), [(np.nan, "1 NaN, 0 inf"), (-np.inf, "0 NaN, 1 inf")])
+def test_a_bad_weight_is_located(tiny, value, kind):
+    kernel, bias = tiny.get_layer("conv_b").get_weights()
+    kernel[1, 2, 3, 4] = value
+    tiny.get_layer("conv_b").set_weights([kernel, bias])
+    with pytest.raises(AssertionError) as failure:
+        assert_finite(tiny)
+    assert "conv_b/kernel: 1 of 270 values" in str(failure.value)
+    assert kind in str(failure.value)
+    assert "the first at (1, 2, 3, 4)" in str(failure.value)
+
+
+def test_arrays_are_named():
+    with pytest.raises(AssertionError, match=r"b: 1 of 2 values"):
+        assert_finite({"a": np.zeros(3), "b": np.array([0, np.inf])})
+    assert assert_finite(np.ones((2, 2)), name="one array") == {"values": 4}
+
+
+@pytest.mark.parametrize("nothing", [{}, {"a": np.zeros(0)}, np.zeros(0)])
+def test_nothing_to_examine_never_passes(nothing):
+    with pytest.raises(AssertionError, match="nothing to examine"):
+        assert_finite(nothing)

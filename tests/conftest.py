@@ -1,0 +1,91 @@
+"""What all tests share: a small network, and real data where it is at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest_plugins = ["pytester"]
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--data", metavar="DIR", help="folder of mnist.npz and other real data")
+    parser.addoption("--run-slow", action="store_true", help="also run tests that take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--run-slow"):
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="takes minutes: run it with --run-slow"))
+
+
+@pytest.fixture(scope="session")
+def mnist(pytestconfig: pytest.Config) -> Any:
+    """Real MNIST: x_train, y_train, x_test, y_test, all uint8."""
+    from convlens.fixtures.train_mnist_cnn import read_mnist
+
+    folders = [pytestconfig.getoption("--data"), os.environ.get("CONVLENS_DATA"), SHARED]
+    for folder in folders:
+        if folder and (Path(folder) / "mnist.npz").is_file():
+            return read_mnist(Path(folder) / "mnist.npz")
+    pytest.skip("needs MNIST: give --data DIR, or set CONVLENS_DATA, to a folder with mnist.npz")
+
+
+def build_tiny(seed: int = 3) -> Any:
+    """Return a small convolutional network with random weights: (n, 13, 13, 2) → 3 classes."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [
+            keras.Input((13, 13, 2)),
+            layers.Conv2D(6, 3, padding="same", activation="relu", name="conv_a"),
+            layers.MaxPooling2D(2, name="pool_a"),
+            layers.Conv2D(5, 3, activation="relu", name="conv_b"),
+            layers.MaxPooling2D(3, 2, padding="same", name="pool_b"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(3, activation="softmax", name="classes"),
+        ],
+        name="tiny",
+    )
+
+
+@pytest.fixture
+def tiny() -> Any:
+    return build_tiny()
+
+
+@pytest.fixture(scope="session")
+def tiny_network() -> Any:
+    """The small network taken apart; its compiled functions are shared by all tests."""
+    from convlens import Network
+
+    return Network(build_tiny())
+
+
+@pytest.fixture(scope="session")
+def tiny_images() -> Any:
+    return np.random.default_rng(5).random((6, 13, 13, 2), dtype=np.float32)
+
+
+@pytest.fixture(scope="session")
+def mnist_network(mnist_cnn: Any) -> Any:
+    from convlens import Network
+
+    return Network(mnist_cnn)
+
+
+@pytest.fixture
+def tiny_file(tiny: Any, pytester: pytest.Pytester) -> Path:
+    path = pytester.path / "tiny.keras"
+    tiny.save(path)
+    return path

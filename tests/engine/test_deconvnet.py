@@ -1,0 +1,218 @@
+"""The deconvnet against an explicit one: transposed convolutions and scatter-unpooling."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from convlens import Network, activations, deconvolve, project
+
+
+def explicit(model, images, layer, signal):
+    """Project a signal down a Sequential model of convolutions, ReLUs and max-pools."""
+    names = [entry.name for entry in model.layers]
+    maps = activations(model, images, names)
+    for index in range(names.index(layer), -1, -1):
+        entry = model.layers[index]
+        below = maps[names[index - 1]] if index else images
+        if isinstance(entry, layers.MaxPooling2D):
+            signal = scatter(below, signal, entry.pool_size[0], entry.strides[0], entry.padding)
+        else:
+            signal = transposed(entry, np.maximum(signal, 0), below.shape)
+    return signal
+
+
+def transposed(conv, signal, shape):
+    """Filter with the kernels flipped in both directions, input and output exchanged."""
+    kernel = np.asarray(conv.kernel)[::-1, ::-1].transpose(0, 1, 3, 2)
+    edge = (kernel.shape[0] - 1) // 2 if conv.padding == "same" else kernel.shape[0] - 1
+    padded = np.pad(signal, ((0, 0), (edge, edge), (edge, edge), (0, 0))).astype(np.float32)
+    out = np.asarray(ops.conv(padded, kernel, padding="valid"))
+    assert out.shape == shape
+    return out
+
+
+def scatter(features, signal, pool, stride, padding):
+    """Unpool by plain loops; the first of equal values is the switch."""
+    h, w = features.shape[1:3]
+    edge = max((signal.shape[1] - 1) * stride + pool - h, 0) // 2 if padding == "same" else 0
+    out = np.zeros(features.shape, np.float32)
+    for image, i, j, unit in np.ndindex(signal.shape):
+        best, at = -np.inf, None
+        for y in range(i * stride - edge, i * stride - edge + pool):
+            for x in range(j * stride - edge, j * stride - edge + pool):
+                inside = 0 <= y < h and 0 <= x < w
+                if inside and features[image, y, x, unit] > best:
+                    best, at = features[image, y, x, unit], (y, x)
+        out[(image, *at, unit)] += signal[image, i, j, unit]
+    return out
+
+
+@pytest.mark.parametrize("layer", ["conv_a", "pool_a", "conv_b", "pool_b"])
+def test_it_agrees_with_the_explicit_one(tiny, tiny_network, tiny_images, layer):
+    shape = activations(tiny_network, tiny_images, layer)[layer].shape
+    signal = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    found = project(tiny_network, tiny_images, layer, signal)["input"]
+    np.testing.assert_allclose(found, explicit(tiny, tiny_images, layer, signal), atol=1e-5)
+
+
+def test_it_agrees_on_the_trained_network_and_its_digits(mnist_cnn, mnist_network, digits):
+    images = digits.images[:4]
+    maps = activations(mnist_cnn, images, "conv2d_3")["conv2d_3"]
+    units = maps.max(axis=(1, 2)).argmax(axis=1)
+    result = deconvolve(mnist_network, images, "conv2d_3", units)
+    signal = np.zeros_like(maps)
+    for i, unit in enumerate(units):
+        row, column = np.unravel_index(maps[i, :, :, unit].argmax(), maps.shape[1:3])
+        signal[i, row, column, unit] = maps[i, row, column, unit]
+        assert result.positions[i].tolist() == [row, column]
+        assert result.activations[i] == pytest.approx(maps[i, row, column, unit], rel=1e-5)
+    expected = explicit(_convolutions(mnist_cnn), images, "conv2d_3", signal)
+    np.testing.assert_allclose(result.images, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def _convolutions(model):
+    """Return the part of a model up to its last pooling, on the same weights."""
+    return keras.Sequential([keras.Input((28, 28, 1)), *model.layers[:6]])
+
+
+def test_a_layer_is_left_with_one_activation_or_one_map(tiny_network, tiny_images):
+    maps = activations(tiny_network, tiny_images, "conv_b")["conv_b"]
+    one = deconvolve(tiny_network, tiny_images, "conv_b", 2, position=(1, 3), stages=True)
+    seed = one.stages["conv_b"]
+    expected = np.zeros_like(maps)
+    expected[:, 1, 3, 2] = maps[:, 1, 3, 2]
+    np.testing.assert_allclose(seed, expected, rtol=1e-5)
+    whole = deconvolve(tiny_network, tiny_images, "conv_b", 2, position="map", stages=True)
+    expected[..., 2] = maps[..., 2]
+    np.testing.assert_allclose(whole.stages["conv_b"], expected, rtol=1e-5)
+
+
+def test_stages_have_the_shapes_of_the_way_up(tiny_network, tiny_images):
+    result = deconvolve(tiny_network, tiny_images, "pool_b", 1, stages=True)
+    maps = activations(tiny_network, tiny_images, ["conv_a", "pool_a", "conv_b", "pool_b"])
+    assert {n: s.shape for n, s in result.stages.items()} == {
+        "input": tiny_images.shape,
+        **{n: m.shape for n, m in maps.items()},
+    }
+    np.testing.assert_array_equal(result.images, result.stages["input"])
+
+
+def test_pairs_in_one_call_equal_one_by_one(tiny_network, tiny_images):
+    units = [0, 4, 2, 2, 1, 3]
+    together = deconvolve(tiny_network, tiny_images, "conv_b", units)
+    for i, unit in enumerate(units):
+        alone = deconvolve(tiny_network, tiny_images[i], "conv_b", unit)
+        np.testing.assert_allclose(alone.images[0], together.images[i], atol=1e-6)
+    batched = deconvolve(tiny_network, tiny_images, "conv_b", units, batch_size=4)
+    np.testing.assert_allclose(batched.images, together.images, atol=1e-6)
+
+
+def test_one_image_and_all_units(tiny_network, tiny_images):
+    result = deconvolve(tiny_network, tiny_images[0], "conv_a")
+    assert result.units.tolist() == [0, 1, 2, 3, 4, 5]
+    assert result.images.shape == (6, 13, 13, 2)
+
+
+def relu_variants():
+    def fused(x):
+        return layers.Conv2D(4, 3, padding="same", activation="relu", name="conv")(x)
+
+    def layer(x):
+        return layers.ReLU()(layers.Conv2D(4, 3, padding="same", name="conv")(x))
+
+    def activation(x):
+        return layers.Activation("relu")(layers.Conv2D(4, 3, padding="same", name="conv")(x))
+
+    def operation(x):
+        return ops.relu(layers.Conv2D(4, 3, padding="same", name="conv")(x))
+
+    return [fused, layer, activation, operation]
+
+
+@pytest.mark.parametrize("block", relu_variants())
+def test_every_way_to_write_a_relu_is_rectified(block):
+    keras.utils.set_random_seed(0)
+    x = keras.Input((6, 6, 1))
+    top = layers.Conv2D(3, 3, padding="same", name="top")
+    model = keras.Model(x, top(block(x)))
+    images = np.random.default_rng(0).random((2, 6, 6, 1), dtype=np.float32)
+    signal = np.random.default_rng(1).standard_normal((2, 6, 6, 3)).astype(np.float32)
+    arrived = transposed(top, signal, (2, 6, 6, 4))
+    expected = transposed(model.get_layer("conv"), np.maximum(arrived, 0), images.shape)
+    found = project(model, images, "top", signal)["input"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_leaky_relu_passes_its_derivative():
+    keras.utils.set_random_seed(0)
+    conv = layers.Conv2D(2, 1, name="conv")
+    leaky = layers.LeakyReLU(0.25, name="leaky")
+    model = keras.Sequential([keras.Input((4, 4, 1)), conv, leaky])
+    images = np.random.default_rng(0).standard_normal((1, 4, 4, 1)).astype(np.float32)
+    before = activations(model, images, "conv")["conv"]
+    signal = np.random.default_rng(1).standard_normal(before.shape).astype(np.float32)
+    found = project(model, images, "leaky", signal)["conv"]
+    np.testing.assert_allclose(found, signal * np.where(before > 0, 1, 0.25), rtol=1e-5)
+
+
+def test_batch_norm_equals_folding_it_into_the_convolution():
+    keras.utils.set_random_seed(0)
+    conv, norm = layers.Conv2D(3, 3, name="conv"), layers.BatchNormalization(name="norm")
+    model = keras.Sequential([keras.Input((7, 7, 2)), conv, norm, layers.ReLU(name="relu")])
+    draw = np.random.default_rng(3)
+    gamma, beta, mean = draw.standard_normal((3, 3)).astype(np.float32)
+    variance = draw.random(3, dtype=np.float32) + 0.5
+    norm.set_weights([gamma, beta, mean, variance])
+    factor = gamma / np.sqrt(variance + norm.epsilon)
+    folded = keras.Sequential(
+        [keras.Input((7, 7, 2)), layers.Conv2D(3, 3, activation="relu", name="relu")]
+    )
+    kernel, bias = conv.get_weights()
+    folded.layers[0].set_weights([kernel * factor, (bias - mean) * factor + beta])
+    images = draw.random((2, 7, 7, 2), dtype=np.float32)
+    for unit in range(3):
+        np.testing.assert_allclose(
+            deconvolve(model, images, "relu", unit).images,
+            deconvolve(folded, images, "relu", unit).images,
+            atol=1e-5,
+        )
+
+
+def test_residual_and_nested_models_are_projected(tiny_images):
+    keras.utils.set_random_seed(0)
+    inner = keras.Sequential(
+        [keras.Input((13, 13, 2)), layers.Conv2D(2, 3, padding="same", activation="relu")],
+        name="inner",
+    )
+    x = keras.Input((13, 13, 2))
+    y = layers.Concatenate(name="both")([layers.Add(name="sum")([x, inner(x)]), x])
+    model = keras.Model(x, layers.Conv2D(3, 3, name="top")(y))
+    result = deconvolve(Network(model), tiny_images, "top", 1, stages=True)
+    assert {"sum", "both", "top"} < set(result.stages)
+    # The signal at the input is the sum of what came through each branch.
+    both = result.stages["both"]
+    through = project(model, tiny_images, "sum", both[..., :2])["input"]
+    np.testing.assert_allclose(result.images, through + both[..., 2:], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layer": "conv_c"}, "no layer 'conv_c': did you mean 'conv_"),
+        ({"units": 7}, "there is no unit 7"),
+        ({"units": [0, 1]}, "6 images and 2 units do not pair up"),
+        ({"units": 0, "position": (9, 0)}, r"outside layer 'conv_b', which is 4×4"),
+        ({"units": 0, "position": "middle"}, "position is 'strongest'"),
+    ],
+)
+def test_bad_arguments_are_refused(tiny_network, tiny_images, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        deconvolve(tiny_network, tiny_images, **{"layer": "conv_b", **arguments})
+
+
+def test_a_signal_of_a_wrong_shape_is_refused(tiny_network, tiny_images):
+    with pytest.raises(ValueError, match=r"has shape \(6, 4, 4, 5\), not \(6, 4, 4, 4\)"):
+        project(tiny_network, tiny_images, "conv_b", np.zeros((6, 4, 4, 4)))

@@ -1,0 +1,209 @@
+"""Layer lookup and the flat view, on every kind of model that Keras can make."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from convlens import Network, activations
+
+
+def images(shape, n=3):
+    return np.random.default_rng(0).random((n, *shape), dtype=np.float32)
+
+
+def sequential():
+    return keras.Sequential(
+        [keras.Input((9, 9, 1)), layers.Conv2D(3, 3, activation="relu", name="conv")]
+    )
+
+
+def functional():
+    x = keras.Input((9, 9, 3))
+    y = layers.Conv2D(4, 3, padding="same", name="conv")(x)
+    y = layers.BatchNormalization(name="norm")(y)
+    y = layers.ReLU(name="relu")(y)
+    y = layers.Add(name="add")([y, layers.Conv2D(4, 1, name="shortcut")(x)])
+    y = keras.ops.relu(y)
+    return keras.Model(x, layers.Dense(2, name="out")(layers.GlobalAveragePooling2D()(y)))
+
+
+def nested():
+    inner = keras.Sequential(
+        [keras.Input((9, 9, 2)), layers.Conv2D(2, 3, padding="same", name="conv")], name="inner"
+    )
+    x = keras.Input((9, 9, 2))
+    y = inner(inner(x))
+    return keras.Model(x, layers.Flatten(name="flat")(y))
+
+
+def built_by_call():
+    model = keras.Sequential([layers.Conv2D(3, 3, activation="elu", name="conv")])
+    model(np.zeros((1, 9, 9, 1), np.float32))
+    return model
+
+
+@pytest.mark.parametrize("build", [sequential, functional, nested, built_by_call])
+def test_the_flat_view_computes_what_the_model_does(build):
+    model = build()
+    network = Network(model)
+    x = images(network.input_shape)
+    out = network.output_layer
+    expected = model.predict(x, verbose=0)
+    np.testing.assert_allclose(activations(network, x, out)[out], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_layers_of_nested_models_have_dotted_names_and_a_number_for_each_call():
+    network = Network(nested())
+    assert list(network.outputs) == ["inner.conv", "inner.conv:2", "flat"]
+    assert network.conv_layers == ("inner.conv", "inner.conv:2")
+    assert network.output_layer == "flat"
+
+
+def test_a_model_loaded_from_a_file_gives_the_same(tmp_path):
+    model = functional()
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    x = images((9, 9, 3))
+    for name, maps in activations(model, x).items():
+        np.testing.assert_array_equal(activations(loaded, x)[name], maps)
+
+
+def test_the_users_model_is_not_changed():
+    model = functional()
+    Network(model)
+    # Keras raises here once a layer was called a second time.
+    assert [layer.output.shape for layer in model.layers]
+
+
+def test_weights_are_read_anew_at_each_use():
+    model = sequential()
+    network = Network(model)
+    x = images((9, 9, 1))
+    before = activations(network, x)["conv"]
+    model.layers[0].set_weights([2 * w for w in model.layers[0].get_weights()])
+    np.testing.assert_allclose(activations(network, x)["conv"], 2 * before, rtol=1e-5)
+
+
+def test_the_preactivation_of_a_fused_and_of_a_separate_relu():
+    for build, layer in ((sequential, "conv"), (functional, "relu")):
+        network = Network(build())
+        x = images(network.input_shape)
+        before, after = network.run(
+            keras.ops.convert_to_tensor(x),
+            [network.preactivations[layer], network.outputs[layer]],
+        )
+        assert float(keras.ops.min(before)) < 0
+        np.testing.assert_array_equal(np.maximum(before, 0), after)
+
+
+def test_sources_and_below_follow_the_graph():
+    network = Network(functional())
+    assert network.sources("conv") == ["input"]
+    assert set(network.sources("add")) == {"relu", "shortcut"}
+    assert network.below("relu") == ["conv", "norm", "relu"]
+
+
+def test_dropout_and_batch_norm_are_in_inference_mode():
+    x = keras.Input((5, 5, 1))
+    y = layers.BatchNormalization(name="norm")(layers.Dropout(0.5)(x))
+    model = keras.Model(x, y)
+    batch = images((5, 5, 1))
+    np.testing.assert_allclose(
+        activations(model, batch, "norm")["norm"], batch / np.sqrt(1.001), rtol=1e-5
+    )
+
+
+def test_an_unknown_layer_is_refused_with_the_nearest_names():
+    with pytest.raises(ValueError, match=r"no layer 'conv2d_9': did you mean 'conv"):
+        Network(sequential()).find("conv2d_9")
+
+
+@pytest.mark.parametrize("units", [[7], [-1], 3])
+def test_a_unit_out_of_range_is_refused(units):
+    with pytest.raises(ValueError, match=r"layer 'conv' has units 0 to 2; there is no unit"):
+        Network(sequential()).check_units("conv", units)
+
+
+@pytest.mark.parametrize(("units", "message"), [([], "no unit"), ([0.5], "whole numbers")])
+def test_a_choice_that_is_none_is_refused(units, message):
+    with pytest.raises(ValueError, match=message):
+        Network(sequential()).check_units("conv", units)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((9, 9), r"not \(9, 9\)"),
+        ((2, 9, 9), r"add the missing axis with images\[\.\.\., None\]"),
+        ((9, 9, 1), r"add the missing axis with images\[None\]"),
+        ((2, 8, 9, 1), r"takes images of shape \(n, 9, 9, 1\)"),
+        ((0, 9, 9, 1), "no image"),
+    ],
+)
+def test_images_of_a_wrong_shape_are_refused(shape, message):
+    with pytest.raises(ValueError, match=message):
+        Network(sequential()).check_images(np.zeros(shape))
+
+
+def test_an_image_with_nan_is_named():
+    x = images((9, 9, 1))
+    x[1, 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="image 1 has values that are not finite"):
+        Network(sequential()).check_images(x)
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Subclassed, "is subclassed"),
+        (lambda: keras.Sequential([layers.Conv2D(2, 3)]), "was never built"),
+        (
+            lambda: keras.Model(
+                [a := keras.Input((4, 4, 1)), b := keras.Input((4, 4, 1))], layers.Add()([a, b])
+            ),
+            "has 2 inputs",
+        ),
+        (lambda: keras.Sequential([keras.Input((4,)), layers.Dense(2)]), "needs images"),
+        (
+            lambda: keras.Sequential(
+                [keras.Input((1, 8, 8)), layers.Conv2D(2, 3, data_format="channels_first")]
+            ),
+            "channels-first",
+        ),
+    ],
+)
+def test_models_that_cannot_be_taken_apart_are_refused(model, message):
+    with pytest.raises(ValueError, match=message):
+        Network(model())
+
+
+def test_something_that_is_no_model_is_refused():
+    with pytest.raises(TypeError, match=r"expected a keras\.Model, got str"):
+        Network("model.keras")
+
+
+def test_a_model_without_convolutions_has_no_default_layers():
+    model = keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), layers.Dense(2)])
+    with pytest.raises(ValueError, match="has no convolutional layer"):
+        activations(model, images((4, 4, 1)))
+
+
+def test_activations_do_not_depend_on_the_batch(tiny_network, tiny_images):
+    whole = activations(tiny_network, tiny_images)
+    parts = activations(tiny_network, tiny_images, batch_size=4)
+    assert list(whole) == ["conv_a", "conv_b"]
+    for name in whole:
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-5, atol=1e-6)
+
+
+def test_an_empty_choice_of_layers_is_refused(tiny_network, tiny_images):
+    with pytest.raises(ValueError, match="no layer of tiny was chosen"):
+        activations(tiny_network, tiny_images, [])

@@ -1,0 +1,199 @@
+"""Grids, colour maps, sheets and files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from convlens.pictures import (
+    curves,
+    deprocess,
+    feature_map_pixels,
+    grid,
+    heat_map,
+    save_png,
+    sheet,
+    signed_pixels,
+    slug,
+    viridis,
+)
+from convlens.pictures.sheet import fit, font
+
+FINITE = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=2, max_dims=2, max_side=9),
+    elements=st.floats(-99, 99, width=32),
+)
+
+
+@pytest.mark.parametrize(("count", "size"), [(8, (61, 127)), (10, (94, 127))])
+def test_a_grid_of_28_by_28_images_in_four_columns(count, size):
+    assert grid(np.zeros((count, 28, 28), np.uint8), 4).shape == size
+
+
+@given(st.integers(1, 13), st.integers(1, 6), st.integers(1, 5), st.integers(1, 5))
+def test_a_grid_holds_each_image_and_black_margins(n, columns, h, w):
+    images = np.random.default_rng(n).integers(1, 255, (n, h, w, 3), dtype=np.uint8)
+    page = grid(images, columns)
+    left = page.copy()
+    for i, image in enumerate(images):
+        y, x = i // min(columns, n) * (h + 5), i % min(columns, n) * (w + 5)
+        np.testing.assert_array_equal(page[y : y + h, x : x + w], image)
+        left[y : y + h, x : x + w] = 0
+    assert not left.any()
+
+
+def test_a_grid_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="a grid needs images"):
+        grid(np.zeros((0, 2, 2), np.uint8), 4)
+    with pytest.raises(ValueError, match="at least one column"):
+        grid(np.zeros((1, 2, 2), np.uint8), 0)
+
+
+def test_a_feature_map_is_normalised_by_the_formula():
+    values = np.random.default_rng(0).standard_normal((6, 7))
+    expected = np.clip((values - values.mean()) / values.std() * 64 + 128, 0, 255)
+    assert np.abs(feature_map_pixels(values) - expected).max() <= 0.5
+
+
+def test_an_optimised_image_is_shown_by_the_formula():
+    values = np.random.default_rng(0).standard_normal((6, 7, 3))
+    expected = np.clip((values - values.mean()) / values.std() * 0.1 + 0.5, 0, 1) * 255
+    assert np.abs(deprocess(values) - expected).max() <= 0.5
+
+
+@given(FINITE)
+def test_any_finite_map_can_be_shown(values):
+    for show in (feature_map_pixels, deprocess, signed_pixels):
+        pixels = show(values)
+        assert pixels.dtype == np.uint8
+        assert pixels.shape == values.shape
+    if np.ptp(values) == 0:
+        assert not feature_map_pixels(values).any()
+
+
+def test_a_reconstruction_has_zero_in_the_middle():
+    assert signed_pixels(np.array([[-2.0, 0.0, 1.0]])).tolist() == [[1, 128, 192]]
+
+
+@pytest.mark.parametrize("show", [feature_map_pixels, deprocess, signed_pixels])
+def test_what_is_not_finite_cannot_be_shown(show):
+    with pytest.raises(ValueError, match="finite values"):
+        show(np.array([[1.0, np.nan]]))
+
+
+def test_viridis_runs_from_purple_to_yellow_and_gets_lighter():
+    colours = viridis(np.arange(256)).astype(float)
+    assert colours[0].tolist() == [68, 1, 84]
+    assert colours[-1].tolist() == [253, 231, 37]
+    assert colours[128] == pytest.approx([33, 145, 140], abs=2)
+    lightness = colours @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(lightness) > -0.5).all()
+
+
+def test_a_sheet_of_64_units_fits_a_laptops_screen():
+    page = sheet(np.zeros((64, 28, 28), np.uint8), [str(i) for i in range(64)], "title", "more")
+    assert page.width <= 1400
+    assert page.height <= 950
+    assert page.width >= 8 * 64
+
+
+def test_a_sheet_shows_images_scaled_without_smoothing():
+    image = np.random.default_rng(0).integers(0, 255, (2, 7, 7, 3), dtype=np.uint8)
+    page = np.asarray(sheet(image, ["0", "1"], "t", cell=70))
+    block = np.kron(image[1].transpose(2, 0, 1), np.ones((10, 10), np.uint8)).transpose(1, 2, 0)
+    windows = np.lib.stride_tricks.sliding_window_view(page, (70, 70, 3))[:, :, 0]
+    assert (windows == block).all(axis=(2, 3, 4)).any()
+
+
+def test_labels_are_drawn_outside_the_images():
+    white = np.full((1, 20, 20), 255, np.uint8)
+    with_label = np.asarray(sheet(white, ["12345"], "t", cell=100))
+    without = np.asarray(sheet(white, [""], "t", cell=100))
+    rows = np.flatnonzero((with_label != without).any(axis=(1, 2)))
+    assert len(rows)
+    assert rows.max() < with_label.shape[0] - 100  # above the image's first row
+
+
+def test_long_text_is_shortened_to_fit():
+    text = fit("a very long layer name " * 9, 14, 200)
+    assert text.endswith("…")
+    assert font(14).getlength(text) <= 200
+    assert fit("short", 14, 200) == "short"
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 4, 2), (2, 4), (0, 4, 4)])
+def test_a_sheet_of_something_else_is_refused(shape):
+    with pytest.raises(ValueError, match="sheet"):
+        sheet(np.zeros(shape, np.uint8), [""] * shape[0], "t")
+
+
+def test_charts_draw_each_series_and_many_with_a_median():
+    few = np.asarray(curves({"a": [0, 1, 4]}, [0, 1, 2], "t", x_label="x", y_label="y"))
+    assert (few == (31, 119, 180)).all(axis=2).sum() > 300
+    many = {str(i): [0, i, 2 * i] for i in range(12)}
+    page = np.asarray(curves(many, [0, 1, 2], "t", x_label="x", y_label="y"))
+    assert (page == (170, 190, 215)).all(axis=2).sum() > 300
+    with pytest.raises(ValueError, match="finite"):
+        curves({"a": [0, np.nan]}, [0, 1], "t", x_label="x", y_label="y")
+    with pytest.raises(ValueError, match="as long as x"):
+        curves({"a": [0]}, [0, 1], "t", x_label="x", y_label="y")
+
+
+def test_a_heat_map_shows_its_extremes():
+    page = np.asarray(heat_map(np.arange(16).reshape(4, 4), "t"))
+    for colour in ((68, 1, 84), (253, 231, 37)):
+        assert (page == colour).all(axis=2).sum() > 1000
+    with pytest.raises(ValueError, match="finite matrix"):
+        heat_map(np.zeros(3), "t")
+
+
+@given(st.text(max_size=120))
+def test_a_name_cannot_leave_its_folder(name):
+    made = slug(name)
+    assert made
+    assert not set(made) & set('/\\:*?"<>|\0')
+    assert made not in (".", "..")
+    assert len(made) <= 90
+    assert made.isascii()
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_different_names_stay_different(one, two):
+    if one != two:
+        assert slug(one) != slug(two)
+
+
+@pytest.mark.parametrize("name", ["conv2d_1", "inner.conv", "block3-conv4"])
+def test_safe_names_stay_as_they_are(name):
+    assert slug(name) == name
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "", "con", "é", ".hidden", "x" * 200])
+def test_other_names_are_changed_and_marked(name):
+    assert "~" in slug(name)
+
+
+def test_saving_is_all_or_nothing(tmp_path):
+    class Broken(Image.Image):
+        def save(self, stream, **_):
+            stream.write(b"half")
+            raise KeyboardInterrupt
+
+    path = tmp_path / "a" / "b.png"
+    save_png(Image.new("RGB", (2, 2), (1, 2, 3)), path)
+    with pytest.raises(KeyboardInterrupt):
+        save_png(Broken(), path)
+    assert [p.name for p in path.parent.iterdir()] == ["b.png"]
+    with Image.open(path) as picture:
+        assert picture.getpixel((0, 0)) == (1, 2, 3)
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"cannot write to .*file"):
+        save_png(Image.new("L", (1, 1)), tmp_path / "file" / "x.png")

@@ -1,0 +1,191 @@
+"""Bad input gets one clear line, and no traceback."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+USAGE = pytest.ExitCode.USAGE_ERROR
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--convlens", "mnist_cn"], "there is no such model; did you mean mnist_cnn?"),
+        (["--convlens", "nosuch.keras"], "--convlens nosuch.keras: the file does not exist"),
+        (["--convlens", "."], "no such model|is a folder"),
+        (["--convlens-range", "1,0"], "--convlens-range is LOW,HIGH with LOW below HIGH"),
+        (["--convlens-range", "a"], "--convlens-range is LOW,HIGH"),
+        (["--convlens-steps", "0"], "--convlens-steps is at least 1"),
+        (["--convlens-units", "0"], "--convlens-units is at least 1"),
+        (["--convlens-seed", "-1"], "--convlens-seed is 0 or more"),
+        (["nosuch.keras"], "file or directory not found: nosuch.keras"),
+    ],
+)
+def test_options(pytester, arguments, message):
+    result = pytester.runpytest(*arguments)
+    assert result.ret == USAGE
+    import re
+
+    assert re.search(message.replace("?", r"\?"), result.stderr.str())
+    assert "Traceback" not in result.stderr.str()
+
+
+def test_a_picture_folder_that_cannot_be_written_to(pytester):
+    pytester.makefile(".txt", blocked="")
+    result = pytester.runpytest("--convlens", "mnist_cnn", "--convlens-pictures", "blocked.txt/x")
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["ERROR: --convlens-pictures blocked.txt/x: cannot write there *"])
+
+
+def collection_error(pytester, *arguments):
+    """Return the lines of the one error that collecting gave."""
+    result = pytester.runpytest(*arguments)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    text = result.stdout.str()
+    assert "Traceback" not in text
+    body = text.split("ERROR collecting")[1].split("=====")[0].splitlines()[1:]
+    lines = [line for line in body if line.strip()]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.keras", b"", "truncated or no Keras file"),
+        ("text.keras", b"hello", "truncated or no Keras file"),
+        ("old.h5", b"\x89HDF\r\n\x1a\n", "legacy HDF5 model, and loading one can run code"),
+        ("disguised.keras", b"\x89HDF\r\n\x1a\n", "legacy HDF5 model"),
+    ],
+)
+def test_files_that_are_no_models(pytester, name, content, message):
+    (pytester.path / name).write_bytes(content)
+    line = collection_error(pytester, str(pytester.path / name))
+    assert name in line
+    assert message in line
+
+
+def test_a_truncated_file(pytester, tiny_file):
+    tiny_file.write_bytes(tiny_file.read_bytes()[:-900])
+    assert "truncated or no Keras file" in collection_error(pytester, str(tiny_file))
+
+
+def test_an_archive_that_is_no_model(pytester):
+    import zipfile
+
+    with zipfile.ZipFile(pytester.path / "z.keras", "w") as archive:
+        archive.writestr("readme.txt", "nothing")
+    assert "could not be loaded" in collection_error(pytester, str(pytester.path / "z.keras"))
+
+
+def test_a_lambda_layer_is_not_run(pytester):
+    import keras
+    from keras import layers
+
+    model = keras.Sequential([keras.Input((4, 4, 1)), layers.Lambda(lambda x: x + 1)])
+    model.save(pytester.path / "lambda.keras")
+    line = collection_error(pytester, str(pytester.path / "lambda.keras"))
+    assert "lambda.keras holds a Lambda layer or other code, which safe mode refuses" in line
+
+
+def test_a_legacy_file_is_loaded_when_that_is_allowed(pytester, tiny):
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras warns that the format is a legacy
+        tiny.save(pytester.path / "old.h5")
+    assert "legacy" in collection_error(pytester, str(pytester.path / "old.h5"))
+    result = pytester.runpytest(
+        str(pytester.path / "old.h5"), "--convlens-allow-legacy", "-k", "gram", "-W", "ignore"
+    )
+    result.assert_outcomes(passed=2, deselected=12)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 13, 13, 1)), "takes images of shape (n, 13, 13, 2), not (2, 13, 13, 1)"),
+        (np.full((2, 13, 13, 2), np.nan), "values that are not finite"),
+        (np.zeros((0, 13, 13, 2)), "it holds no image"),
+    ],
+)
+def test_images_that_do_not_fit(pytester, tiny_file, images, message):
+    np.savez(pytester.path / "images.npz", images=images)
+    line = collection_error(pytester, str(tiny_file), "--convlens-images", "images.npz")
+    assert message in line
+
+
+def test_images_outside_the_stated_range(pytester, tiny_file):
+    np.savez(pytester.path / "images.npz", images=np.full((2, 13, 13, 2), 200.0))
+    arguments = (str(tiny_file), "--convlens-images", "images.npz", "--convlens-range", "0,1")
+    line = collection_error(pytester, *arguments)
+    assert "the images' values range from 200 to 200, but tiny takes 0 to 1" in line
+
+
+def test_image_sources_that_cannot_be_read(pytester, tiny_file):
+    (pytester.path / "bad.npz").write_bytes(b"PK\x03\x04 cut")
+    np.savez(pytester.path / "other.npz", weights=np.zeros(3))
+    np.savez(pytester.path / "pickled.npz", images=np.array([{}], dtype=object))
+    (pytester.path / "empty").mkdir()
+    for source, message in {
+        "bad.npz": "bad.npz cannot be read as .npz",
+        "pickled.npz": "pickled.npz cannot be read as .npz",
+        "none.npz": "none.npz cannot be read as .npz (No such file",
+        "other.npz": "it has weights, but no array 'images'",
+        "empty": "the folder holds no picture",
+        "what": "give a folder of pictures, an .npz file or module:factory",
+        "nomodule:images": "there is no module 'nomodule'",
+    }.items():
+        assert message in collection_error(pytester, str(tiny_file), "--convlens-images", source)
+
+
+def test_a_folder_of_pictures_is_resized_and_read(pytester):
+    import keras
+    from keras import layers
+    from PIL import Image
+
+    model = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(3, 3, name="c")], name="colour")
+    model.save(pytester.path / "colour.keras")
+    folder = pytester.path / "photos"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (2, 20, 30, 3), dtype=np.uint8)
+    for i, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    arguments = (str(pytester.path / "colour.keras"), "--convlens-images", "photos", "-k", "gram")
+    result = pytester.runpytest(*arguments)
+    result.assert_outcomes(passed=1, deselected=6)
+    result.stdout.fnmatch_lines(["images: 2 from photos"])
+    (folder / "2.png").write_bytes(b"no picture")
+    assert "2.png cannot be read" in collection_error(pytester, *arguments)
+
+
+def test_nan_weights_are_located_by_every_item(pytester, tiny):
+    kernel, bias = tiny.get_layer("conv_b").get_weights()
+    kernel[0, 0, 0, 0] = np.nan
+    tiny.get_layer("conv_b").set_weights([kernel, bias])
+    tiny.save(pytester.path / "nan.keras")
+    result = pytester.runpytest(str(pytester.path / "nan.keras"), "--convlens-steps=5")
+    outcomes = result.parseoutcomes()
+    assert outcomes["passed"] == 2  # finite[conv_a] and finite[classes] have good weights
+    assert "Traceback" not in result.stdout.str()
+    result.stdout.fnmatch_lines(
+        [
+            "*finite?conv_b? _*",
+            "tiny layer 'conv_b' is not finite:",
+            "*kernel: 1 of 270 values (1 NaN, 0 infinite), the first at (0, 0, 0, 0)",
+        ]
+    )
+    text = result.stdout.str()
+    assert text.count("layer 'conv_b', kernel: 1 of 270 values") == outcomes["failed"] - 1
+
+
+def test_factories_that_do_not_exist_or_return_something_else(pytester):
+    pytester.makepyfile(mine="def number(): return 3")
+    pytester.syspathinsert()
+    for spec, message in {
+        "nomodule:build": "there is no module 'nomodule'; run `python -m pytest`",
+        "mine:nothing": "module 'mine' has no function 'nothing'",
+        "mine:number": "mine:number returned int, not a Keras model",
+    }.items():
+        assert message in collection_error(pytester, "--convlens", spec)

@@ -1,0 +1,83 @@
+"""Each way to install it works, and finds what ships with it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+SOURCES = ("plugin", "benchmarks", "fixtures", "pyproject.toml", "README.md", "LICENSE")
+
+
+def run(*command: object, cwd: Path) -> str:
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "PYTHONPATH"))
+    }
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the project, so that building leaves nothing in the checkout."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("source")
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(
+                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source, cwd=folder)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_and_nothing_beside_it(wheel: Path):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    top = {name.split("/")[0] for name in names}
+    assert {t for t in top if not t.endswith(".dist-info")} == {"convlens"}
+    for needed in (
+        "convlens/py.typed",
+        "convlens/fixtures/data/mnist_cnn.keras",
+        "convlens/fixtures/data/digits.npz",
+        "convlens/pytest_plugin/__init__.py",
+        "convlens/benchmarks/__init__.py",
+    ):
+        assert needed in names
+    assert wheel.stat().st_size < 2_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["wheel", "install", "editable"])
+def test_it_works_installed(how: str, wheel: Path, source: Path, tmp_path: Path):
+    """Install into an environment of its own, with all that it depends on, and run the main job."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    what = {"wheel": [wheel], "install": [source], "editable": ["-e", source]}[how]
+    run(python, "-m", "pip", "install", "-q", *what, cwd=tmp_path)
+    job = ("--convlens", "mnist_cnn", "--convlens-pictures", "pictures", "--convlens-steps=60")
+    out = run(python, "-m", "pytest", *job, cwd=tmp_path)
+    assert "21 passed" in out
+    assert "convlens: mnist_cnn" in out
+    assert len(list((tmp_path / "pictures").rglob("*.png"))) == 5 * 3 + 1

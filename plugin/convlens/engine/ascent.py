@@ -288,9 +288,10 @@ class _Climb:
         self.trace_steps = [0, *(first + count for first, count in self.segments)]
         self.rule = optimizer(options.optimizer, options.step_size)
         self.units = network.units(layer)
-        key = ("ascent", layer, options, value_range)
+        self.network = network
+        self.objective = _Objective(network, layer)
+        self.key = ("ascent", layer, options, value_range)
         self.measure = _measure(network, layer)
-        self.run = network.compiled(key, lambda: self.loop(_Objective(network, layer)))
 
     def __call__(
         self, start: NDArray[np.float32], units: NDArray[np.int64], report: Callable[[int], None]
@@ -306,7 +307,11 @@ class _Climb:
         trace = [self.measure(x, pick)]
         for first, count in self.segments:
             rolls = ops.convert_to_tensor(shifts[first : first + count])
-            carry = self.run(carry, pick, rolls, ops.convert_to_tensor(np.int32(first)))
+            silent = self.objective.can_be_silent & (ops.convert_to_numpy(trace[-1]) <= 0)
+            # Waking costs a tenth of a step, so that a batch that is all awake goes without.
+            run = self.compiled(waking=bool(silent.any()))
+            begin = ops.convert_to_tensor(np.int32(first))
+            carry = run(carry, pick, ops.convert_to_tensor(silent), rolls, begin)
             trace.append(self.measure(carry[0], pick))
             report(first + count)
         images = carry[-2] if best else carry[0]
@@ -328,18 +333,27 @@ class _Climb:
             [draw.integers(-r, r, self.options.steps, endpoint=True) for r in reach], axis=1
         ).astype(np.int32)
 
-    def loop(self, objective: _Objective) -> Callable[..., Any]:
-        """Return the segment to compile: carry, units' one-hot rows, shifts, first step → carry."""
-        options, rule = self.options, self.rule
+    def compiled(self, waking: bool) -> Callable[..., Any]:
+        return self.network.compiled((*self.key, waking), lambda: self.loop(waking))
+
+    def loop(self, waking: bool) -> Callable[..., Any]:
+        """Return the segment to compile.
+
+        It takes the carry, the units' one-hot rows, which units were silent when the segment
+        began, the shifts and the number of the first step, and returns the carry.
+        """
+        options, rule, objective = self.options, self.rule, self.objective
         low, high = self.value_range
         slots = slice(2, 2 + rule.slots)
         rolled = options.jitter > 0
 
-        def segment(carry: list[Any], pick: Any, shifts: Any, first: Any) -> list[Any]:
+        def segment(carry: list[Any], pick: Any, silent: Any, shifts: Any, first: Any) -> list[Any]:
             def body(i: Any, carry: list[Any]) -> list[Any]:
                 x, length, state = carry[0], carry[1], carry[slots]
                 seen = ops.roll(x, shifts[i], axis=(1, 2)) if rolled else x
-                value, pullback = backend.vjp(lambda x: objective(x, pick, options), seen)
+                value, pullback = backend.vjp(
+                    lambda x: objective(x, pick, silent if waking else None, options), seen
+                )
                 gradient = _normalised(pullback(ops.ones_like(value)), options)
                 if rolled and options.undo_jitter:
                     gradient = ops.roll(gradient, -shifts[i], axis=(1, 2))
@@ -371,20 +385,25 @@ class _Objective:
         activation = network.activation_name(layer)
         if activation in ("softmax", "sigmoid") and layer == network.output_layer:
             output, before = before, None
+        self.tensors = [output, before]
         # Only a ReLU can be silent over a whole map.
-        self.tensors = [output] if before is None or "relu" not in activation else [output, before]
+        self.can_be_silent = before is not None and activation in ("relu", "relu6")
 
     def measure(self, images: Any, pick: Any) -> Any:
         """Return the activation itself: the mean over positions."""
         return _mean_of_unit(self.network.run(images, self.tensors[:1])[0], pick)
 
-    def __call__(self, images: Any, pick: Any, options: AscentOptions) -> Any:
-        """Return what is climbed: the activation, less the regularisers."""
-        maps = self.network.run(images, self.tensors)
-        value = _mean_of_unit(maps[0], pick)
-        if len(maps) == 2:
-            peak = _peak_of_unit(maps[1], pick)
-            value = ops.where(peak > 0, value, peak)
+    def __call__(self, images: Any, pick: Any, silent: Any | None, options: AscentOptions) -> Any:
+        """Return what is climbed: the activation, less the regularisers.
+
+        Of a unit that was silent and still is, the strongest value before the ReLU is climbed.
+        """
+        if silent is None:
+            value = self.measure(images, pick)
+        else:
+            maps, before = self.network.run(images, self.tensors)
+            peak = _peak_of_unit(before, pick)
+            value = ops.where(ops.logical_and(silent, peak <= 0), peak, _mean_of_unit(maps, pick))
         if options.norm_weight:
             value = value - options.norm_weight * image_norm(images)
         if options.tv_weight:

@@ -101,10 +101,10 @@ def test_a_relu_that_is_silent_at_the_start_is_woken():
 
 
 def test_jitter_reaches_both_ends_and_is_whole_pixels(tiny_network):
-    from convlens.engine.ascent import _Climb, ascent_options
+    from convlens.engine.climb import Climb, ascent_options
 
     options = ascent_options(None, (0.0, 1.0), jitter=0.05, steps=400)
-    climb = _Climb(tiny_network, "conv_a", options, (0.0, 1.0), 0, 10)
+    climb = Climb(tiny_network, "conv_a", options, (0.0, 1.0), 0, 10)
     for side, reach in ((28, 1), (224, 11), (13, 0)):
         shifts = climb.shifts((side, side))
         assert shifts.dtype == np.int32

@@ -74,8 +74,8 @@ def test_it_agrees_on_the_trained_network_and_its_digits(mnist_cnn, mnist_networ
 
 
 def _convolutions(model):
-    """Return the part of a model up to its last pooling, on the same weights."""
-    return keras.Sequential([keras.Input((28, 28, 1)), *model.layers[:6]])
+    """Return the part of a model from its input to its last pooling, on the same weights."""
+    return keras.Sequential(model.layers[:7])
 
 
 def test_a_layer_is_left_with_one_activation_or_one_map(tiny_network, tiny_images):

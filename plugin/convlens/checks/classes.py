@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.finite import assert_finite, assert_finite_weights
-from convlens.engine.ascent import Maximization, class_scores
+from convlens.engine.ascent import Maximization
 from convlens.engine.network import Network
+from convlens.engine.objective import class_scores
 
 
 def assert_class_images_recognised(

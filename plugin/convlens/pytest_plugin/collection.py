@@ -166,7 +166,7 @@ class ModelItem(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        return self.path, 0, f"{self.target.spec}::{self.name}"
+        return self.path, 0, self.nodeid
 
 
 def _matches(wanted: str, name: str) -> bool:

@@ -66,13 +66,15 @@ def model_items(parent: pytest.Collector, target: Target) -> Iterable[ModelItem]
     Raises:
         pytest.Collector.CollectError: the model or its images cannot be loaded.
     """
-    from convlens.battery import PROPERTIES, Convolutions
     from convlens.pytest_plugin.models import lens_of_target
 
     try:
         lens = lens_of_target(parent.config, target)
     except (ValueError, TypeError) as error:
         raise pytest.Collector.CollectError(str(error)) from None
+    # Only now, for it imports TensorFlow, which loading a model asks to be quiet first.
+    from convlens.battery import PROPERTIES, Convolutions
+
     properties = PROPERTIES if lens.conv_layers else (*PROPERTIES, Convolutions())
     for prop in properties:
         for layer in prop.layers(lens):
@@ -126,6 +128,11 @@ class ModelItem(pytest.Item):
         if reason is not None:
             self.add_marker(pytest.mark.skip(reason=reason))
 
+    @property
+    def model(self) -> str:
+        """The model's name for people: that of its file where it has one."""
+        return self.lens.name if self.target.kind == "shipped" else Path(self.target.spec).name
+
     def runtest(self) -> None:
         __tracebackhide__ = True
         from convlens.battery import Settings, look_at
@@ -134,8 +141,7 @@ class ModelItem(pytest.Item):
         settings = Settings(
             option("convlens_steps"), option("convlens_units"), option("convlens_seed")
         )
-        model = self.lens.name if self.target.kind == "shipped" else Path(self.target.spec).name
-        self.record("model", model)
+        self.record("model", self.model)
         self.record("layer", self.layer or "")
         self.record("images", self.lens.source)
         seen = look_at(self.prop, self.lens, self.layer, settings)
@@ -143,7 +149,7 @@ class ModelItem(pytest.Item):
             self.record(name, value)
         folder = option("convlens_pictures")
         if folder is not None:
-            self.write_pictures(Path(folder), model, seen)
+            self.write_pictures(Path(folder), seen)
         for name, value in self.prop.judge(self.lens, self.layer, seen).items():
             self.record(name, value)
 
@@ -151,13 +157,13 @@ class ModelItem(pytest.Item):
         """Keep a measurement for the summary and for JUnit."""
         self.user_properties.append((f"convlens.{name}", value))
 
-    def write_pictures(self, folder: Path, model: str, seen: Any) -> None:
+    def write_pictures(self, folder: Path, seen: Any) -> None:
         __tracebackhide__ = True
         from convlens.pictures import save_png, slug
 
         for name, draw in self.prop.draw(self.lens, self.layer, seen).items():
             stem = name if self.layer is None else f"{slug(self.layer)}-{name}"
-            save_png(draw(), folder / slug(model) / f"{stem}.png")
+            save_png(draw(), folder / slug(self.model) / f"{stem}.png")
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show a verdict as its message alone; anything else with its traceback."""
@@ -166,7 +172,8 @@ class ModelItem(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        return self.path, 0, self.nodeid
+        # What ends a node id here, pytest takes for a dotted name, and turns its dots into colons.
+        return self.path, 0, f"{self.model}: {self.name}"
 
 
 def _matches(wanted: str, name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
@@ -38,6 +39,15 @@ def test_a_margin_after_the_softmax_is_no_margin(mnist_network, images):
     unmoved = replace(images, images=images.start)
     with pytest.raises(AssertionError, match="class"):
         assert_class_images_recognised(mnist_network, unmoved)
+
+
+def test_a_softmax_left_in_is_caught(mnist_cnn):
+    clone = keras.models.clone_model(mnist_cnn)
+    clone.set_weights(mnist_cnn.get_weights())
+    twice = keras.Sequential([*clone.layers, keras.layers.Softmax(name="again")], name="twice")
+    result = maximize(twice, steps=80)
+    with pytest.raises(AssertionError, match=r"twice does not recognise 10 of 10 .*\(margin 1\)"):
+        assert_class_images_recognised(twice, result)
 
 
 def test_nan_never_passes(mnist_network, images):

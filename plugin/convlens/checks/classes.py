@@ -18,11 +18,14 @@ def assert_class_images_recognised(
 ) -> NDArray[np.float32]:
     """Assert that each class image is classified as its class, before the softmax, by a margin.
 
+    Probabilities differ by 1 at the most, so a margin of 1 that must be exceeded also catches a
+    softmax that was left in.
+
     Args:
         model: the model, or its `Network`.
         result: what `maximize` returned for the model's output.
-        margin: how far the class's score must be above the best other one, in units of the
-            score before the softmax.
+        margin: what the class's score must exceed the best other one by, in units of the score
+            before the softmax.
 
     Returns:
         (n,) the margins.
@@ -51,7 +54,7 @@ def assert_class_images_recognised(
     others[np.arange(len(scores)), result.units] = -np.inf
     best = others.argmax(axis=1)
     margins = (own - others.max(axis=1)).astype(np.float32)
-    wrong = np.flatnonzero(~(margins >= margin))
+    wrong = np.flatnonzero(~(margins > margin))
     offenders = [
         f"class {result.units[i]}: its image scores {own[i]:.4g}, class {best[i]} "
         f"{others[i, best[i]]:.4g} (margin {margins[i]:.4g})"

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {
     "AscentGain": "checks.ascent",
+    "AscentInterrupted": "engine.ascent",
     "FilterStatistics": "checks.filters",
     "GramInvariance": "checks.gram",
     "GramResiduals": "checks.gram",
@@ -42,8 +43,12 @@ _MODULE_OF = {
     "Maximization": "engine.ascent",
     "ModelFileError": "engine.loading",
     "Network": "engine.network",
+    "Objective": "engine.objectives",
     "Reconstruction": "engine.deconvnet",
     "RoundTrip": "checks.deconvnet",
+    "TopImages": "engine.topk",
+    "TopInterrupted": "engine.topk",
+    "TopPatches": "engine.patches",
     "activations": "engine.activations",
     "assert_activation_increases": "checks.ascent",
     "assert_class_images_recognised": "checks.classes",
@@ -59,10 +64,14 @@ _MODULE_OF = {
     "load_model": "engine.loading",
     "maximize": "engine.ascent",
     "project": "engine.deconvnet",
+    "receptive_field": "engine.receptive_field",
+    "top_images": "engine.topk",
+    "top_patches": "engine.patches",
 }
 
 __all__ = [
     "AscentGain",
+    "AscentInterrupted",
     "FilterStatistics",
     "GramInvariance",
     "GramResiduals",
@@ -70,8 +79,12 @@ __all__ = [
     "Maximization",
     "ModelFileError",
     "Network",
+    "Objective",
     "Reconstruction",
     "RoundTrip",
+    "TopImages",
+    "TopInterrupted",
+    "TopPatches",
     "activations",
     "assert_activation_increases",
     "assert_class_images_recognised",
@@ -87,6 +100,9 @@ __all__ = [
     "load_model",
     "maximize",
     "project",
+    "receptive_field",
+    "top_images",
+    "top_patches",
 ]
 
 

@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.engine.activations import activations
-from convlens.engine.ascent import Maximization, check_range, maximize
+from convlens.engine.ascent import Maximization, maximize
 from convlens.engine.deconvnet import Reconstruction, deconvolve
 from convlens.engine.gram import Divisor, gram_matrix
 from convlens.engine.network import Network, Units
+from convlens.engine.objectives import Objective
+from convlens.engine.options import check_range
+from convlens.engine.patches import TopPatches, top_patches
+from convlens.engine.topk import TopImages, top_images
 
 
 class Lens:
@@ -83,7 +87,10 @@ class Lens:
         return activations(self.network, self.images if images is None else images, layers)
 
     def maximize(
-        self, layer: str | None = None, units: Units = None, **options: Any
+        self,
+        layer: str | Objective | Sequence[Objective] | None = None,
+        units: Units = None,
+        **options: Any,
     ) -> Maximization:
         """Return images that excite a layer's units, or the classes; see `maximize`."""
         options.setdefault("value_range", self.value_range)
@@ -92,12 +99,28 @@ class Lens:
         return maximize(self.network, layer, units, **options)
 
     def deconvolve(
-        self, layer: str, units: Units = None, images: ArrayLike | None = None, **options: Any
+        self,
+        layer: str | None,
+        units: Units = None,
+        images: ArrayLike | None = None,
+        **options: Any,
     ) -> Reconstruction:
         """Return units' reconstructions for the lens's first image, or others; see `deconvolve`."""
         return deconvolve(
             self.network, self.images[0] if images is None else images, layer, units, **options
         )
+
+    def top_images(
+        self, data: Any = None, layers: str | Iterable[str] | None = None, **options: Any
+    ) -> TopImages:
+        """Return each unit's strongest of the lens's images, or of others; see `top_images`."""
+        return top_images(self.network, self.images if data is None else data, layers, **options)
+
+    def top_patches(
+        self, top: TopImages, layer: str, units: Units = None, **options: Any
+    ) -> TopPatches:
+        """Return what excited units in their strongest images; see `top_patches`."""
+        return top_patches(self.network, top, layer, units, **options)
 
     def gram(
         self, layer: str, divisor: Divisor = "none", images: ArrayLike | None = None

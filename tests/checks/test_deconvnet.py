@@ -138,7 +138,9 @@ def test_unpooling_to_the_corner_is_caught(tiny_network, tiny_images):
 
 
 def test_a_missing_rectification_is_caught(monkeypatch, tiny, tiny_images):
-    monkeypatch.setattr(network_module, "rectified", lambda op, x: op(x))  # a plain gradient
+    monkeypatch.setattr(
+        network_module, "rectified", lambda op, x, method: op(x)
+    )  # a plain gradient
     message = failure(tiny, tiny_images, project)
     assert "conv_a (adjoint)" in message
     assert "conv_b (adjoint)" in message

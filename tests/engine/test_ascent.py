@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from convlens import Network, maximize
+from convlens import AscentInterrupted, Network, activations, maximize
 from convlens.engine.regularizers import image_norm, total_variation
 from convlens.engine.steps import optimizer
 
@@ -100,13 +100,12 @@ def test_a_relu_that_is_silent_at_the_start_is_woken():
     assert result.trace[-1, 0] > 0
 
 
-def test_jitter_reaches_both_ends_and_is_whole_pixels(tiny_network):
-    from convlens.engine.climb import Climb, ascent_options
+def test_jitter_reaches_both_ends_and_is_whole_pixels():
+    from convlens.engine.transforms import Transforms
 
-    options = ascent_options(None, (0.0, 1.0), jitter=0.05, steps=400)
-    climb = Climb(tiny_network, "conv_a", options, (0.0, 1.0), 0, 10)
+    transforms = Transforms(0.05, (1.0, 1.0), 0.0)
     for side, reach in ((28, 1), (224, 11), (13, 0)):
-        shifts = climb.shifts((side, side))
+        shifts = transforms.shifts((side, side), 400, 0)
         assert shifts.dtype == np.int32
         assert (shifts.min(), shifts.max()) == (-reach, reach)
 
@@ -193,7 +192,7 @@ def test_progress_counts_to_the_end(tiny_network):
         ({"step_size": -1}, "step_size is above 0"),
         ({"jitter": -1}, "jitter is 0 or more"),
         ({"optimizer": "lion"}, "optimizer is 'adam'"),
-        ({"preset": "lucid"}, "preset is 'keras-vis'"),
+        ({"preset": "lucid"}, "preset is 'keras-vis' or"),
         ({"value_range": (1, 0)}, "low < high"),
         ({"value_range": 3}, "low < high"),
         ({"units": [99]}, "no unit 99"),
@@ -217,3 +216,90 @@ def test_a_model_without_classes_is_refused():
     model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3, name="conv")])
     with pytest.raises(ValueError, match="no vector of classes"):
         maximize(Network(model))
+
+
+def test_several_images_of_a_unit_differ_and_all_excite_it(tiny_network):
+    alone = maximize(tiny_network, "conv_b", [0, 3], steps=80)
+    group = maximize(tiny_network, "conv_b", [0, 3], steps=80, images_per_unit=3)
+    assert group.units.tolist() == [0, 0, 0, 3, 3, 3]
+    np.testing.assert_array_equal(group.start[[0, 3]], alone.start)
+    assert (group.trace[-1] > 1.5 * group.trace[0]).all()
+    free = maximize(tiny_network, "conv_b", [0, 3], steps=80, images_per_unit=3, diversity_weight=0)
+    assert _alike(tiny_network, group) < _alike(tiny_network, free) - 0.01
+
+
+def _alike(network, found):
+    """Return the mean cosine of the Gram matrices of images of one unit, in NumPy."""
+    maps = activations(network, found.images, "conv_b")["conv_b"]
+    flat = maps.reshape(len(maps), -1, maps.shape[-1])
+    gram = (flat.transpose(0, 2, 1) @ flat).reshape(len(maps), -1)
+    gram /= np.linalg.norm(gram, axis=1, keepdims=True)
+    cosine = gram @ gram.T
+    same = (found.units[:, None] == found.units) & ~np.eye(len(maps), dtype=bool)
+    return cosine[same].mean()
+
+
+def test_likeness_is_the_mean_cosine_over_siblings(tiny_network, tiny_images):
+    from convlens.engine.diversity import likeness
+
+    maps = activations(tiny_network, tiny_images, "conv_b")["conv_b"]
+    groups = np.int32([0, 0, 1, 1, 1, 2])
+    flat = maps.reshape(6, -1, 5)
+    gram = (flat.transpose(0, 2, 1) @ flat).reshape(6, -1)
+    gram /= np.linalg.norm(gram, axis=1, keepdims=True)
+    cosine = gram @ gram.T
+    expected = [cosine[0, 1], cosine[1, 0], cosine[2, [3, 4]].mean()]
+    expected += [cosine[3, [2, 4]].mean(), cosine[4, [2, 3]].mean(), 0]
+    found = likeness(ops.convert_to_tensor(maps), ops.convert_to_tensor(groups))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_an_interruption_between_parts_keeps_the_finished_ones(tiny_network):
+    whole = maximize(tiny_network, "conv_b", steps=8)
+
+    def interrupt(done, total):
+        if done > 2 * 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(
+        AscentInterrupted, match="2 images of tiny layer 'conv_b' after 8"
+    ) as caught:
+        maximize(tiny_network, "conv_b", steps=8, memory_budget=1, progress=interrupt)
+    kept = caught.value.result
+    assert kept.units.tolist() == [0, 1]
+    np.testing.assert_allclose(kept.images, whole.images[:2], atol=1e-4)
+    np.testing.assert_allclose(kept.trace, whole.trace[:, :2], rtol=1e-3)
+
+
+def test_an_interruption_of_the_first_part_keeps_the_steps_taken(tiny_network):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(AscentInterrupted, match="after 1 steps") as caught:
+        maximize(tiny_network, "conv_b", steps=50, progress=interrupt)
+    kept = caught.value.result
+    one = maximize(tiny_network, "conv_b", steps=50, checkpoints=50)
+    assert kept.trace_steps.tolist() == [0, 1]
+    np.testing.assert_allclose(kept.trace, one.trace[:2], rtol=1e-4)
+    assert kept.steps == 1
+
+
+def test_slices_do_not_change_the_result(tiny_network, monkeypatch):
+    whole = maximize(tiny_network, "conv_b", steps=12, seed=3)
+    monkeypatch.setattr("convlens.engine.climb._SLICE_SECONDS", 0.0)
+    reports = []
+    sliced = maximize(
+        tiny_network, "conv_b", steps=12, seed=3, progress=lambda *a: reports.append(a)
+    )
+    np.testing.assert_array_equal(sliced.images, whole.images)
+    assert reports == [(i, 12) for i in range(1, 13)]
+
+
+def test_no_bar_is_drawn_where_there_is_no_terminal(tiny_network, capfd):
+    maximize(tiny_network, "conv_b", steps=2)
+    assert capfd.readouterr().err == ""
+
+
+def test_images_per_unit_below_one_is_refused(tiny_network):
+    with pytest.raises(ValueError, match="images_per_unit is at least 1"):
+        maximize(tiny_network, "conv_b", images_per_unit=0)

@@ -216,3 +216,73 @@ def test_bad_arguments_are_refused(tiny_network, tiny_images, arguments, message
 def test_a_signal_of_a_wrong_shape_is_refused(tiny_network, tiny_images):
     with pytest.raises(ValueError, match=r"has shape \(6, 4, 4, 5\), not \(6, 4, 4, 4\)"):
         project(tiny_network, tiny_images, "conv_b", np.zeros((6, 4, 4, 4)))
+
+
+def seeds_down(model, images, layer, unit, method):
+    """Return the derivative of units' strongest activations, each ReLU passed as a method says."""
+    names = [entry.name for entry in model.layers]
+    maps = activations(model, images, names)
+    chosen = maps[layer][..., unit]
+    signal = np.zeros_like(maps[layer])
+    for i, at in enumerate(chosen.reshape(len(images), -1).argmax(axis=1)):
+        signal[(i, *np.unravel_index(at, chosen.shape[1:]), unit)] = 1
+    for index in range(names.index(layer), -1, -1):
+        entry = model.layers[index]
+        below = maps[names[index - 1]] if index else images
+        if isinstance(entry, layers.MaxPooling2D):
+            signal = scatter(below, signal, entry.pool_size[0], entry.strides[0], entry.padding)
+            continue
+        passed = signal * (maps[names[index]] > 0)
+        signal = np.maximum(passed, 0) if method == "guided" else passed
+        signal = transposed(entry, signal, below.shape)
+    return signal
+
+
+@pytest.mark.parametrize("method", ["guided", "gradient"])
+def test_guided_backpropagation_and_gradients_are_those_written_out(
+    tiny, tiny_network, tiny_images, method
+):
+    found = deconvolve(tiny_network, tiny_images, "conv_b", 2, method=method)
+    expected = seeds_down(tiny, tiny_images, "conv_b", 2, method)
+    np.testing.assert_allclose(found.images, expected, atol=1e-5)
+    assert found.method == method
+
+
+def test_a_full_relu6_stops_guided_backpropagation_and_not_the_deconvnet():
+    model = keras.Sequential(
+        [keras.Input((1, 1, 3)), layers.Activation("relu6", name="act"), layers.Conv2D(1, 1)]
+    )
+    model.layers[1].set_weights([np.ones((1, 1, 3, 1), np.float32), np.zeros(1, np.float32)])
+    x = np.float32([-1, 2, 9]).reshape(1, 1, 1, 3)
+    top = model.layers[1].name
+    guided = deconvolve(model, x, top, 0, method="guided").images
+    np.testing.assert_array_equal(guided.ravel(), [0, 1, 0])
+    down = deconvolve(model, x, top, 0).images
+    np.testing.assert_array_equal(down.ravel(), [8, 8, 8])
+
+
+def test_the_classes_scores_are_those_before_the_softmax(tiny, tiny_network, tiny_images):
+    found = deconvolve(tiny_network, tiny_images, None, [0, 1, 2, 0, 1, 2], method="gradient")
+    flat = keras.Model(tiny.inputs[0], tiny.get_layer("flatten").output)(tiny_images)
+    kernel, bias = tiny.get_layer("classes").get_weights()
+    scores = np.asarray(flat) @ kernel + bias
+    np.testing.assert_allclose(
+        found.activations, scores[np.arange(6), [0, 1, 2, 0, 1, 2]], rtol=1e-4, atol=1e-5
+    )
+    # A score is affine along its own gradient while no ReLU or switch changes.
+    step = (
+        1e-3
+        * found.images
+        / np.linalg.norm(found.images.reshape(6, -1), axis=1)[:, None, None, None]
+    )
+    moved = np.asarray(
+        keras.Model(tiny.inputs[0], tiny.get_layer("flatten").output)(tiny_images + step)
+    )
+    rise = (moved @ kernel + bias)[np.arange(6), [0, 1, 2, 0, 1, 2]] - found.activations
+    expected = (step * found.images).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(rise, expected, rtol=0.05)
+
+
+def test_an_unknown_method_is_refused(tiny_network, tiny_images):
+    with pytest.raises(ValueError, match="method is one of 'deconvnet', 'guided', 'gradient'"):
+        deconvolve(tiny_network, tiny_images, "conv_b", 0, method="lrp")

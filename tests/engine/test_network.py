@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from convlens import Network, activations
+from convlens import Network, activations, deconvolve, maximize
 
 
 def images(shape, n=3):
@@ -24,7 +24,7 @@ def functional():
     x = keras.Input((9, 9, 3))
     y = layers.Conv2D(4, 3, padding="same", name="conv")(x)
     y = layers.BatchNormalization(name="norm")(y)
-    y = layers.ReLU(name="relu")(y)
+    y = layers.ReLU(name="act")(y)
     y = layers.Add(name="add")([y, layers.Conv2D(4, 1, name="shortcut")(x)])
     y = keras.ops.relu(y)
     return keras.Model(x, layers.Dense(2, name="out")(layers.GlobalAveragePooling2D()(y)))
@@ -88,7 +88,7 @@ def test_weights_are_read_anew_at_each_use():
 
 
 def test_the_preactivation_of_a_fused_and_of_a_separate_relu():
-    for build, layer in ((sequential, "conv"), (functional, "relu")):
+    for build, layer in ((sequential, "conv"), (functional, "act")):
         network = Network(build())
         x = images(network.input_shape)
         before, after = network.run(
@@ -102,8 +102,8 @@ def test_the_preactivation_of_a_fused_and_of_a_separate_relu():
 def test_sources_and_below_follow_the_graph():
     network = Network(functional())
     assert network.sources("conv") == ["input"]
-    assert set(network.sources("add")) == {"relu", "shortcut"}
-    assert network.below("relu") == ["conv", "norm", "relu"]
+    assert set(network.sources("add")) == {"act", "shortcut"}
+    assert network.below("act") == ["conv", "norm", "act"]
 
 
 def test_dropout_and_batch_norm_are_in_inference_mode():
@@ -169,7 +169,7 @@ class Subclassed(keras.Model):
             lambda: keras.Model(
                 [a := keras.Input((4, 4, 1)), b := keras.Input((4, 4, 1))], layers.Add()([a, b])
             ),
-            "has 2 inputs",
+            r"has 2 inputs \(.*hold the others with convlens.Network\(model, held=",
         ),
         (lambda: keras.Sequential([keras.Input((4,)), layers.Dense(2)]), "needs images"),
         (
@@ -207,3 +207,40 @@ def test_activations_do_not_depend_on_the_batch(tiny_network, tiny_images):
 def test_an_empty_choice_of_layers_is_refused(tiny_network, tiny_images):
     with pytest.raises(ValueError, match="no layer of tiny was chosen"):
         activations(tiny_network, tiny_images, [])
+
+
+def two_inputs():
+    keras.utils.set_random_seed(7)
+    image = keras.Input((8, 8, 1), name="image")
+    meta = keras.Input((2,), name="meta")
+    y = layers.Conv2D(3, 3, activation="relu", name="conv")(image)
+    y = layers.Concatenate(name="joined")([layers.GlobalAveragePooling2D()(y), meta])
+    return keras.Model([image, meta], [layers.Dense(4, name="out")(y), layers.Dense(1)(y)])
+
+
+def test_of_several_inputs_all_but_the_images_are_held():
+    model = two_inputs()
+    meta = np.float32([0.5, -2])
+    network = Network(model, held={"meta": meta})
+    x = images((8, 8, 1))
+    expected = model.predict([x, np.repeat(meta[None], 3, axis=0)], verbose=0)[0]
+    np.testing.assert_allclose(activations(network, x, "out")["out"], expected, rtol=1e-5)
+    assert network.output_layer == "out"
+    assert network.sources("joined")[1:] == []
+    assert deconvolve(network, x, "out", 1).images.shape == x.shape
+    found = maximize(network, "out", steps=10)
+    assert (found.trace[-1] > found.trace[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ({"mate": [0, 0]}, r"no input 'mate': it has 'image' \(None, 8, 8, 1\), 'meta'"),
+        ({"meta": [0, 0, 0]}, r"'meta' takes values of shape \(2,\), not \(3,\)"),
+        ({"meta": [0, 0], "image": np.zeros((8, 8, 1))}, "of which 0 are free"),
+        ({"image": np.zeros((8, 8, 1))}, r"takes \(None, 2\); convlens needs images"),
+    ],
+)
+def test_held_values_that_do_not_fit_are_refused(held, message):
+    with pytest.raises(ValueError, match=message):
+        Network(two_inputs(), held=held)

@@ -12,7 +12,7 @@ from convlens.checks._offenders import raise_offenders
 from convlens.checks.finite import assert_finite, assert_finite_weights
 from convlens.engine.ascent import Maximization
 from convlens.engine.network import Network
-from convlens.engine.objective import mean_activation
+from convlens.engine.scores import objective_values
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,14 @@ def assert_activation_increases(
         raise AssertionError(f"{result.model} layer {result.layer!r}: no unit was maximised")
     title = f"{network.name} layer {result.layer!r}: the ascent"
     assert_finite({"images": result.images, "start": result.start}, name=title)
-    layer, units = network.find(result.layer), network.check_units(result.layer, result.units)
+    layer, units = result.layer, result.units
     start, final, control = (
-        mean_activation(network, layer, units, images)
+        objective_values(network, result.objectives, images)
         for images in (result.start, result.images, random_steps(result, seed))
     )
     size = float(np.abs(final).max())
     offenders: list[tuple[float, str]] = []
-    for i, unit in enumerate(units):
+    for i, label in enumerate(result.labels):
         s, f, r = float(start[i]), float(final[i]), float(control[i])
         numbers = f"{s:.6g} → {f:.6g}"
         need = gain * max(abs(s), 1e-3 * size)
@@ -102,7 +102,7 @@ def assert_activation_increases(
             )
         else:
             continue
-        offenders.append((f - s, f"unit {unit} {problem}"))
+        offenders.append((f - s, f"unit {label} {problem}"))
     offenders.sort(key=lambda pair: pair[0] if np.isfinite(pair[0]) else -np.inf)
     raise_offenders(
         f"{network.name} layer {layer!r}: the ascent of {len(offenders)} of {len(units)} units "

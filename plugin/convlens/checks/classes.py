@@ -10,7 +10,7 @@ from convlens.checks._offenders import raise_offenders
 from convlens.checks.finite import assert_finite, assert_finite_weights
 from convlens.engine.ascent import Maximization
 from convlens.engine.network import Network
-from convlens.engine.objective import class_scores
+from convlens.engine.scores import class_scores
 
 
 def assert_class_images_recognised(

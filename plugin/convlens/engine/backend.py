@@ -1,15 +1,18 @@
 """The one module that knows which Keras backend is running.
 
-It offers `vjp` (reverse-mode differentiation) and `compile` (one traced graph). Every other
-numerical module is written in `keras.ops` alone, so the same code runs on TensorFlow and on JAX.
+It offers `vjp` (reverse-mode differentiation) and `compile` (one traced graph, on one device or
+spread over several). Every other numerical module is written in `keras.ops` alone, so the same code
+runs on TensorFlow and on JAX.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
+import numpy as np
 
 Tensor = Any
 Pullback = Callable[[Tensor], Any]
@@ -61,35 +64,143 @@ def vjp(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Pullback]:
     return y, pullback
 
 
-def compile(fn: Callable[..., Any], variables: Sequence[Any] = ()) -> Callable[..., Any]:
+def compile(
+    fn: Callable[..., Any],
+    variables: Sequence[Any] = (),
+    *,
+    batched: int = 0,
+    distribution: Any = None,
+) -> Callable[..., Any]:
     """Return `fn` traced into one graph, retraced only for new shapes and dtypes.
 
     Args:
         fn: a function of tensors (or lists of tensors).
         variables: the Keras variables that `fn` reads. JAX would bake their values into the
             graph as constants; listing them keeps the graph right after they are assigned to.
+        batched: how many of the first arguments, and all results, have the batch as their first
+            axis. Only these are divided among the devices of a distribution.
+        distribution: what `distribution_of` returned. The batch must be a multiple of its size.
     """
+    if backend_name() == "jax":
+        return _compile_jax(fn, variables, batched, distribution)
+    return _compile_tensorflow(fn, batched, distribution)
+
+
+def distribution_of(model: Any) -> Any:
+    """Return over which devices work on `model` is spread, None for one.
+
+    On TensorFlow the `tf.distribute` strategy in whose scope this is called, or in whose scope the
+    model was made; on JAX Keras's `DataParallel` distribution, where one is set.
+    """
+    if backend_name() == "jax":
+        current = keras.distribution.distribution()
+        return current if isinstance(current, keras.distribution.DataParallel) else None
+    import tensorflow as tf
+
+    own = getattr(model, "distribute_strategy", None)
+    strategy = tf.distribute.get_strategy() if tf.distribute.has_strategy() else own
+    return strategy if strategy is not None and strategy.num_replicas_in_sync > 1 else None
+
+
+def distribution_size(distribution: Any) -> int:
+    """Return over how many devices a distribution spreads a batch."""
+    if distribution is None:
+        return 1
+    if backend_name() == "jax":
+        return int(np.prod(distribution.device_mesh.shape))
+    return int(distribution.num_replicas_in_sync)
+
+
+def free_accelerator_memory() -> int | None:
+    """Return the bytes that the first accelerator has free for tensors; None without one."""
     if backend_name() == "jax":
         import jax
 
-        @jax.jit
-        def with_values(values: list[Any], *args: Any) -> Any:
-            with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
-                return fn(*args)
-
-        return lambda *args: with_values([v.value for v in variables], *args)
-
+        stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+        return int(stats["bytes_limit"] - stats["bytes_in_use"]) if stats else None
     import tensorflow as tf
 
+    if not tf.config.list_logical_devices("GPU"):
+        return None
+    from tensorflow.python.client import device_lib
+
+    limits = [d.memory_limit for d in device_lib.list_local_devices() if d.device_type == "GPU"]
+    used = tf.config.experimental.get_memory_info("GPU:0")["current"]
+    return int(limits[0] - used)
+
+
+def within(distribution: Any) -> AbstractContextManager[Any]:
+    """Return the context in which variables are made on every device of a distribution."""
+    if distribution is None or backend_name() == "jax":
+        return nullcontext()
+    return distribution.scope()
+
+
+def _compile_jax(
+    fn: Callable[..., Any], variables: Sequence[Any], batched: int, distribution: Any
+) -> Callable[..., Any]:
+    import jax
+
+    @jax.jit
+    def with_values(values: list[Any], *args: Any) -> Any:
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return fn(*args)
+
+    def spread(x: Any) -> Any:
+        axes = [distribution.batch_dim_name] + [None] * (len(x.shape) - 1)
+        layout = keras.distribution.TensorLayout(axes, distribution.device_mesh)
+        return keras.distribution.distribute_tensor(x, layout)
+
+    def call(*args: Any) -> Any:
+        if distribution is not None:
+            args = (*keras.tree.map_structure(spread, args[:batched]), *args[batched:])
+        return with_values([v.value for v in variables], *args)
+
+    return call
+
+
+def _compile_tensorflow(
+    fn: Callable[..., Any], batched: int, distribution: Any
+) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    def spread(*args: Any) -> Any:
+        return distribution.run(fn, args)
+
     # XLA is left off: on CPUs it makes the convolutions' gradients several times slower.
-    traced = tf.function(fn, autograph=False, jit_compile=False)
+    traced = tf.function(fn if distribution is None else spread, autograph=False, jit_compile=False)
     graphs: dict[Any, Callable[..., Any]] = {}
 
     def call(*args: Any) -> Any:
         key = tuple((tuple(x.shape), x.dtype) for x in tf.nest.flatten(args))
+        if distribution is not None:
+            args = (*_divided(args[:batched], distribution), *args[batched:])
         if key not in graphs:
             # Each shape is traced on purpose; calling `traced` would have TensorFlow warn of it.
             graphs[key] = traced.get_concrete_function(*args)
-        return graphs[key](*args)
+        result = graphs[key](*args)
+        if distribution is None:
+            return result
+        return tf.nest.map_structure(
+            lambda x: tf.concat(distribution.experimental_local_results(x), axis=0), result
+        )
 
     return call
+
+
+def _divided(args: Any, strategy: Any) -> Any:
+    """Return tensors cut along their first axis, a part for each of a strategy's replicas."""
+    count = strategy.num_replicas_in_sync
+
+    def divide(x: Any) -> Any:
+        size = x.shape[0] // count
+
+        def part(context: Any) -> Any:
+            first = context.replica_id_in_sync_group * size
+            return x[first : first + size]
+
+        return strategy.experimental_distribute_values_from_function(part)
+
+    import tensorflow as tf
+
+    return tf.nest.map_structure(divide, args)

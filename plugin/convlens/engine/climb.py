@@ -1,201 +1,210 @@
-"""The compiled ascent of a layer's units."""
+"""The compiled ascent of a chunk of objectives, in slices short enough to be interrupted."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
 from convlens.engine import backend
+from convlens.engine.diversity import likeness
 from convlens.engine.network import Network
-from convlens.engine.objective import Objective, measure
+from convlens.engine.objectives import Objective
+from convlens.engine.options import AscentOptions
 from convlens.engine.regularizers import image_norm, total_variation
-from convlens.engine.steps import OptimizerName, optimizer
+from convlens.engine.scores import Scores
+from convlens.engine.steps import optimizer
+from convlens.engine.transforms import resample, roll
+
+# Ctrl-C is heard between two slices, so a slice should take no longer than this.
+_SLICE_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class AscentOptions:
-    """How to climb; see `maximize` for each."""
+@dataclass
+class Chunk:
+    """An ascent that is under way.
 
-    steps: int
-    step_size: float
-    optimizer: OptimizerName
-    jitter: float
-    undo_jitter: bool
-    norm_weight: float
-    tv_weight: float
-    clip: bool
-    keep_best: bool
-
-
-def ascent_options(
-    preset: Literal["keras-vis"] | None, value_range: tuple[float, float], **given: Any
-) -> AscentOptions:
-    """Return the preset's options, or convlens's own, with what is `given` and not None.
-
-    Raises:
-        ValueError: an unknown preset.
+    Attributes:
+        carry: the parameters (n, h, w, c), the path lengths (n,), the optimiser's state, and
+            where the best is kept its parameters and value.
+        trace: the objectives' values (n,) so far.
+        trace_steps: after how many steps each was measured.
+        taken: how many steps were taken.
     """
-    span = value_range[1] - value_range[0]
-    if preset is None:
-        chosen: dict[str, Any] = {
-            "steps": 300,
-            "step_size": 0.01 * span,
-            "optimizer": "adam",
-            "jitter": 0.05,
-            "undo_jitter": True,
-            "norm_weight": 0.0,
-            "tv_weight": 0.0,
-            "clip": True,
-            "keep_best": False,
-        }
-    elif preset == "keras-vis":
-        chosen = {
-            "steps": 200,
-            "step_size": 1.0,
-            "optimizer": "rmsprop",
-            "jitter": 0.05,
-            "undo_jitter": False,
-            "norm_weight": 10.0,
-            "tv_weight": 10.0,
-            "clip": False,
-            "keep_best": True,
-        }
-    else:
-        raise ValueError(f"preset is 'keras-vis' or None, not {preset!r}")
-    chosen.update({name: value for name, value in given.items() if value is not None})
-    options = AscentOptions(**chosen)
-    if options.steps < 1:
-        raise ValueError(f"steps is at least 1, not {options.steps}")
-    if options.step_size <= 0:
-        raise ValueError(f"step_size is above 0, not {options.step_size}")
-    if options.jitter < 0:
-        raise ValueError(f"jitter is 0 or more, not {options.jitter}")
-    return options
+
+    carry: list[Any]
+    trace: list[NDArray[np.float32]] = field(default_factory=list)
+    trace_steps: list[int] = field(default_factory=list)
+    taken: int = 0
 
 
 class Climb:
-    """The compiled ascent of a layer's units, for chunks of them."""
+    """The ascent of a list of objectives, an image each, for chunks of them."""
 
     def __init__(
         self,
         network: Network,
-        layer: str,
+        objectives: Sequence[Objective],
         options: AscentOptions,
-        value_range: tuple[float, float],
         seed: int,
         checkpoints: int,
     ) -> None:
-        self.options = options
-        self.seed = seed
-        self.value_range = value_range
-        segment = math.ceil(options.steps / checkpoints)
-        self.segments = [
-            (first, min(segment, options.steps - first))
-            for first in range(0, options.steps, segment)
-        ]
-        self.trace_steps = [0, *(first + count for first, count in self.segments)]
-        self.rule = optimizer(options.optimizer, options.step_size)
-        self.units = network.units(layer)
         self.network = network
-        self.objective = Objective(network, layer)
-        self.key = ("ascent", layer, options, value_range)
-        self.measure = measure(network, layer)
+        self.options = options
+        self.space = options.parametrization
+        self.seed = seed
+        self.scores = Scores(network, objectives)
+        self.rule = optimizer(options.optimizer, options.step_size)
+        stride = math.ceil(options.steps / checkpoints)
+        self.stops = [*range(stride, options.steps, stride), options.steps]
 
-    def __call__(
-        self, start: NDArray[np.float32], units: NDArray[np.int64], report: Callable[[int], None]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Return the images (n, h, w, c), the trace (k, n) and the path lengths (n,)."""
-        n = len(start)
-        pick = ops.convert_to_tensor(np.eye(self.units, dtype=np.float32)[units])
-        x = ops.convert_to_tensor(start)
-        shifts = self.shifts(start.shape[1:3])
+    def begin(self, z: NDArray[np.float32]) -> Chunk:
+        """Return an ascent that starts at the parameters z (n, h, w, c)."""
+        x = ops.convert_to_tensor(z)
+        n = len(z)
         state = [ops.zeros_like(x) for _ in range(self.rule.slots)]
         best = [x, ops.full((n,), -np.inf, dtype="float32")] if self.options.keep_best else []
-        carry = [x, ops.zeros((n,), dtype="float32"), *state, *best]
-        trace = [self.measure(x, pick)]
-        for first, count in self.segments:
-            rolls = ops.convert_to_tensor(shifts[first : first + count])
-            silent = self.objective.can_be_silent & (ops.convert_to_numpy(trace[-1]) <= 0)
+        return Chunk([x, ops.zeros((n,), dtype="float32"), *state, *best])
+
+    def run(
+        self,
+        chunk: Chunk,
+        index: NDArray[np.int64],
+        groups: NDArray[np.int32] | None,
+        report: Callable[[int], None],
+    ) -> None:
+        """Climb to the end.
+
+        Args:
+            chunk: an ascent that has not begun to climb; it is brought forward in place.
+            index: (n,) the numbers of its objectives.
+            groups: (n,) equal for images that are to differ; None where none are.
+            report: called with the steps taken after each slice.
+        """
+        weights = self.weights(index)
+        apart = [] if groups is None else [ops.convert_to_tensor(groups)]
+        draws = self.draws(chunk.carry[0].shape[1:3])
+        values = self.note(chunk, weights)
+        count = 1
+        for stop in self.stops:
+            silent = self.scores.may_wake[index] & (values <= 0)
             # Waking costs a tenth of a step, so that a batch that is all awake goes without.
-            run = self.compiled(waking=bool(silent.any()))
-            begin = ops.convert_to_tensor(np.int32(first))
-            carry = run(carry, pick, ops.convert_to_tensor(silent), rolls, begin)
-            trace.append(self.measure(carry[0], pick))
-            report(first + count)
-        images = carry[-2] if best else carry[0]
-        if best:
-            trace[-1] = self.measure(images, pick)
-        return (
-            ops.convert_to_numpy(images),
-            np.stack([ops.convert_to_numpy(row) for row in trace]),
-            ops.convert_to_numpy(carry[1]),
-        )
+            segment = self.compiled(bool(silent.any()), bool(apart))
+            asleep = ops.convert_to_tensor(silent)
+            while chunk.taken < stop:
+                begin = time.perf_counter()
+                count = min(count, stop - chunk.taken)
+                span = [ops.convert_to_tensor(np.int32(i)) for i in (chunk.taken, count)]
+                carry = segment(chunk.carry, weights, asleep, apart, draws, span)
+                float(carry[1][0])  # a device may return before it is done
+                chunk.carry, chunk.taken = carry, chunk.taken + count
+                report(chunk.taken)
+                count = max(1, int(_SLICE_SECONDS * count / (time.perf_counter() - begin)))
+            values = self.note(chunk, weights)
+        if self.options.keep_best:
+            chunk.carry[0] = chunk.carry[-2]
+            del chunk.trace[-1], chunk.trace_steps[-1]
+            self.note(chunk, weights)
 
-    def shifts(self, size: tuple[int, int]) -> NDArray[np.int32]:
-        """Return how far the image is rolled at each step, (steps, 2), both ends included."""
-        jitter = self.options.jitter
-        reach = [int(side * jitter) if 0 < jitter < 1 else int(jitter) for side in size]
-        # One generator for the whole run, so that chunks of units are rolled alike.
-        draw = np.random.default_rng([self.seed, 0x5EED])
-        return np.stack(
-            [draw.integers(-r, r, self.options.steps, endpoint=True) for r in reach], axis=1
-        ).astype(np.int32)
+    def weights(self, index: NDArray[np.int64]) -> list[Any]:
+        """Return the objectives' weights at each place, (n, units)."""
+        return [ops.convert_to_tensor(w[index]) for w in self.scores.weights]
 
-    def compiled(self, waking: bool) -> Callable[..., Any]:
-        return self.network.compiled((*self.key, waking), lambda: self.loop(waking))
+    def draws(self, size: tuple[int, int]) -> list[Any]:
+        """Return the random draws of all steps: how far to roll, and how to resample."""
+        transforms, steps = self.options.transforms, self.options.steps
+        drawn: list[NDArray[Any]] = [transforms.shifts(size, steps, self.seed)]
+        if transforms.resamples:
+            drawn.append(transforms.matrices(steps, self.seed))
+        return [ops.convert_to_tensor(d) for d in drawn]
 
-    def climbed(self, images: Any, pick: Any, silent: Any | None) -> Any:
-        """Return each unit's activation, less the regularisers, (n,)."""
-        value = self.objective.to_climb(images, pick, silent)
-        if self.options.norm_weight:
-            value = value - self.options.norm_weight * image_norm(images)
-        if self.options.tv_weight:
-            value = value - self.options.tv_weight * total_variation(images)
+    def images(self, chunk: Chunk) -> NDArray[np.float32]:
+        """Return the images (n, h, w, c) that have been reached."""
+        return ops.convert_to_numpy(self.space.decode(chunk.carry[0]))
+
+    def note(self, chunk: Chunk, weights: list[Any]) -> NDArray[np.float32]:
+        """Add the objectives' values to the trace; return what each place gives, (n, places)."""
+        images = self.space.decode(chunk.carry[0])
+        values: NDArray[np.float32] = ops.convert_to_numpy(self.scores.compiled()(images, weights))
+        chunk.trace.append(values.sum(axis=1))
+        chunk.trace_steps.append(chunk.taken)
+        return values
+
+    def compiled(self, waking: bool, apart: bool) -> Callable[..., Any]:
+        key = ("ascent", self.scores.places, self.options, waking, apart)
+        return self.network.compiled(key, lambda: self.segment(waking), batched=4)
+
+    def climbed(self, z: Any, weights: Any, silent: Any | None, apart: Any, draw: list[Any]) -> Any:
+        """Return each image's objective, less the regularisers, (n,)."""
+        options = self.options
+        x = self.space.decode(z)
+        seen = roll(x, draw[0]) if options.transforms.jitter and options.undo_jitter else x
+        if options.transforms.resamples:
+            seen = resample(seen, draw[1])
+        if silent is None:
+            maps = self.scores.maps(seen)
+            shares = self.scores.shares(maps, weights)
+        else:
+            maps, shares = self.scores.awakened(seen, weights, silent)
+        value = ops.sum(shares, axis=1)
+        if apart:
+            size = ops.stop_gradient(ops.abs(value))
+            value = value - options.diversity_weight * size * likeness(maps[0], apart[0])
+        if options.norm_weight:
+            value = value - options.norm_weight * image_norm(x)
+        if options.tv_weight:
+            value = value - options.tv_weight * total_variation(x)
         return value
 
-    def loop(self, waking: bool) -> Callable[..., Any]:
-        """Return the segment to compile.
+    def segment(self, waking: bool) -> Callable[..., Any]:
+        """Return the loop to compile.
 
-        It takes the carry, the units' one-hot rows, which units were silent when the segment
-        began, the shifts and the number of the first step, and returns the carry.
+        It takes the carry, the weights of each place, which parts are silent, the groups, the
+        random draws of all steps, and the number of the first step and of steps to take; it
+        returns the carry.
         """
-        options, rule = self.options, self.rule
-        low, high = self.value_range
+        options, rule, space = self.options, self.rule, self.space
         slots = slice(2, 2 + rule.slots)
-        rolled = options.jitter > 0
 
-        def segment(carry: list[Any], pick: Any, silent: Any, shifts: Any, first: Any) -> list[Any]:
-            def body(i: Any, carry: list[Any]) -> list[Any]:
-                x, length, state = carry[0], carry[1], carry[slots]
-                seen = ops.roll(x, shifts[i], axis=(1, 2)) if rolled else x
+        def run(
+            carry: list[Any],
+            weights: Any,
+            silent: Any,
+            apart: Any,
+            draws: list[Any],
+            span: list[Any],
+        ) -> list[Any]:
+            def body(k: Any, carry: list[Any]) -> list[Any]:
+                i = span[0] + k
+                draw = [rows[i] for rows in draws]
+                z, length, state = carry[0], carry[1], carry[slots]
+                if options.transforms.jitter and not options.undo_jitter:
+                    z = roll(z, draw[0])
                 value, pullback = backend.vjp(
-                    lambda x: self.climbed(x, pick, silent if waking else None), seen
+                    lambda z: self.climbed(z, weights, silent if waking else None, apart, draw), z
                 )
                 gradient = _normalised(pullback(ops.ones_like(value)), options)
-                if rolled and options.undo_jitter:
-                    gradient = ops.roll(gradient, -shifts[i], axis=(1, 2))
-                else:
-                    x = seen
-                step, state = rule.step(gradient, state, first + i)
-                new = ops.clip(x + step, low, high) if options.clip else x + step
-                length = length + ops.sqrt(ops.sum(ops.square(new - x), axis=(1, 2, 3)))
+                step, state = rule.step(gradient, state, i)
+                new = space.constrain(z + step)
+                moved = space.decode(new) - space.decode(z)
+                length = length + ops.sqrt(ops.sum(ops.square(moved), axis=(1, 2, 3)))
                 out = [new, length, *state]
                 if options.keep_best:
                     better = value > carry[-1]
-                    out.append(ops.where(better[:, None, None, None], seen, carry[-2]))
+                    out.append(ops.where(better[:, None, None, None], z, carry[-2]))
                     out.append(ops.where(better, value, carry[-1]))
                 return out
 
-            result: list[Any] = ops.fori_loop(0, ops.shape(shifts)[0], body, carry)
+            result: list[Any] = ops.fori_loop(0, span[1], body, carry)
             return result
 
-        return segment
+        return run
 
 
 def _normalised(gradient: Any, options: AscentOptions) -> Any:

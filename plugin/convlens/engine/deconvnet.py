@@ -12,6 +12,10 @@ the signal times their derivative at the recorded input. Batch normalisation (in
 average pools, additions and concatenations are linear, and pass it through their transpose. Where
 pools overlap and two windows chose one position, their signals add up; where two values of a window
 are equal, the first in row-major order is the switch.
+
+Two methods that differ from it in the ReLUs alone, and start from 1 in place of the activation, are
+here too: 'guided' backpropagation (Springenberg et al. 2015) and the plain 'gradient' (Simonyan et
+al. 2013).
 """
 
 from __future__ import annotations
@@ -27,6 +31,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from convlens.engine import backend
 from convlens.engine.network import INPUT, Network, Units
+from convlens.engine.rectify import METHODS, Method
+from convlens.engine.targets import output_of, tensor_of
 
 Position = Literal["strongest", "map"] | tuple[int, int]
 
@@ -40,6 +46,7 @@ class Reconstruction:
         inputs: (n, h, w, c) the images that they explain.
         model: the model's name.
         layer: the layer whose activations were projected.
+        method: 'deconvnet', 'guided' or 'gradient'.
         units: (n,) the unit of each reconstruction.
         activations: (n,) the projected activation; for a whole map, its largest.
         positions: (n, 2) row and column of that activation, 0 where a layer has no positions.
@@ -51,6 +58,7 @@ class Reconstruction:
     inputs: NDArray[np.float32]
     model: str
     layer: str
+    method: Method
     units: NDArray[np.int64]
     activations: NDArray[np.float32]
     positions: NDArray[np.int64]
@@ -60,9 +68,10 @@ class Reconstruction:
 def deconvolve(
     model: keras.Model | Network,
     images: ArrayLike,
-    layer: str,
+    layer: str | None,
     units: Units = None,
     *,
+    method: Method = "deconvnet",
     position: Position = "strongest",
     stages: bool = False,
     batch_size: int = 64,
@@ -72,9 +81,12 @@ def deconvolve(
     Args:
         model: a Keras model, or a `Network` to reuse its compiled functions.
         images: (n, h, w, c), or one image (h, w, c), in the model's own input range.
-        layer: the layer whose activations are examined.
+        layer: the layer whose activations are examined; None for the classes' scores before the
+            softmax.
         units: one for each image, or one for all of them; with one image, any number of units of
             it; None for all the layer's units of one image.
+        method: 'deconvnet' sends the activation down; 'guided' backpropagation and the plain
+            'gradient' send down 1, and so give derivatives of the activation.
         position: 'strongest' keeps the unit's largest activation alone, (row, column) the one
             there, 'map' the whole feature map.
         stages: also return the signal at every layer's output on the way down.
@@ -84,8 +96,8 @@ def deconvolve(
         One reconstruction for each pair of image and unit; see `Reconstruction`.
 
     Raises:
-        ValueError: an unknown layer, a unit or position out of range, images of a wrong shape,
-            numbers of images and units that do not pair up.
+        ValueError: an unknown layer or method, a unit or position out of range, images of a wrong
+            shape, numbers of images and units that do not pair up.
 
     Example:
         >>> from convlens.fixtures.digits import load_digits
@@ -95,7 +107,11 @@ def deconvolve(
         (2, 28, 28, 1)
     """
     network = Network.of(model)
-    layer = network.find(layer)
+    if method not in METHODS:
+        raise ValueError(f"method is one of {', '.join(map(repr, METHODS))}, not {method!r}")
+    top = None if layer is not None else tensor_of(network, output_of(network, None))
+    layer = output_of(network, layer)
+    top = network.outputs[layer] if top is None else top
     given = np.asarray(images)
     x, chosen = _pair(
         network.check_images(given[None] if given.ndim == 3 else given),
@@ -103,11 +119,13 @@ def deconvolve(
     )
     place = _place(network, layer, position)
     tapped = network.below(layer) if stages else []
+    if top is not network.outputs[layer]:
+        tapped = [name for name in tapped if name != layer]
 
     def build() -> Callable[..., Any]:
-        return lambda x, units, taps: _examine(network, layer, place, x, units, taps)
+        return lambda x, units, taps: _examine(network, top, method, place, x, units, taps)
 
-    key = ("deconvolve", layer, place, tuple(tapped))
+    key = ("deconvolve", id(top), method, place, tuple(tapped))
     down = network.compiled(key, build)
     parts = []
     for first in range(0, len(x), batch_size):
@@ -121,6 +139,7 @@ def deconvolve(
         inputs=x,
         model=network.name,
         layer=layer,
+        method=method,
         units=chosen,
         activations=np.concatenate([ops.convert_to_numpy(a) for a in activations]),
         positions=np.concatenate([ops.convert_to_numpy(w) for w in where]).astype(np.int64),
@@ -158,21 +177,29 @@ def project(
         )
 
     def build() -> Callable[..., Any]:
-        return lambda x, cotangent, taps: _pull(network, layer, x, taps, lambda _: cotangent)[1]
+        top = network.outputs[layer]
+        return lambda x, cotangent, taps: _pull(
+            network, top, "deconvnet", x, taps, lambda _: cotangent
+        )[1]
 
     down = network.compiled(("project", layer), build)
     return _collect([down(x, ops.convert_to_tensor(cotangent), taps)])
 
 
 def _pull(
-    network: Network, layer: str, x: Any, taps: dict[str, Any], choose: Callable[[Any], Any]
+    network: Network,
+    top: Any,
+    method: Method,
+    x: Any,
+    taps: dict[str, Any],
+    choose: Callable[[Any], Any],
 ) -> tuple[Any, dict[str, Any]]:
-    """Return the layer's maps, and the signals that `choose(maps)` sends down, by layer."""
+    """Return the maps at the symbol `top`, and what `choose(maps)` sends down, by layer."""
     names = list(taps)
 
     def forward(values: list[Any]) -> Any:
         tapped = dict(zip(names, values[1:], strict=True))
-        return network.run(values[0], [network.outputs[layer]], rectify=True, taps=tapped)[0]
+        return network.run(values[0], [top], method=method, taps=tapped)[0]
 
     maps, pullback = backend.vjp(forward, [x, *(taps[name] for name in names)])
     signals = pullback(ops.cast(choose(maps), maps.dtype))
@@ -181,7 +208,8 @@ def _pull(
 
 def _examine(
     network: Network,
-    layer: str,
+    top: Any,
+    method: Method,
     place: Literal["strongest", "map"] | int,
     x: Any,
     units: Any,
@@ -204,10 +232,11 @@ def _examine(
         at = ops.one_hot(best, of_unit.shape[-1] or ops.shape(of_unit)[-1], dtype=flat.dtype)
         found.append(ops.sum(of_unit * at, axis=-1))
         found.append(ops.stack([best // width, best % width], axis=-1))
-        keep = flat * channel if place == "map" else flat * channel * at[:, :, None]
-        return ops.reshape(keep, shape)
+        mask = channel if place == "map" else channel * at[:, :, None]
+        sent = flat if method == "deconvnet" else ops.ones_like(flat)
+        return ops.reshape(sent * mask, shape)
 
-    _, signals = _pull(network, layer, x, taps, choose)
+    _, signals = _pull(network, top, method, x, taps, choose)
     return found[0], found[1], signals
 
 
@@ -243,16 +272,11 @@ def _pair(
 def _place(network: Network, layer: str, position: Position) -> Literal["strongest", "map"] | int:
     if position == "strongest" or position == "map":
         return position
-    shape = network.outputs[layer].shape
-    if not (isinstance(position, tuple) and len(position) == 2):
+    if isinstance(position, str):
         raise ValueError(f"position is 'strongest', 'map' or (row, column), not {position!r}")
-    h, w = (shape[1], shape[2]) if len(shape) == 4 else (1, 1)
-    row, column = position
-    if h is None or w is None:
-        raise ValueError(f"layer {layer!r} has no fixed size: position is 'strongest' or 'map'")
-    if not (0 <= row < h and 0 <= column < w):
-        raise ValueError(f"position {position} is outside layer {layer!r}, which is {h}×{w}")
-    return int(row) * int(w) + int(column)
+    network.check_position(layer, position)
+    width = network.outputs[layer].shape[2] if len(network.outputs[layer].shape) == 4 else 1
+    return int(position[0]) * int(width) + int(position[1])
 
 
 def _collect(parts: list[dict[str, Any]]) -> dict[str, NDArray[np.float32]]:

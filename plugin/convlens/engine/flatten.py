@@ -39,6 +39,7 @@ class Flat:
 
     Attributes:
         image: the symbolic input (None, h, w, c).
+        inputs: every symbolic input by its name, the image among them.
         result: the model's first output.
         calls: every call, in an order in which it can be computed.
         layers: the user's own layers by flat name.
@@ -48,6 +49,7 @@ class Flat:
     """
 
     image: Any = None
+    inputs: dict[str, Any] = field(default_factory=dict)
     result: Any = None
     calls: list[Call] = field(default_factory=list)
     layers: dict[str, Any] = field(default_factory=dict)
@@ -61,12 +63,20 @@ def is_symbolic(value: Any) -> bool:
     return isinstance(value, keras.KerasTensor)
 
 
-def flatten(model: keras.Model) -> Flat:
-    """Copy `model` into a `Flat`; the model itself is not called, and so not changed."""
+def flatten(model: keras.Model, image: str | None = None) -> Flat:
+    """Copy `model` into a `Flat`; the model itself is not called, and so not changed.
+
+    Args:
+        model: a Sequential or functional model.
+        image: which of its inputs the images are; None for its first.
+    """
     flattener = _Flattener()
     clone = flattener.clone(model, "")
     flat = flattener.flat
-    flat.image, flat.result = clone.inputs[0], clone.outputs[0]
+    names = [t.name for t in model.inputs]
+    flat.inputs = dict(zip(names, clone.inputs, strict=True))
+    flat.image = flat.inputs[image] if image is not None else clone.inputs[0]
+    flat.result = clone.outputs[0]
     for call in reversed(flat.calls):  # a nested model's output is that of a layer inside it
         if call.op is _identity and call.outputs[0] is flat.result:
             flat.result = call.args[0]
@@ -156,6 +166,11 @@ class _Flattener:
 
 def _identity(*values: Any) -> list[Any]:
     return list(values)
+
+
+def is_inlining(call: Call) -> bool:
+    """Return whether a call is the border of a nested model: it hands its inputs on as they are."""
+    return call.op is _identity
 
 
 def is_graph(op: Any) -> bool:

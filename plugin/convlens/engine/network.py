@@ -14,11 +14,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
+from keras import ops
+from numpy.typing import ArrayLike, NDArray
 
 from convlens.engine import backend
 from convlens.engine.flatten import CONVOLUTIONS, Call, flatten, is_graph, is_symbolic
-from convlens.engine.rectify import is_relu, rectified
+from convlens.engine.rectify import Method, is_relu, rectified
 
 Units = int | Iterable[int] | None
 INPUT = "input"
@@ -34,19 +35,29 @@ class Network:
         outputs: each layer's output, a symbolic tensor (None, h, w, c) or (None, units).
         preactivations: the value that enters the activation of a layer that has one.
         conv_layers: the names of the convolutions, in the order of the graph.
+        distribution: over which devices batches are spread; None for one.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, *, held: Mapping[str, ArrayLike] | None = None) -> None:
         """Take `model` apart.
+
+        Args:
+            model: a Sequential or functional model.
+            held: of a model with several inputs, the value of each input but the images, by name
+                and without the batch's axis: every image is looked at with these.
 
         Raises:
             TypeError: not a Keras model.
-            ValueError: a subclassed or never built model, several inputs, channels first.
+            ValueError: a subclassed or never built model, an input that is neither images nor
+                held, a held value of a wrong shape, channels first.
         """
-        _check_model(model)
+        _check_graph(model)
+        image = _image_input(model, held or {})
         self.name: str = model.name
         self.model = model
-        self._flat = flatten(model)
+        self.distribution = backend.distribution_of(model)
+        with backend.within(self.distribution):
+            self._flat = flatten(model, image)
         self.layers: dict[str, Any] = self._flat.layers
         self.outputs: dict[str, Any] = self._flat.outputs
         self.preactivations: dict[str, Any] = self._flat.preactivations
@@ -57,6 +68,10 @@ class Network:
                     f"{self.name} layer {name!r} is channels-first; convlens reads channels-last "
                     "models (n, h, w, c): rebuild it with data_format='channels_last'"
                 )
+        self._held = {
+            name: np.asarray(value, np.dtype(self._flat.inputs[name].dtype))
+            for name, value in (held or {}).items()
+        }
         self._variables = [v for _, copy in self._flat.pairs for v in copy.weights]
         self._compiled: dict[Any, Callable[..., Any]] = {}
         self.refresh()
@@ -129,6 +144,22 @@ class Network:
             )
         return chosen.astype(np.int64)
 
+    def check_position(self, layer: str, position: tuple[int, int]) -> None:
+        """Hold a position (row, column) against a layer's feature map.
+
+        Raises:
+            ValueError: not a pair of numbers, a layer without a fixed size, or out of range.
+        """
+        if not (isinstance(position, tuple) and len(position) == 2):
+            raise ValueError(f"a position is (row, column), not {position!r}")
+        shape = self.outputs[layer].shape
+        h, w = (shape[1], shape[2]) if len(shape) == 4 else (1, 1)
+        if h is None or w is None:
+            raise ValueError(f"layer {layer!r} has no fixed size, so no position can be given")
+        row, column = position
+        if not (0 <= row < h and 0 <= column < w):
+            raise ValueError(f"position {position} is outside layer {layer!r}, which is {h}×{w}")
+
     def check_images(self, images: Any) -> NDArray[np.float32]:
         """Return `images` as float32 (n, h, w, c).
 
@@ -161,7 +192,7 @@ class Network:
         images: Any,
         wanted: Sequence[Any],
         *,
-        rectify: bool = False,
+        method: Method = "gradient",
         taps: Mapping[str, Any] | None = None,
         feed: Mapping[str, Any] | None = None,
     ) -> list[Any]:
@@ -170,7 +201,7 @@ class Network:
         Args:
             images: a tensor (n, h, w, c); None where `feed` says all that is needed.
             wanted: members of `outputs` or `preactivations`.
-            rectify: give each ReLU the deconvnet's backward pass.
+            method: how a signal passes each ReLU on its way down; see `rectify.rectified`.
             taps: values added to layers' outputs, by layer. The derivative by a tap at zero is
                 the derivative by that output.
             feed: values that stand for layers' outputs, by layer.
@@ -180,13 +211,16 @@ class Network:
         """
         values = {id(self.outputs[name]): value for name, value in (feed or {}).items()}
         values[id(self._flat.image)] = images
+        for name, value in self._held.items():
+            batch = ops.shape(images if images is not None else next(iter(values.values())))[0]
+            values[id(self._flat.inputs[name])] = ops.broadcast_to(value, (batch, *value.shape))
         added = {id(self.outputs[name]): tap for name, tap in (taps or {}).items()}
         for call in self._needed(wanted, known=values):
             args, kwargs = keras.tree.map_structure(
                 lambda t: values[id(t)] if is_symbolic(t) else t, (call.args, call.kwargs)
             )
-            if rectify and is_relu(call.op):
-                results = [rectified(call.op, args[0])]
+            if is_relu(call.op):
+                results = [rectified(call.op, args[0], method)]
             else:
                 results = keras.tree.flatten(call.op(*args, **kwargs))
             for symbol, value in zip(call.outputs, results, strict=True):
@@ -210,11 +244,34 @@ class Network:
         needed = {id(t) for c in self._needed([self.outputs[self.find(layer)]]) for t in c.outputs}
         return [name for name, t in self.outputs.items() if id(t) in needed]
 
-    def compiled(self, key: Any, build: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
-        """Return the compiled function kept under `key`; the first time, compile `build()`."""
+    def compiled(
+        self, key: Any, build: Callable[[], Callable[..., Any]], batched: int = 0
+    ) -> Callable[..., Any]:
+        """Return the compiled function kept under `key`; the first time, compile `build()`.
+
+        Args:
+            key: what tells this function from the network's others.
+            build: returns the function of tensors.
+            batched: how many of its first arguments, and all results, have the batch as their
+                first axis, which is then spread over the devices of the distribution.
+        """
         if key not in self._compiled:
-            self._compiled[key] = backend.compile(build(), self._variables)
+            self._compiled[key] = backend.compile(
+                build(),
+                self._variables,
+                batched=batched,
+                distribution=self.distribution if batched else None,
+            )
         return self._compiled[key]
+
+    def calls(self, layer: str) -> list[Call]:
+        """Return the calls that compute `layer`'s output from the images, in order."""
+        return self._needed([self.outputs[self.find(layer)]])
+
+    @property
+    def image(self) -> Any:
+        """The symbolic tensor of the images (None, h, w, c)."""
+        return self._flat.image
 
     def _needed(self, wanted: Sequence[Any], known: Collection[int] = ()) -> list[Call]:
         need = {id(t) for t in wanted if id(t) not in known}
@@ -226,7 +283,7 @@ class Network:
         return calls[::-1]
 
 
-def _check_model(model: Any) -> None:
+def _check_graph(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a keras.Model, got {type(model).__name__}")
     if not is_graph(model):
@@ -237,11 +294,34 @@ def _check_model(model: Any) -> None:
             f"{model.name} was never built, so its layers have no shapes: "
             "begin it with keras.Input(shape), or call it on a batch of images first"
         )
-    if len(model.inputs) != 1:
+
+
+def _image_input(model: keras.Model, held: Mapping[str, ArrayLike]) -> str:
+    """Return the name of the input that takes the images: the one that is not held."""
+    inputs = {t.name: t for t in model.inputs}
+    for name, value in held.items():
+        if name not in inputs:
+            raise ValueError(f"{model.name} has no input {name!r}: it has {_listed(inputs)}")
+        want = tuple(inputs[name].shape[1:])
+        shape = np.shape(value)
+        if len(shape) != len(want) or any(
+            w not in (None, s) for w, s in zip(want, shape, strict=True)
+        ):
+            raise ValueError(
+                f"{model.name}'s input {name!r} takes values of shape {want}, not {shape}"
+            )
+    free = [name for name in inputs if name not in held]
+    if len(free) != 1:
+        given = "" if not held else f", of which {len(free)} are free"
         raise ValueError(
-            f"{model.name} has {len(model.inputs)} inputs; convlens needs one, the images"
+            f"{model.name} has {len(inputs)} inputs ({_listed(inputs)}){given}; convlens looks at "
+            "one, the images: hold the others with convlens.Network(model, held={name: value})"
         )
-    if len(model.inputs[0].shape) != 4:
-        raise ValueError(
-            f"{model.name} takes {tuple(model.inputs[0].shape)}; convlens needs images (n, h, w, c)"
-        )
+    if len(inputs[free[0]].shape) != 4:
+        shape = tuple(inputs[free[0]].shape)
+        raise ValueError(f"{model.name} takes {shape}; convlens needs images (n, h, w, c)")
+    return free[0]
+
+
+def _listed(inputs: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name!r} {tuple(t.shape)}" for name, t in inputs.items())

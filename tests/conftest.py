@@ -32,11 +32,20 @@ def mnist(pytestconfig: pytest.Config) -> Any:
     """Real MNIST: x_train, y_train, x_test, y_test, all uint8."""
     from convlens.fixtures.train_mnist_cnn import read_mnist
 
-    folders = [pytestconfig.getoption("--data"), os.environ.get("CONVLENS_DATA"), SHARED]
-    for folder in folders:
-        if folder and (Path(folder) / "mnist.npz").is_file():
-            return read_mnist(Path(folder) / "mnist.npz")
-    pytest.skip("needs MNIST: give --data DIR, or set CONVLENS_DATA, to a folder with mnist.npz")
+    return read_mnist(_real(pytestconfig, "mnist.npz", "MNIST"))
+
+
+@pytest.fixture(scope="session")
+def vgg19_weights(pytestconfig: pytest.Config) -> Path:
+    """The file with real weights of VGG19's first eight convolutions, trained on ImageNet."""
+    return _real(pytestconfig, "vgg19_imagenet_block1-3.npz", "VGG19's weights")
+
+
+def _real(config: pytest.Config, name: str, what: str) -> Path:
+    for folder in [config.getoption("--data"), os.environ.get("CONVLENS_DATA"), SHARED]:
+        if folder and (Path(folder) / name).is_file():
+            return Path(folder) / name
+    pytest.skip(f"needs {what}: give --data DIR, or set CONVLENS_DATA, to a folder with {name}")
 
 
 def build_tiny(seed: int = 3) -> Any:

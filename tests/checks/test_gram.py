@@ -128,3 +128,16 @@ def test_features_that_say_nothing_do_not_pass():
         assert_gram_invariant(np.zeros_like(F))
     with pytest.raises(ValueError, match="h·w ≥ 2"):
         assert_gram_invariant(F[:, :1, :1])
+
+
+def test_rounding_over_many_positions_is_no_defect():
+    """At 224×224, the sum over 50,176 positive values is off by more than a hundred roundings."""
+    draw = np.random.default_rng(0)
+    features = np.exp(2 * draw.standard_normal((1, 224, 224, 4))).astype(np.float32)
+    total = np.zeros((4, 4), np.float32)
+    for row in features.reshape(-1, 4):
+        total += row[:, None] * row  # the plainest order of summation, and the worst
+    residuals = assert_gram_symmetric(total, features[0])
+    assert residuals.worst > 1.2e-5
+    with pytest.raises(AssertionError):
+        assert_gram_symmetric(total * np.float32(1.001), features[0])

@@ -22,6 +22,7 @@ from convlens.pytest_plugin.fixtures import (
     pytest_generate_tests,
 )
 from convlens.pytest_plugin.options import pytest_addoption, pytest_configure
+from convlens.pytest_plugin.pretrained import pretrained, vgg16, vgg19
 from convlens.pytest_plugin.summary import pytest_terminal_summary
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "digits",
     "lens",
     "mnist_cnn",
+    "pretrained",
     "pytest_addoption",
     "pytest_collect_file",
     "pytest_collection_modifyitems",
@@ -39,4 +41,6 @@ __all__ = [
     "pytest_generate_tests",
     "pytest_make_collect_report",
     "pytest_terminal_summary",
+    "vgg16",
+    "vgg19",
 ]

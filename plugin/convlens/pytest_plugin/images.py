@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,26 @@ def _range_of(images: NDArray[Any]) -> tuple[float, float]:
         if usual[0] <= low and high <= usual[1]:
             return usual
     return low, high
+
+
+def rescaled(given: ImageSet, value_range: tuple[float, float], model: str) -> ImageSet:
+    """Return images in the range of a model that preprocesses RGB images itself.
+
+    Raises:
+        ValueError: images whose values are neither in 0–1, 0–255 nor the model's own range, such
+            as images that were preprocessed before.
+    """
+    if given.value_range == value_range:
+        return given
+    if given.value_range not in ((0.0, 1.0), (0.0, 255.0)):
+        low, high = given.value_range
+        raise ValueError(
+            f"{model} preprocesses its images itself and takes RGB in 0–255 or 0–1, but the values "
+            f"given range from {low:g} to {high:g}: give the images before any preprocessing"
+        )
+    low, high = value_range
+    images = low + (high - low) * np.asarray(given.images, np.float32) / given.value_range[1]
+    return replace(given, images=images, value_range=value_range)
 
 
 def as_image_set(given: Any) -> ImageSet:

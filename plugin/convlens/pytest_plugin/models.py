@@ -35,10 +35,26 @@ def load_target(config: pytest.Config, target: Target) -> Any:
     return models[target.spec]
 
 
+def load_application(config: pytest.Config, name: str, weights: Any = None, **options: Any) -> Any:
+    """Return a trained network of keras.applications, with the weights that the options name.
+
+    Raises:
+        FileNotFoundError: there are no weights on this machine.
+        ValueError: they cannot be read, or do not fit.
+    """
+    from convlens.fixtures.pretrained import load_pretrained
+
+    given = config.getoption("convlens_weights") if weights is None else weights
+    options.setdefault("download", config.getoption("convlens_download"))
+    return load_pretrained(name, given, **options)
+
+
 def network_of(config: pytest.Config, model: Any) -> Network:
     """Return a model taken apart, the same one each time, so that compiled functions are kept."""
     from convlens.engine.network import Network
 
+    if isinstance(model, Network):
+        return model
     networks = config.stash.setdefault(_NETWORKS, WeakKeyDictionary())
     if model not in networks:
         networks[model] = Network(model)
@@ -71,10 +87,15 @@ def lens_for(config: pytest.Config, model: Any, images: ImageSet | None = None) 
         ValueError: images that do not fit the model.
     """
     from convlens.lens import Lens
+    from convlens.pytest_plugin.images import rescaled
 
+    network = network_of(config, model)
     chosen = images or images_for(config, model)
+    own = getattr(network.model, "convlens_value_range", None)
+    if own is not None:
+        chosen = rescaled(chosen, own, network.name)
     return Lens(
-        network_of(config, model),
+        network,
         chosen.images,
         chosen.labels,
         value_range=value_range(config) or chosen.value_range,
@@ -101,10 +122,18 @@ def _load(config: pytest.Config, target: Target) -> Any:
         from convlens.engine.loading import load_model
 
         return load_model(target.spec, allow_legacy=config.getoption("convlens_allow_legacy"))
+    if target.kind == "application":
+        taken = value_range(config) or (0.0, 255.0)
+        try:
+            return load_application(config, target.spec, value_range=taken)
+        except FileNotFoundError as error:
+            raise ValueError(str(error)) from None
     import keras
 
+    from convlens.engine.network import Network
+
     model = call_factory(target.spec)
-    if not isinstance(model, keras.Model):
+    if not isinstance(model, keras.Model | Network):
         raise ValueError(f"{target.spec} returned {type(model).__name__}, not a Keras model")
     return model
 

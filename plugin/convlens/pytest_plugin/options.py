@@ -22,7 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         metavar="MODEL",
         help="check a model: a .keras file, a shipped model "
-        f"({', '.join(SHIPPED)}), or module:factory, a function that returns a Keras model. "
+        f"({', '.join(SHIPPED)}), a network of keras.applications such as VGG19 with its trained "
+        "weights, or module:factory, a function that returns a Keras model. "
         "Without paths on the command line only the models are checked; with paths, tests run too, "
         "and against them",
     )
@@ -66,6 +67,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="also load .h5 models, which can run code that they hold: only from those you trust",
     )
+    group.addoption(
+        "--convlens-weights",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="trained weights of networks of keras.applications: a file, or a folder with files "
+        "named after the networks; may be given again. By default those in Keras's cache",
+    )
+    group.addoption(
+        "--convlens-download",
+        action="store_true",
+        help="fetch weights of networks of keras.applications that are not on this machine",
+    )
     parser.addini(
         "convlens_models",
         "glob patterns of model files to check when they are found while collecting",
@@ -84,6 +98,9 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--convlens-seed is 0 or more")
     value_range(config)
     _check_folder(config)
+    for place in config.getoption("convlens_weights"):
+        if not Path(place).exists():
+            raise pytest.UsageError(f"--convlens-weights {place}: there is no such file or folder")
     targets = [parse_target(spec) for spec in config.getoption("convlens")]
     paths, selected = _split_node_ids(config.args)
     given = config.args_source is pytest.Config.ArgsSource.ARGS

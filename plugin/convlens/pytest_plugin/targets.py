@@ -10,6 +10,17 @@ from typing import Literal
 import pytest
 
 SHIPPED = ("mnist_cnn",)
+# The networks of keras.applications, named here because importing Keras takes seconds.
+APPLICATIONS = (
+    *(f"ConvNeXt{size}" for size in ("Tiny", "Small", "Base", "Large", "XLarge")),
+    *(f"DenseNet{depth}" for depth in (121, 169, 201)),
+    *(f"EfficientNetB{i}" for i in range(8)),
+    *(f"EfficientNetV2{size}" for size in ("B0", "B1", "B2", "B3", "S", "M", "L")),
+    *("InceptionResNetV2", "InceptionV3", "MobileNet", "MobileNetV2", "MobileNetV3Large"),
+    *("MobileNetV3Small", "NASNetLarge", "NASNetMobile"),
+    *(f"ResNet{depth}{version}" for depth in (50, 101, 152) for version in ("", "V2")),
+    *("VGG16", "VGG19", "Xception"),
+)
 
 
 @dataclass(frozen=True)
@@ -18,12 +29,12 @@ class Target:
 
     Attributes:
         spec: the words that named it.
-        kind: 'shipped', 'file' or 'factory'.
+        kind: 'shipped', 'file', 'application' or 'factory'.
         only: the items to run, None for all.
     """
 
     spec: str
-    kind: Literal["shipped", "file", "factory"]
+    kind: Literal["shipped", "file", "application", "factory"]
     only: frozenset[str] | None = None
 
 
@@ -44,9 +55,13 @@ def parse_target(spec: str) -> Target:
     module, _, function = spec.partition(":")
     if module and function.isidentifier():
         return Target(spec, "factory")
-    near = difflib.get_close_matches(spec, SHIPPED, n=1, cutoff=0.3)
-    offer = f"did you mean {near[0]}? " if near else ""
+    known = {name.lower(): name for name in APPLICATIONS}
+    if spec.lower() in known:
+        return Target(known[spec.lower()], "application")
+    near = difflib.get_close_matches(spec.lower(), [*SHIPPED, *known], n=1, cutoff=0.3)
+    offer = f"did you mean {known.get(near[0], near[0])}? " if near else ""
     raise pytest.UsageError(
         f"--convlens {spec}: there is no such model; {offer}"
-        f"Give a .keras file, a shipped model ({', '.join(SHIPPED)}) or module:factory"
+        f"Give a .keras file, a shipped model ({', '.join(SHIPPED)}), a network of "
+        "keras.applications or module:factory"
     )

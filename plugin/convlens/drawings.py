@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,23 @@ from PIL import Image
 
 from convlens.engine.ascent import Maximization
 from convlens.engine.deconvnet import Reconstruction
+from convlens.engine.invariance import Invariance
+from convlens.engine.occlusion import Occlusion
+from convlens.engine.patches import TopPatches
 from convlens.lens import Lens
 from convlens.pictures import (
     curves,
     deprocess,
     feature_map_pixels,
+    grid,
     heat_map,
     sheet,
     signed_pixels,
     viridis,
 )
 from convlens.pictures.normalise import range_pixels
+
+_AMOUNT = {"translation": "pixels down", "scale": "factor", "rotation": "degrees"}
 
 
 def draw_activations(lens: Lens, layer: str) -> Image.Image:
@@ -86,6 +93,73 @@ def draw_reconstructions(lens: Lens, layer: str, columns: list[Reconstruction]) 
         "deconvnet reconstructions of each unit's largest activation; mid-grey is 0",
         columns=(len(columns) + 1) * (2 if len(columns[0].inputs) > 5 else 1),
         cell=112,
+    )
+
+
+def draw_top(top: TopPatches, value_range: tuple[float, float]) -> Image.Image:
+    """Return each unit's strongest patches beside their reconstructions, as in the paper's fig. 2.
+
+    What lies outside an image is mid-grey, as is a reconstruction of 0.
+    """
+    k = top.patches.shape[1]
+    columns = math.ceil(math.sqrt(k))
+    tiles = []
+    for patches, reconstructions in zip(top.patches, top.reconstructions, strict=True):
+        middle = sum(value_range) / 2
+        seen = [
+            range_pixels(_displayed(np.nan_to_num(p, nan=middle)), value_range) for p in patches
+        ]
+        down = [signed_pixels(_displayed(np.nan_to_num(r))) for r in reconstructions]
+        blocks = [
+            grid(np.stack([np.atleast_3d(p) for p in part]), columns, margin=1)
+            for part in (down, seen)
+        ]
+        gap = np.full((blocks[0].shape[0], 3, blocks[0].shape[2]), 255, np.uint8)
+        tiles.append(np.concatenate([blocks[0], gap, blocks[1]], axis=1))
+    across = max(1, min(8, 900 // tiles[0].shape[1], math.ceil(math.sqrt(len(tiles) / 2))))
+    return sheet(
+        tiles,
+        [f"{u}: {a[0]:.3g}" for u, a in zip(top.units, top.activations, strict=True)],
+        f"{top.model} · {top.layer}: the {k} strongest patches of each unit",
+        "unit: strongest activation; left the deconvnet's reconstructions, right the patches",
+        columns=across,
+        cell=max(tiles[0].shape[:2]) * max(1, round(240 / max(tiles[0].shape[:2]))),
+    )
+
+
+def draw_occlusion(occlusion: Occlusion, value_range: tuple[float, float]) -> Image.Image:
+    """Return each image beside how far its class's score falls where a part is hidden."""
+    heat = occlusion.heat
+    top = max(float(heat.max()), 1e-12)
+    pixels, labels = [], []
+    for i, image in enumerate(occlusion.images):
+        pixels.append(range_pixels(_displayed(image), value_range))
+        labels.append(f"class {occlusion.classes[i]}: {occlusion.score[i]:.3g}")
+        pixels.append(viridis((np.clip(heat[i] / top, 0, 1) * 255).astype(np.uint8)))
+        labels.append(f"falls by {occlusion.drops[i].max():.3g}")
+    return sheet(
+        pixels,
+        labels,
+        f"{occlusion.model}: where hiding lowers the score",
+        f"mean fall of the class's score where a patch of {occlusion.patch} px hides a pixel; "
+        f"yellow is {top:.3g}, dark 0 or a rise",
+        columns=2 * min(4, max(1, math.ceil(len(occlusion.images) / 3))),
+    )
+
+
+def draw_invariance(curves_of: Invariance) -> Image.Image:
+    """Return the curves of invariance: the class's probability, and how far features move."""
+    medians = {
+        f"{layer}: distance": np.median(curves_of.relative(layer), axis=1)
+        for layer in curves_of.distances
+    }
+    medians["probability of the class"] = curves_of.probabilities.mean(axis=1)
+    return curves(
+        {name: values.tolist() for name, values in medians.items()},
+        curves_of.amounts.tolist(),
+        f"{curves_of.model} under {curves_of.transformation}",
+        x_label=_AMOUNT[curves_of.transformation],
+        y_label="median distance / length; mean probability",
     )
 
 

@@ -13,8 +13,10 @@ from convlens.engine.activations import activations
 from convlens.engine.ascent import Maximization, maximize
 from convlens.engine.deconvnet import Reconstruction, deconvolve
 from convlens.engine.gram import Divisor, gram_matrix
+from convlens.engine.invariance import Invariance, Transformation, invariance
 from convlens.engine.network import Network, Units
 from convlens.engine.objectives import Objective
+from convlens.engine.occlusion import Occlusion, occlude
 from convlens.engine.options import check_range
 from convlens.engine.patches import TopPatches, top_patches
 from convlens.engine.topk import TopImages, top_images
@@ -121,6 +123,23 @@ class Lens:
     ) -> TopPatches:
         """Return what excited units in their strongest images; see `top_patches`."""
         return top_patches(self.network, top, layer, units, **options)
+
+    def occlude(self, images: ArrayLike | None = None, **options: Any) -> Occlusion:
+        """Return what hiding parts of the lens's images, or of others, changes; see `occlude`."""
+        if images is None and self.labels is not None:
+            options.setdefault("classes", self.labels)
+        options.setdefault("value", sum(self.value_range) / 2)
+        return occlude(self.network, self.images if images is None else images, **options)
+
+    def invariance(
+        self, transformation: Transformation, images: ArrayLike | None = None, **options: Any
+    ) -> Invariance:
+        """Return how features move with the lens's images, or others; see `invariance`."""
+        if images is None and self.labels is not None:
+            options.setdefault("classes", self.labels)
+        options.setdefault("fill", self.value_range[0])
+        given = self.images if images is None else images
+        return invariance(self.network, given, transformation, **options)
 
     def gram(
         self, layer: str, divisor: Divisor = "none", images: ArrayLike | None = None

@@ -14,8 +14,10 @@ from convlens.engine.steps import optimizer
 
 def linear_model():
     """Return one 3×3 'valid' filter over a 3×3 image: the activation is ⟨kernel, x⟩."""
-    keras.utils.set_random_seed(1)
-    return keras.Sequential([keras.Input((3, 3, 1)), layers.Conv2D(2, 3, name="conv")])
+    model = keras.Sequential([keras.Input((3, 3, 1)), layers.Conv2D(2, 3, name="conv")])
+    kernel = np.random.default_rng(1).uniform(-0.5, 0.5, (3, 3, 1, 2)).astype(np.float32)
+    model.set_weights([kernel, np.zeros(2, np.float32)])
+    return model
 
 
 def test_on_a_linear_filter_the_optimum_is_the_kernels_sign():
@@ -94,7 +96,8 @@ def test_a_relu_that_is_silent_at_the_start_is_woken():
     model = linear_model()
     conv = layers.Conv2D(1, 3, activation="relu", name="conv")
     silent = keras.Sequential([keras.Input((9, 9, 1)), conv])
-    conv.set_weights([np.asarray(model.layers[0].kernel)[..., :1], np.float32([-0.2])])
+    kernel = np.asarray(model.layers[0].kernel)[..., :1]
+    conv.set_weights([kernel, np.float32([-0.4]) - np.float32(0.5) * kernel.sum()])
     result = maximize(silent, "conv", steps=60, jitter=0)
     assert result.trace[0, 0] == 0
     assert result.trace[-1, 0] > 0
@@ -220,12 +223,14 @@ def test_a_model_without_classes_is_refused():
 
 def test_several_images_of_a_unit_differ_and_all_excite_it(tiny_network):
     alone = maximize(tiny_network, "conv_b", [0, 3], steps=80)
-    group = maximize(tiny_network, "conv_b", [0, 3], steps=80, images_per_unit=3)
+    group = maximize(
+        tiny_network, "conv_b", [0, 3], steps=80, images_per_unit=3, diversity_weight=5
+    )
     assert group.units.tolist() == [0, 0, 0, 3, 3, 3]
     np.testing.assert_array_equal(group.start[[0, 3]], alone.start)
-    assert (group.trace[-1] > 1.5 * group.trace[0]).all()
+    assert (group.trace[-1] > 1.4 * group.trace[0]).all()
     free = maximize(tiny_network, "conv_b", [0, 3], steps=80, images_per_unit=3, diversity_weight=0)
-    assert _alike(tiny_network, group) < _alike(tiny_network, free) - 0.01
+    assert _alike(tiny_network, group) < _alike(tiny_network, free) - 0.05
 
 
 def _alike(network, found):

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
-import numpy as np
-from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
+from convlens.engine.batches import in_batches
 from convlens.engine.network import Network
 
 
@@ -50,14 +49,7 @@ def activations(
         return lambda batch: network.run(batch, tensors)
 
     forward = network.compiled(("activations", names), build)
-    parts = [
-        [ops.convert_to_numpy(value) for value in forward(ops.convert_to_tensor(batch))]
-        for batch in (x[i : i + batch_size] for i in range(0, len(x), batch_size))
-    ]
-    return {
-        name: np.concatenate(maps)
-        for name, maps in zip(names, zip(*parts, strict=True), strict=True)
-    }
+    return dict(zip(names, in_batches(forward, x, batch_size), strict=True))
 
 
 def check_layers(network: Network, layers: str | Iterable[str] | None) -> tuple[str, ...]:

@@ -142,8 +142,8 @@ def maximize(
         tv_weight: weight of the total variation, see `regularizers.total_variation`.
         images_per_unit: how many images are found for each unit or objective, from starts of their
             own and kept apart by `diversity_weight`.
-        diversity_weight: how much of the activation is given up to differ: it is lessened by this
-            share times the mean cosine of the Gram matrices of a unit's images; 0.5.
+        diversity_weight: what differing is worth: the activation is lessened by itself times this
+            weight times the mean cosine of the Gram matrices of a unit's images; 2.
         clip: whether the pixels stay in `value_range`.
         keep_best: return the iterate with the best objective and not the last.
         preset: 'keras-vis' for that library's recipe: RMSProp without a learning rate, both

@@ -44,7 +44,7 @@ _DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "undo_jitter": True,
         "norm_weight": 0.0,
         "tv_weight": 0.0,
-        "diversity_weight": 0.5,
+        "diversity_weight": 2.0,
         "clip": True,
         "keep_best": False,
     }

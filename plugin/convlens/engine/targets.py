@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from convlens.engine.network import Network
 
 
@@ -27,3 +30,20 @@ def tensor_of(network: Network, layer: str) -> Any:
     if squashed and layer == network.output_layer and layer in network.preactivations:
         return network.preactivations[layer]
     return network.outputs[layer]
+
+
+def classes_to_follow(
+    network: Network, given: ArrayLike | None, probabilities: NDArray[Any]
+) -> NDArray[np.int64]:
+    """Return the class (n,) to follow in each image: those given, else the predicted ones.
+
+    Raises:
+        ValueError: a class out of range, or another number of classes than of images.
+    """
+    if given is None:
+        return probabilities.argmax(axis=1)
+    classes = np.atleast_1d(np.asarray(given))
+    network.check_units(output_of(network, None), classes.tolist())
+    if classes.shape != (len(probabilities),):
+        raise ValueError(f"{len(probabilities)} images have classes of shape {classes.shape}")
+    return classes.astype(np.int64)

@@ -1,0 +1,121 @@
+"""A network that still knows what it sees when it is moved, scaled or turned a little."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convlens.checks._offenders import raise_offenders
+from convlens.checks.finite import assert_finite
+from convlens.engine.invariance import Invariance
+
+_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class InvarianceShares:
+    """What held at each amount within the range.
+
+    Attributes:
+        amounts: (a,) the amounts that were judged.
+        recognised: (a,) the share of the images whose class kept its probability.
+        distances: layer → (a,) the median relative distance of the features.
+    """
+
+    amounts: NDArray[np.float64]
+    recognised: NDArray[np.float64]
+    distances: dict[str, NDArray[np.float64]]
+
+
+def assert_invariant(
+    curves: Invariance,
+    within: tuple[float, float],
+    *,
+    probability: float = 0.5,
+    fraction: float = 0.9,
+    distance: Mapping[str, float] | None = None,
+) -> InvarianceShares:
+    """Assert that classes keep their probability, and features their place, within a range.
+
+    At each amount in the range, at least `fraction` of the images must give their class at least
+    `probability`, and for each layer in `distance` the median over the images of ‖f(Tx) - f(x)‖ /
+    ‖f(x)‖ must not exceed its ceiling. The instrument is checked too: the amount that changes
+    nothing must give no distance, and any other must change the images.
+
+    Args:
+        curves: what `invariance` returned.
+        within: (smallest, largest) amount that is judged.
+        probability: the floor of the class's probability.
+        fraction: the share of the images that must keep it.
+        distance: layer → ceiling of the median relative distance.
+
+    Returns:
+        What held at each amount; see `InvarianceShares`.
+
+    Raises:
+        AssertionError: a curve that leaves its bounds, values that are not finite, or a
+            transformation that changed nothing.
+        ValueError: no amount within the range but the one that changes nothing, or a layer that
+            was not measured.
+    """
+    __tracebackhide__ = True
+    low, high = within
+    name = f"{curves.model} under {curves.transformation}"
+    strangers = [layer for layer in distance or {} if layer not in curves.distances]
+    if strangers:
+        raise ValueError(f"{name}: the features of layer {strangers[0]!r} were not measured")
+    still = _changes_nothing(curves)
+    judged = np.flatnonzero((curves.amounts >= low) & (curves.amounts <= high))
+    if not (~still[judged]).any():
+        raise ValueError(
+            f"{name}: no amount from {low:g} to {high:g} was measured that changes the image; "
+            f"there are {', '.join(f'{a:g}' for a in curves.amounts)}"
+        )
+    assert_finite({"probabilities": curves.probabilities, **curves.distances}, name=name)
+    _assert_instrument(curves, still, name)
+    kept = (curves.probabilities >= probability).mean(axis=1)
+    offenders = [
+        f"at {curves.amounts[i]:g}: {kept[i]:.0%} of the images keep {probability:g} for their "
+        f"class, {fraction:.0%} are needed"
+        for i in judged
+        if not kept[i] >= fraction
+    ]
+    medians = {layer: np.median(curves.relative(layer), axis=1) for layer in distance or {}}
+    for layer, ceiling in (distance or {}).items():
+        offenders += [
+            f"at {curves.amounts[i]:g}: the features of {layer!r} move by {medians[layer][i]:.3g} "
+            f"of their length, {ceiling:g} is allowed"
+            for i in judged
+            if not medians[layer][i] <= ceiling
+        ]
+    raise_offenders(f"{name} is not invariant from {low:g} to {high:g}:", offenders)
+    return InvarianceShares(
+        curves.amounts[judged], kept[judged], {k: v[judged] for k, v in medians.items()}
+    )
+
+
+def _changes_nothing(curves: Invariance) -> NDArray[np.bool_]:
+    if curves.transformation == "scale":
+        return curves.amounts == 1
+    if curves.transformation == "rotation":
+        return curves.amounts % 360 == 0
+    return curves.amounts == 0
+
+
+def _assert_instrument(curves: Invariance, still: NDArray[np.bool_], name: str) -> None:
+    __tracebackhide__ = True
+    offenders = []
+    moved = curves.image_distances.max(axis=1)
+    for i, amount in enumerate(curves.amounts):
+        if not still[i] and moved[i] == 0:
+            offenders.append(f"{amount:g} changed no image")
+        if still[i]:
+            worst = max(float(curves.relative(layer)[i].max()) for layer in curves.distances)
+            if moved[i] > 0 or not worst <= _TOLERANCE:
+                offenders.append(
+                    f"{amount:g} must change nothing, but moves features by {worst:.3g}"
+                )
+    raise_offenders(f"{name}: the transformation is not what it says:", offenders)

@@ -1,0 +1,49 @@
+"""What the engine finds, for another backend to find too: ``python tests/engine/results.py FILE``.
+
+The file is then given to the tests under the other backend:
+``CONVLENS_OTHER_BACKEND=FILE KERAS_BACKEND=jax pytest tests/engine``.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from convlens import Network, Objective, activations, deconvolve, gram_matrix, maximize, top_images
+from convlens.engine.scores import class_scores
+from convlens.fixtures.digits import load_digits
+from convlens.fixtures.mnist_cnn import load_mnist_cnn
+
+
+def results() -> dict[str, Any]:
+    """Return arrays by name, from every core of the engine."""
+    network = Network(load_mnist_cnn())
+    images, _ = load_digits()
+    few = images[::20]
+    maps = activations(network, few)
+    found = {f"activations {name}": value for name, value in maps.items()}
+    found["gram"] = gram_matrix(maps["conv2d_2"])
+    found["scores"] = class_scores(network, few)
+    for method in ("deconvnet", "guided", "gradient"):
+        found[method] = deconvolve(network, few, "conv2d_3", 5, method=method).images
+    found["top"] = top_images(network, images, "conv2d_2", k=3).activations["conv2d_2"]
+    goal = Objective.unit("conv2d_2", 3) - 0.5 * Objective.unit("conv2d_1", 1, "center")
+    runs: dict[str, dict[str, Any]] = {
+        "pixels": {"layer": "conv2d_2", "units": range(6)},
+        "classes": {"units": range(4)},
+        "keras-vis": {"layer": "conv2d_2", "units": range(4), "preset": "keras-vis"},
+        "fourier": {"layer": "conv2d_3", "units": range(4), "preset": "feature-visualization"},
+        "diverse": {"layer": "conv2d_2", "units": [7], "images_per_unit": 3, "optimizer": "sgd"},
+        "objective": {"layer": goal, "tv_weight": 1.0, "norm_weight": 1.0, "keep_best": True},
+    }
+    for name, options in runs.items():
+        result = maximize(network, **options, steps=12, checkpoints=3)
+        found[f"ascent {name}: trace"] = result.trace
+        found[f"ascent {name}: images"] = result.images
+    return found
+
+
+if __name__ == "__main__":
+    np.savez(sys.argv[1], **results())

@@ -1,68 +1,72 @@
 """Ratios from one run, the contestants taking turns: ``python -m convlens.benchmarks``.
 
 Machines are noisy; what is compared is timed in turn, A B C A B C …, and each round gives a ratio
-of its own. The peer, being slow, takes part in the first two rounds.
+of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from convlens import Network, maximize
-from convlens.benchmarks.peers import bare_passes, tf_keras_vis
-from convlens.fixtures.mnist_cnn import load_mnist_cnn
+from convlens.benchmarks.contests import CONTESTS, Contest
 
-LAYER, STEPS, PEER_ROUNDS = "conv2d_3", 300, 2
+_SLOW_ROUNDS = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Time the ascent of 64 filters against its limit and a peer, and print the ratios."""
+    """Time the contests that are named, or all, and print the ratios."""
     parser = argparse.ArgumentParser(prog="python -m convlens.benchmarks")
+    parser.add_argument("contests", nargs="*", metavar="CONTEST", help=", ".join(CONTESTS))
     parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
-    rounds = parser.parse_args(arguments).rounds
+    given = parser.parse_args(arguments)
+    unknown = [name for name in given.contests if name not in CONTESTS]
+    if unknown:
+        parser.error(f"there is no contest {unknown[0]!r}: give {', '.join(CONTESTS)}")
     import keras
     import tensorflow as tf
 
-    model = load_mnist_cnn()
-    start = maximize(model, LAYER, steps=1).start
-    network = Network(model)
-    contestants: dict[str, Callable[[], Any]] = {
-        "bare passes": bare_passes(model, LAYER, start, STEPS),
-        "convlens": lambda: maximize(network, LAYER, steps=STEPS),
-        "convlens, tracing included": lambda: maximize(model, LAYER, steps=STEPS),
-    }
-    for warm in contestants.values():
-        warm()
-    try:
-        contestants["tf-keras-vis"] = tf_keras_vis(model, LAYER, start, STEPS)
-    except ImportError:
-        print("tf-keras-vis is not installed: pip install 'pytest-convlens[peers]'")
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, "
+        f"{len(tf.config.list_logical_devices('GPU'))} GPUs, "
+        f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
+    )
+    for name in given.contests or CONTESTS:
+        contest = CONTESTS[name]()
+        report(contest, measure(contest, given.rounds))
+    return 0
+
+
+def measure(contest: Contest, rounds: int) -> dict[str, list[float]]:
+    """Return each contestant's seconds, a figure a round, after one round to warm up."""
+    for name, run in contest.contestants.items():
+        if name not in contest.slow:
+            run()
+    times: dict[str, list[float]] = {name: [] for name in contest.contestants}
     for turn in range(rounds):
-        for name, run in contestants.items():
-            if name != "tf-keras-vis" or turn < PEER_ROUNDS:
+        for name, run in contest.contestants.items():
+            if name not in contest.slow or turn < _SLOW_ROUNDS:
                 begin = time.perf_counter()
                 run()
                 times[name].append(time.perf_counter() - begin)
-    print(f"{len(start)} filters of {LAYER}, {STEPS} steps, one batch of {start.shape[1:]} images")
-    print(
-        f"{platform.machine()}, {tf.config.threading.get_intra_op_parallelism_threads() or 'all'} "
-        f"threads, TensorFlow {tf.__version__}, Keras {keras.__version__}"
-    )
+    return times
+
+
+def report(contest: Contest, times: dict[str, list[float]]) -> None:
+    """Print each contestant's median, and the median of its ratios to the references."""
+    print(f"\n{contest.title}")
     for name, taken in times.items():
-        line = f"{name:28}{np.median(taken):8.2f} s ({min(taken):.2f} to {max(taken):.2f})"
-        for other in ("bare passes", "tf-keras-vis"):
-            if other in times and other != name:
+        line = f"{name:34}{np.median(taken):9.3f} s ({min(taken):.3f} to {max(taken):.3f})"
+        for other in contest.references:
+            if other != name:
                 pairs = [a / b for a, b in zip(taken, times[other], strict=False)]
                 line += f"   {np.median(pairs):.3g} of {other}"
-        print(line)
-    return 0
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The same ascent done by others: a bare forward-backward pass, and tf-keras-vis."""
+"""The same work done by others: bare passes of the network, tf-keras-vis and xplique."""
 
 from __future__ import annotations
 
@@ -60,3 +60,82 @@ def tf_keras_vis(
         return np.asarray(found)
 
     return run
+
+
+def xplique_ascent(
+    model: keras.Model, layer: str, images: NDArray[Any], steps: int
+) -> Callable[[], NDArray[Any]]:
+    """Return xplique's ascent of the layer's first units as one batch, pixels, no transformations.
+
+    Raises:
+        ImportError: xplique is not installed.
+    """
+    from xplique.features_visualizations import Objective, optimize
+
+    shape = images.shape[1:]
+
+    def run() -> NDArray[Any]:
+        objective = Objective.channel(model, layer, list(range(len(images))))
+        found, _ = optimize(
+            objective,
+            nb_steps=steps,
+            use_fft=False,
+            transformations=None,
+            custom_shape=shape[:2],
+            image_normalizer="clip",
+        )
+        return np.asarray(found[-1]).reshape(-1, *shape)
+
+    return run
+
+
+def bare_forward(model: keras.Model, layer: str, batches: Callable[[], Any]) -> Callable[[], None]:
+    """Return a function that runs the truncated network on each batch, and no more."""
+    import tensorflow as tf
+
+    truncated = keras.Model(model.inputs[0], model.get_layer(layer).output)
+    forward = tf.function(lambda x: truncated(x, training=False), reduce_retracing=True)
+
+    def run() -> None:
+        for batch in batches():
+            forward(tf.constant(batch)).numpy()
+
+    return run
+
+
+def bare_gradient(
+    model: keras.Model, layer: str, images: NDArray[Any], units: NDArray[Any]
+) -> Callable[[], NDArray[Any]]:
+    """Return a compiled function: each image's gradient of its unit's strongest activation."""
+    import tensorflow as tf
+
+    truncated = keras.Model(model.inputs[0], model.get_layer(layer).output)
+    pick = tf.one_hot(units, truncated.output.shape[-1])
+
+    @tf.function
+    def run(x: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = tf.reduce_sum(tf.reduce_max(truncated(x, training=False), axis=(1, 2)) * pick)
+        return tape.gradient(value, x)
+
+    return lambda: run(tf.constant(images)).numpy()
+
+
+def xplique_deconvnet(
+    model: keras.Model, images: NDArray[Any], classes: NDArray[Any]
+) -> Callable[[], NDArray[Any]]:
+    """Return xplique's DeconvNet of class scores.
+
+    Raises:
+        ImportError: xplique is not installed.
+    """
+    from xplique.attributions import DeconvNet
+
+    last = model.layers[-1]
+    linear = keras.layers.Dense(last.units)
+    scores = keras.Model(model.inputs[0], linear(last.input))
+    linear.set_weights(last.get_weights())
+    explainer = DeconvNet(scores, reducer=None)
+    wanted = np.eye(last.units, dtype=np.float32)[classes]
+    return lambda: np.asarray(explainer(images, wanted))

@@ -16,6 +16,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--data", metavar="DIR", help="folder of mnist.npz and other real data")
+    parser.addoption("--write-docs", action="store_true", help="write the docs that tests make")
     parser.addoption("--run-slow", action="store_true", help="also run tests that take minutes")
 
 

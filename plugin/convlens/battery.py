@@ -26,6 +26,8 @@ from convlens.checks.gram import assert_gram_invariant, assert_gram_symmetric
 from convlens.engine.activations import activations
 from convlens.engine.ascent import Maximization
 from convlens.engine.deconvnet import Reconstruction, deconvolve
+from convlens.engine.options import Preset
+from convlens.engine.progress import Progress
 from convlens.lens import Lens
 
 if TYPE_CHECKING:
@@ -43,17 +45,36 @@ class Settings:
         steps: of each ascent.
         units: the most units of a layer that are maximised, spread evenly over it.
         seed: all random draws come from it.
+        preset: of each ascent, as for `maximize`.
+        memory: the bytes that an ascent's batch may take; None for what is free.
+        progress: called with (steps done, steps in all) of an ascent; None shows a bar on a
+            terminal.
     """
 
     steps: int = 300
     units: int = 64
     seed: int = 0
+    preset: Preset | None = None
+    memory: int | None = None
+    progress: Progress | None = None
 
     def choose(self, count: int) -> list[int]:
         """Return the unit numbers to maximise in a layer of `count` units."""
         if count <= self.units:
             return list(range(count))
         return sorted({round(i) for i in np.linspace(0, count - 1, self.units)})
+
+    def maximize(self, lens: Lens, layer: str | None, units: list[int]) -> Maximization:
+        """Return images that excite a layer's units."""
+        return lens.maximize(
+            layer,
+            units,
+            steps=self.steps,
+            seed=self.seed,
+            preset=self.preset,
+            memory_budget=self.memory,
+            progress=self.progress,
+        )
 
 
 class Property:
@@ -179,7 +200,7 @@ class Ascent(Property):
 
     def look(self, lens: Lens, layer: Any, settings: Settings) -> Maximization:
         units = settings.choose(lens.network.units(layer))
-        return lens.maximize(layer, units, steps=settings.steps, seed=settings.seed)
+        return settings.maximize(lens, layer, units)
 
     def measure(self, seen: Maximization) -> Measures:
         gain = seen.trace[-1] - seen.trace[0]
@@ -244,7 +265,7 @@ class Classes(Property):
     def look(self, lens: Lens, layer: Any, settings: Settings) -> Maximization:
         output = lens.network.output_layer or ""
         units = settings.choose(lens.network.units(output))
-        return lens.maximize(None, units, steps=settings.steps, seed=settings.seed)
+        return settings.maximize(lens, None, units)
 
     def draw(self, lens: Lens, layer: Any, seen: Maximization) -> Pictures:
         from convlens.drawings import draw_maximized

@@ -48,9 +48,17 @@ def draw_activations(lens: Lens, layer: str) -> Image.Image:
 
 
 def draw_maximized(result: Maximization) -> Image.Image:
-    """Return the images that excite a layer's units, with each unit's final activation."""
-    pixels = [deprocess(_displayed(image)) for image in result.images]
-    labels = [f"{u}: {a:.3g}" for u, a in zip(result.units, result.trace[-1], strict=True)]
+    """Return the images that excite a layer's units, with each unit's final activation.
+
+    Pixels that were climbed on their own are brought to one contrast. Images in the Fourier basis
+    have colours and contrasts that mean something, and are shown as they are.
+    """
+    own_range = result.value_range if result.basis == "fourier" else None
+    pixels = [
+        deprocess(image) if own_range is None else range_pixels(image, own_range)
+        for image in map(_displayed, result.images)
+    ]
+    labels = [f"{name}: {a:.3g}" for name, a in zip(result.labels, result.trace[-1], strict=True)]
     return sheet(
         pixels,
         labels,

@@ -45,6 +45,14 @@ def nested():
     return keras.Model(x, layers.AveragePooling2D(2, name="top")(inner(inner(x))))
 
 
+def swapped():
+    """Swap colours one by one, as preprocessing does."""
+    keras.utils.set_random_seed(3)
+    x = keras.Input((15, 15, 3))
+    y = ops.stack([x[..., 2], x[..., 1], x[..., 0]], axis=-1) + np.ones((1, 1, 1, 3), np.float32)
+    return keras.Model(x, layers.Conv2D(2, 3, padding="same", name="top")(y))
+
+
 def reached(network, layer, position):
     """Return the box of pixels with a derivative at any of a few random images."""
     h, w, c = network.input_shape
@@ -66,6 +74,7 @@ def reached(network, layer, position):
         lambda: plain("valid", 1, 2, (2, 3)),
         branched,
         nested,
+        swapped,
     ],
 )
 def test_it_is_where_the_derivative_reaches(build):

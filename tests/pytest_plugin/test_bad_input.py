@@ -19,6 +19,8 @@ USAGE = pytest.ExitCode.USAGE_ERROR
         (["--convlens-steps", "0"], "--convlens-steps is at least 1"),
         (["--convlens-units", "0"], "--convlens-units is at least 1"),
         (["--convlens-seed", "-1"], "--convlens-seed is 0 or more"),
+        (["--convlens-memory", "0"], "--convlens-memory is above 0 GiB"),
+        (["--convlens-preset", "lucid"], "invalid choice: 'lucid'"),
         (["nosuch.keras"], "file or directory not found: nosuch.keras"),
     ],
 )

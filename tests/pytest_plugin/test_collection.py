@@ -231,3 +231,16 @@ def test_a_layers_name_cannot_leave_the_folder(pytester):
     (written,) = folder.rglob("*.png")
     assert written.parent == folder / "m.keras"
     assert "\\" not in written.name
+
+
+@pytest.mark.parametrize(
+    "option", ["--convlens-preset=feature-visualization", "--convlens-steps=7"]
+)
+def test_options_of_the_ascent_reach_it(pytester, tiny_file, option):
+    def gain(*options):
+        result = pytester.runpytest(str(tiny_file), "-k", "ascent and conv_a", *QUICK, *options)
+        result.assert_outcomes(passed=1, deselected=13)
+        return next(line for line in result.outlines if line.startswith("conv_a"))
+
+    assert gain() == gain("--convlens-memory=0.0001")
+    assert gain() != gain(option)

@@ -27,7 +27,7 @@ class InvarianceShares:
 
     amounts: NDArray[np.float64]
     recognised: NDArray[np.float64]
-    distances: dict[str, NDArray[np.float64]]
+    distances: dict[str, NDArray[np.float32]]
 
 
 def assert_invariant(

@@ -38,6 +38,7 @@ class Maximization:
         trace_steps: (k,) how many steps had been taken at each row of `trace`.
         path_length: (n,) the sum of the L2 lengths of the steps taken.
         value_range: the pixels' range (low, high), and None where they were free to leave it.
+        basis: in which the ascent climbed, 'pixel' or 'fourier'.
         seed: what all random draws came from.
     """
 
@@ -51,6 +52,7 @@ class Maximization:
     trace_steps: NDArray[np.int64]
     path_length: NDArray[np.float32]
     value_range: tuple[float, float] | None
+    basis: Basis
     seed: int
 
     @property
@@ -351,6 +353,7 @@ def _joined(
         trace=np.concatenate([np.stack(c.trace)[:, :count] for c, count in pairs], axis=1),
         trace_steps=np.asarray(chunks[0].trace_steps),
         path_length=np.concatenate([np.asarray(c.carry[1])[:count] for c, count in pairs]),
-        value_range=options.parametrization.value_range if space.clip else None,
+        value_range=space.value_range if space.clip else None,
+        basis=space.basis,
         seed=seed,
     )

@@ -46,7 +46,8 @@ class Invariance:
 
     def relative(self, layer: str) -> NDArray[np.float32]:
         """Return the distances in units of the length of the image's own features, (a, n)."""
-        return self.distances[layer] / np.maximum(self.norms[layer], np.finfo(np.float32).tiny)
+        relative = self.distances[layer] / np.maximum(self.norms[layer], 1e-30)
+        return relative.astype(np.float32)
 
 
 def invariance(

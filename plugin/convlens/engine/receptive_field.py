@@ -183,9 +183,9 @@ def _is_pointwise(call: Call, source: Any) -> bool:
     }
     changed = dict(values)
     changed[id(source)] = values[id(source)].copy()
-    changed[id(source)][:, 0, 0] += draw.random(source.shape[-1], dtype=np.float32) + 0.5
+    changed[id(source)][:, 0, 0] += draw.random(source.shape[3:], dtype=np.float32) + 0.5
     before, after = (_applied(call, v) for v in (values, changed))
-    differs = np.abs(after - before).max(axis=(0, -1)) > 0
+    differs = np.abs(after - before).max(axis=(0, *range(3, after.ndim))) > 0
     differs[0, 0] = False
     return not differs.any()
 
@@ -201,7 +201,10 @@ def _applied(call: Call, values: dict[int, Any]) -> Any:
 def _sizes(
     network: Network, layer: str, size: tuple[int, int]
 ) -> dict[int, tuple[int, int] | None]:
-    """Return the (h, w) of every tensor below a layer, None for those without positions."""
+    """Return the (h, w) of every tensor below a layer, None for those without positions.
+
+    A tensor (n, h, w) counts as a map of one channel, as in preprocessing that swaps colours.
+    """
     calls = network.calls(layer)
     symbols = {id(t): t for call in calls for t in [*call.inputs, *call.outputs]}
     fixed = all(None not in t.shape[1:] for t in symbols.values())
@@ -210,4 +213,4 @@ def _sizes(
         image = ops.zeros((1, *size, network.image.shape[-1]))
         values = network.run(image, list(symbols.values()))
         shapes = {key: tuple(v.shape) for key, v in zip(symbols, values, strict=True)}
-    return {key: (s[1], s[2]) if len(s) == 4 else None for key, s in shapes.items()}
+    return {key: (s[1], s[2]) if len(s) in (3, 4) else None for key, s in shapes.items()}

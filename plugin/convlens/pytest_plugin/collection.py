@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from convlens.pytest_plugin.options import MODEL_SUFFIXES, TARGETS
+from convlens.pytest_plugin.progress import item_progress
 from convlens.pytest_plugin.targets import Target
 
 if TYPE_CHECKING:
@@ -135,35 +136,58 @@ class ModelItem(pytest.Item):
 
     def runtest(self) -> None:
         __tracebackhide__ = True
-        from convlens.battery import Settings, look_at
-
-        option = self.config.getoption
-        settings = Settings(
-            option("convlens_steps"), option("convlens_units"), option("convlens_seed")
-        )
         self.record("model", self.model)
         self.record("layer", self.layer or "")
         self.record("images", self.lens.source)
-        seen = look_at(self.prop, self.lens, self.layer, settings)
+        seen = self.look()
         for name, value in self.prop.measure(seen).items():
             self.record(name, value)
-        folder = option("convlens_pictures")
-        if folder is not None:
-            self.write_pictures(Path(folder), seen)
+        self.write_pictures(seen)
         for name, value in self.prop.judge(self.lens, self.layer, seen).items():
             self.record(name, value)
+
+    def look(self) -> Any:
+        """Run the property's engine; after Ctrl-C, write pictures of what was finished."""
+        __tracebackhide__ = True
+        from convlens.battery import Settings, look_at
+        from convlens.engine.ascent import AscentInterrupted
+
+        option = self.config.getoption
+        with item_progress(self.config, f"{self.model}: {self.name}") as progress:
+            memory = option("convlens_memory")
+            settings = Settings(
+                steps=option("convlens_steps"),
+                units=option("convlens_units"),
+                seed=option("convlens_seed"),
+                preset=option("convlens_preset"),
+                memory=None if memory is None else int(memory * 2**30),
+                progress=progress,
+            )
+            try:
+                return look_at(self.prop, self.lens, self.layer, settings)
+            except AscentInterrupted as stop:
+                self.write_pictures(stop.result)
+                folder = option("convlens_pictures")
+                kept = f", whose pictures are in {folder}" if folder else ""
+                raise KeyboardInterrupt(
+                    f"{self.name} stopped after {stop.result.steps} steps{kept}"
+                ) from None
 
     def record(self, name: str, value: Any) -> None:
         """Keep a measurement for the summary and for JUnit."""
         self.user_properties.append((f"convlens.{name}", value))
 
-    def write_pictures(self, folder: Path, seen: Any) -> None:
+    def write_pictures(self, seen: Any) -> None:
+        """Write pictures of what was seen, where they were asked for."""
         __tracebackhide__ = True
+        folder = self.config.getoption("convlens_pictures")
+        if folder is None:
+            return
         from convlens.pictures import save_png, slug
 
         for name, draw in self.prop.draw(self.lens, self.layer, seen).items():
             stem = name if self.layer is None else f"{slug(self.layer)}-{name}"
-            save_png(draw(), folder / slug(self.model) / f"{stem}.png")
+            save_png(draw(), Path(folder) / slug(self.model) / f"{stem}.png")
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show a verdict as its message alone; anything else with its traceback."""

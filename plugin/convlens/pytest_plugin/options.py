@@ -56,6 +56,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="steps of each gradient ascent (default: 300)",
     )
     group.addoption(
+        "--convlens-preset",
+        choices=("feature-visualization",),
+        help="how images are optimised: 'feature-visualization' for the most natural pictures "
+        "(default: plain pixels and jitter)",
+    )
+    group.addoption(
+        "--convlens-memory",
+        type=float,
+        metavar="GIB",
+        help="gibibytes that a batch of optimised images may take (default: a share of what is "
+        "free)",
+    )
+    group.addoption(
         "--convlens-seed",
         type=int,
         default=0,
@@ -96,6 +109,9 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--convlens-{name} is at least 1")
     if config.getoption("convlens_seed") < 0:
         raise pytest.UsageError("--convlens-seed is 0 or more")
+    memory = config.getoption("convlens_memory")
+    if memory is not None and not 0 < memory < float("inf"):
+        raise pytest.UsageError(f"--convlens-memory is above 0 GiB, not {memory:g}")
     value_range(config)
     _check_folder(config)
     for place in config.getoption("convlens_weights"):

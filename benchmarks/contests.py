@@ -1,0 +1,165 @@
+"""What is timed against what: each contest is one piece of work done by several contestants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from convlens import Network, deconvolve, maximize, top_images
+from convlens.benchmarks import peers
+from convlens.fixtures.mnist_cnn import load_mnist_cnn
+
+Run = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One piece of work, done by several.
+
+    Attributes:
+        title: what is done.
+        contestants: name → a function that does it once.
+        references: the contestants that the others are set in proportion to.
+        slow: those that take part in the first two rounds alone.
+    """
+
+    title: str
+    contestants: dict[str, Run]
+    references: tuple[str, ...]
+    slow: tuple[str, ...] = ()
+
+
+def ascent() -> Contest:
+    """All 64 filters of the shipped network's third convolution, 300 steps."""
+    model, layer, steps = load_mnist_cnn(), "conv2d_3", 300
+    network = Network(model)
+    start = maximize(network, layer, steps=1).start
+    contestants: dict[str, Run] = {
+        "bare passes": peers.bare_passes(model, layer, start, steps),
+        "convlens": lambda: maximize(network, layer, steps=steps),
+        "convlens, tracing included": lambda: maximize(model, layer, steps=steps),
+    }
+    others = _installed(
+        {
+            "tf-keras-vis": lambda: peers.tf_keras_vis(model, layer, start, steps),
+            "xplique": lambda: peers.xplique_ascent(model, layer, start, steps),
+        }
+    )
+    return Contest(
+        f"ascent: 64 filters of {layer}, {steps} steps, one batch",
+        contestants | others,
+        ("bare passes", *others),
+        tuple(others),
+    )
+
+
+def vgg19() -> Contest:
+    """16 filters of VGG19's block3_conv1 at 128×128, 10 steps; random weights."""
+    import keras
+
+    steps, layer = 10, "block3_conv1"
+    keras.utils.set_random_seed(0)
+    model = keras.applications.VGG19(include_top=False, weights=None, input_shape=(128, 128, 3))
+    network = Network(model)
+    options: dict[str, Any] = {"units": range(16), "steps": steps, "checkpoints": 1}
+    start = maximize(network, layer, **options | {"steps": 1}).start
+    fourier = options | {"preset": "feature-visualization"}
+    return Contest(
+        f"ascent: 16 filters of VGG19 {layer} at 128×128, {steps} steps",
+        {
+            "bare passes": peers.bare_passes(model, layer, start, steps),
+            "convlens": lambda: maximize(network, layer, **options),
+            "convlens, feature-visualization": lambda: maximize(network, layer, **fourier),
+        },
+        ("bare passes",),
+    )
+
+
+def deconvnet() -> Contest:
+    """64 pairs of image and unit of the third convolution, and of image and class."""
+    model = load_mnist_cnn()
+    network = Network(model)
+    images = np.random.default_rng(0).random((64, 28, 28, 1), dtype=np.float32)
+    units, classes = np.arange(64), np.arange(64) % 10
+    others = _installed(
+        {"xplique, classes": lambda: peers.xplique_deconvnet(model, images, classes)}
+    )
+    return Contest(
+        "deconvnet: 64 pairs, conv2d_3 and class scores",
+        {
+            "one gradient": peers.bare_gradient(model, "conv2d_3", images, units),
+            "convlens": lambda: deconvolve(network, images, "conv2d_3", units),
+            "convlens, classes": lambda: deconvolve(network, images, None, classes),
+            **others,
+        },
+        ("one gradient", *others),
+    )
+
+
+def top() -> Contest:
+    """The nine strongest of 60,000 images for the 136 filters of the shipped network."""
+    model = load_mnist_cnn()
+    network = Network(model)
+    images = np.random.default_rng(0).integers(0, 256, (60_000, 28, 28), dtype=np.uint8)
+
+    def prepare(batch: Any) -> Any:
+        return batch[..., None] / np.float32(255)
+
+    def batches() -> Any:
+        return (prepare(images[i : i + 256]) for i in range(0, len(images), 256))
+
+    return Contest(
+        "top 9 of 60,000 images for 136 filters",
+        {
+            "bare forward passes": peers.bare_forward(model, "conv2d_3", batches),
+            "convlens": lambda: top_images(network, images, prepare=prepare),
+        },
+        ("bare forward passes",),
+    )
+
+
+def scaling() -> Contest:
+    """16 to 512 filters of VGG19's block4_conv1 at 48×48, 4 steps; random weights."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = keras.applications.VGG19(include_top=False, weights=None, input_shape=(48, 48, 3))
+    network = Network(model)
+
+    def run(count: int) -> Run:
+        # As often as makes 512 units, so that equal times are equal costs a unit.
+        def climb() -> None:
+            for _ in range(512 // count):
+                maximize(network, "block4_conv1", range(count), steps=4, checkpoints=1)
+
+        return climb
+
+    counts = (16, 32, 64, 128, 256, 512)
+    return Contest(
+        "cost of 512 units of VGG19 block4_conv1 at 48×48, by how many a call",
+        {f"{count} units": run(count) for count in counts},
+        ("16 units",),
+    )
+
+
+CONTESTS: dict[str, Callable[[], Contest]] = {
+    "ascent": ascent,
+    "vgg19": vgg19,
+    "deconvnet": deconvnet,
+    "top": top,
+    "scaling": scaling,
+}
+
+
+def _installed(makers: dict[str, Callable[[], Run]]) -> dict[str, Run]:
+    """Return the peers that are installed."""
+    found = {}
+    for name, make in makers.items():
+        try:
+            found[name] = make()
+        except ImportError:
+            print(f"{name} is not installed: pip install 'pytest-convlens[peers]'")
+    return found

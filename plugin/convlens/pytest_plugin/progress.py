@@ -1,0 +1,47 @@
+"""How far a long item has come: a line on a terminal, and nothing in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+_QUIET_SECONDS = 2.0
+
+
+@contextmanager
+def item_progress(config: pytest.Config, title: str) -> Iterator[Callable[[int, int], None]]:
+    """Give what takes reports of (steps done, steps in all) while an item runs.
+
+    They show, on a line that is rewritten and wiped in the end, once the item has taken two
+    seconds, and where pytest writes to a terminal.
+    """
+    reporter: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if reporter is None or not reporter.isatty or capture is None:
+        yield lambda done, total: None
+        return
+    begin = time.monotonic()
+    shown = False
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        taken = time.monotonic() - begin
+        if taken < _QUIET_SECONDS or not done:
+            return
+        left = taken / done * (total - done)
+        with capture.global_and_fixture_disabled():
+            if not shown:
+                reporter.ensure_newline()
+                shown = True
+            reporter.rewrite(f"{title}: {done} of {total} steps, {left:.0f} s left", erase=True)
+
+    try:
+        yield show
+    finally:
+        if shown:
+            with capture.global_and_fixture_disabled():
+                reporter.rewrite("", erase=True)
+                reporter.rewrite("")

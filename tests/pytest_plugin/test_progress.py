@@ -1,0 +1,55 @@
+"""A long item on a terminal, and what Ctrl-C leaves of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pty = pytest.importorskip("pty", reason="needs a system with pseudo-terminals")
+
+
+def test_a_long_ascent_shows_how_far_it_is_and_ctrl_c_keeps_its_pictures(tmp_path):
+    main, side = pty.openpty()
+    run = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--convlens", "mnist_cnn"]
+    options = ["-k", "ascent and conv2d_1", "--convlens-steps", "100000"]
+    process = subprocess.Popen(
+        [*run, *options, "--convlens-pictures", "seen"],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=side,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(side)
+    shown, interrupted = b"", None
+    try:
+        while True:
+            try:
+                shown += os.read(main, 4096)
+            except OSError:  # the other side is closed: pytest has ended
+                break
+            if interrupted is None and b" of 100000 steps, " in shown:
+                interrupted = time.monotonic()
+                process.send_signal(signal.SIGINT)
+        assert process.wait(60) == pytest.ExitCode.INTERRUPTED, shown.decode()
+    finally:
+        process.kill()
+        os.close(main)
+    assert interrupted is not None, shown.decode()
+    assert b"KeyboardInterrupt: ascent[conv2d_1] stopped after" in shown, shown.decode()
+    pictures = {path.name for path in (tmp_path / "seen" / "mnist_cnn").iterdir()}
+    assert pictures == {"conv2d_1-filters.png", "conv2d_1-ascent.png"}
+
+
+def test_a_log_shows_nothing_of_it(pytester):
+    result = pytester.runpytest_subprocess(
+        "--convlens", "mnist_cnn", "-k", "ascent and conv2d_1", "--convlens-steps", "900"
+    )
+    result.assert_outcomes(passed=1, deselected=20)
+    result.stdout.no_fnmatch_line("* steps, *")
+    assert "steps" not in result.stderr.str()

@@ -1,0 +1,240 @@
+"""Every kind of network that people use: activations, ascent and deconvnet run, or say why not.
+
+The table in docs/breadth.md is written by this test:
+``pytest --run-slow tests/test_breadth.py --write-docs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from convlens import Network, activations, deconvolve, maximize
+
+pytestmark = pytest.mark.slow
+TABLE = Path(__file__).resolve().parents[1] / "docs" / "breadth.md"
+HEAD = """# What runs on which network
+
+Written by `pytest --run-slow tests/test_breadth.py --write-docs`: each network is built with random
+weights; its activations are held against the model's own predictions, the ascent must raise the two
+most active units of the first, the middle and the last convolution, and the deconvnet from each of
+these must reach the pixels. A refusal is given in convlens's words.
+
+| network | images | convolutions | activations | ascent | deconvnet |
+|---|---|---|---|---|---|
+"""
+APPLICATIONS = {
+    "VGG16": 32,
+    "VGG19": 32,
+    "ResNet50": 32,
+    "ResNet50V2": 32,
+    "InceptionV3": 75,
+    "Xception": 71,
+    "MobileNet": 32,
+    "MobileNetV2": 32,
+    "MobileNetV3Small": 32,
+    "DenseNet121": 32,
+    "EfficientNetB0": 32,
+    "EfficientNetV2B0": 32,
+    "ConvNeXtTiny": 32,
+    "NASNetMobile": 32,
+}
+
+
+def application(name: str, side: int) -> Callable[[], Any]:
+    return lambda: getattr(keras.applications, name)(
+        weights=None, input_shape=(side, side, 3), classes=10
+    )
+
+
+def stack(*body: Any, shape: tuple[int, ...] = (17, 23, 3)) -> Callable[[], Any]:
+    """Return a builder of layers between two convolutions and two classes."""
+
+    def build() -> Any:
+        image = keras.Input(shape)
+        x = layers.Conv2D(6, 3, padding="same")(image)
+        for make in body:
+            x = make()(x)
+        x = layers.Conv2D(5, 3, padding="same", activation="relu")(x)
+        x = layers.Dense(2, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+        return keras.Model(image, x)
+
+    return build
+
+
+def nested() -> Any:
+    inner = keras.Sequential(
+        [keras.Input((16, 16, 4)), layers.Conv2D(4, 3, padding="same", activation="relu")],
+        name="inner",
+    )
+    image = keras.Input((16, 16, 3))
+    x = inner(inner(layers.Conv2D(4, 3, padding="same")(image)))
+    return keras.Model(image, layers.Dense(2)(layers.Flatten()(x)))
+
+
+def two_outputs() -> Any:
+    image = keras.Input((16, 16, 3))
+    x = layers.Conv2D(4, 3, activation="relu")(image)
+    x = layers.Conv2D(4, 3, activation="relu")(x)
+    flat = layers.Flatten()(x)
+    return keras.Model(image, [layers.Dense(3)(flat), layers.Dense(1)(flat)])
+
+
+def two_inputs() -> Any:
+    image, other = keras.Input((16, 16, 3), name="image"), keras.Input((2,), name="other")
+    x = layers.Conv2D(4, 3, activation="relu")(image)
+    x = layers.Concatenate()([layers.Flatten()(x), other])
+    return keras.Model([image, other], layers.Dense(3)(x), name="two_inputs")
+
+
+def held() -> Network:
+    return Network(two_inputs(), held={"other": [0.5, -1.0]})
+
+
+class Subclassed(keras.Model):
+    def __init__(self) -> None:
+        super().__init__(name="subclassed")
+        self.conv = layers.Conv2D(4, 3)
+
+    def call(self, x: Any) -> Any:
+        return self.conv(x)
+
+
+def sequential(*body: Any, shape: tuple[int, ...], name: str = "model") -> Callable[[], Any]:
+    return lambda: keras.Sequential([keras.Input(shape), *(make() for make in body)], name=name)
+
+
+NETWORKS: dict[str, Callable[[], Any]] = {
+    **{name: application(name, side) for name, side in APPLICATIONS.items()},
+    "Sequential": sequential(
+        lambda: layers.Conv2D(4, 3, activation="relu"),
+        lambda: layers.MaxPooling2D(),
+        lambda: layers.Conv2D(4, 3, activation="relu"),
+        lambda: layers.Flatten(),
+        lambda: layers.Dense(2, activation="softmax"),
+        shape=(17, 23, 1),
+    ),
+    "nested model, called twice": nested,
+    "two outputs": two_outputs,
+    "two inputs": two_inputs,
+    "two inputs, one held": held,
+    "subclassed": Subclassed,
+    "channels first": sequential(
+        lambda: layers.Conv2D(4, 3, data_format="channels_first", name="conv"), shape=(3, 16, 16)
+    ),
+    "one-dimensional convolution": sequential(lambda: layers.Conv1D(4, 3), shape=(16, 3)),
+    "odd sizes, 'valid' and strides": stack(
+        lambda: layers.Conv2D(4, (3, 2), strides=2, activation="relu")
+    ),
+    "dilation": stack(lambda: layers.Conv2D(4, 3, dilation_rate=2, activation="relu")),
+    "depthwise and separable": stack(
+        lambda: layers.DepthwiseConv2D(3, strides=2, padding="same"),
+        lambda: layers.SeparableConv2D(4, 3, activation="relu"),
+    ),
+    "transposed convolution": stack(
+        lambda: layers.Conv2DTranspose(4, 3, strides=2, padding="same", activation="relu")
+    ),
+    "overlapping max-pools": stack(
+        lambda: layers.ReLU(), lambda: layers.MaxPooling2D(3, 2, padding="same")
+    ),
+    "max-pools that drop an edge": stack(lambda: layers.ReLU(), lambda: layers.MaxPooling2D(2)),
+    "average pools": stack(lambda: layers.ReLU(), lambda: layers.AveragePooling2D(3, 2)),
+    "batch norm and dropout": stack(
+        lambda: layers.BatchNormalization(), lambda: layers.ReLU(), lambda: layers.Dropout(0.5)
+    ),
+    "PReLU": stack(lambda: layers.PReLU(shared_axes=[1, 2])),
+    "LeakyReLU": stack(lambda: layers.LeakyReLU()),
+    "ReLU6": stack(lambda: layers.ReLU(6.0)),
+    "GELU": stack(lambda: layers.Activation("gelu")),
+    "swish": stack(lambda: layers.Activation("swish")),
+    "images of any size": stack(lambda: layers.ReLU(), shape=(None, None, 3)),
+}
+
+
+def images_for(network: Network) -> Any:
+    shape = tuple(side or 19 for side in network.input_shape)
+    return np.random.default_rng(0).random((2, *shape), dtype=np.float32)
+
+
+def reason(work: Callable[[], None]) -> str:
+    """Return 'yes' where work runs, and where it is refused the reason."""
+    try:
+        work()
+    except (ValueError, TypeError) as error:
+        return f"refused: {error}"
+    return "yes"
+
+
+def look(build: Callable[[], Any]) -> list[str]:
+    """Return a network's row of the table."""
+    keras.utils.set_random_seed(0)
+    model = build()
+    try:
+        network = model if isinstance(model, Network) else Network(model)
+    except ValueError as error:
+        return ["", "", f"refused: {error}", "", ""]
+    images = images_for(network)
+    convolutions = network.conv_layers
+    chosen = list(dict.fromkeys(convolutions[i] for i in (0, len(convolutions) // 2, -1)))
+
+    def forward() -> None:
+        found = activations(network, images, [*chosen, network.output_layer])
+        if not isinstance(model, Network):
+            own = model.predict(images, verbose=0)
+            own = own[0] if isinstance(own, list) else own
+            np.testing.assert_allclose(found[network.output_layer], own, rtol=1e-4, atol=1e-6)
+        assert all(np.isfinite(value).all() for value in found.values())
+
+    def ascent() -> None:
+        size = images.shape[1:3] if None in network.input_shape else None
+        for layer in chosen:
+            # The units that fire most: of random units some are dead. Without jitter what is
+            # climbed is what is measured, so that six steps must show.
+            maps = activations(network, images, layer)[layer]
+            units = np.argsort(-maps.mean(axis=(0, 1, 2)))[:2]
+            found = maximize(network, layer, units, steps=6, jitter=0, checkpoints=1, size=size)
+            assert (found.trace[-1] > found.trace[0]).all(), (layer, found.trace)
+
+    def down() -> None:
+        for layer in chosen:
+            found = deconvolve(network, images, layer, 0, stages=layer == chosen[0])
+            assert found.images.shape == images.shape
+            assert np.isfinite(found.images).all()
+            maps = activations(network, images, layer)[layer][..., 0]
+            np.testing.assert_allclose(
+                found.activations, maps.max(axis=(1, 2)), rtol=1e-4, atol=1e-7
+            )
+
+    shape = "×".join("any" if side is None else str(side) for side in network.input_shape)
+    return [shape, str(len(convolutions)), *(reason(work) for work in (forward, ascent, down))]
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, list[str]]:
+    return {}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_runs_or_is_refused_with_the_reason(name, rows):
+    row = look(NETWORKS[name])
+    rows[name] = row
+    for cell in row[2:]:
+        assert cell in ("yes", "") or cell.startswith("refused: "), cell
+    if name in APPLICATIONS:
+        assert row[2:] == ["yes"] * 3
+
+
+def test_the_table_in_the_docs_is_this_runs(rows, pytestconfig):
+    if rows.keys() != NETWORKS.keys():
+        pytest.skip("needs all networks of the table: run the whole file")
+    lines = [" | ".join([name, *cells]) for name, cells in rows.items()]
+    table = HEAD + "\n".join(f"| {line} |" for line in lines) + "\n"
+    if pytestconfig.getoption("--write-docs"):
+        TABLE.write_text(table, encoding="utf-8")
+    assert TABLE.read_text(encoding="utf-8") == table

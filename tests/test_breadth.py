@@ -183,21 +183,22 @@ def look(build: Callable[[], Any]) -> list[str]:
     convolutions = network.conv_layers
     chosen = list(dict.fromkeys(convolutions[i] for i in (0, len(convolutions) // 2, -1)))
 
+    seen: dict[str, Any] = {}
+
     def forward() -> None:
-        found = activations(network, images, [*chosen, network.output_layer])
+        seen.update(activations(network, images, [*chosen, network.output_layer]))
         if not isinstance(model, Network):
             own = model.predict(images, verbose=0)
             own = own[0] if isinstance(own, list) else own
-            np.testing.assert_allclose(found[network.output_layer], own, rtol=1e-4, atol=1e-6)
-        assert all(np.isfinite(value).all() for value in found.values())
+            np.testing.assert_allclose(seen[network.output_layer], own, rtol=1e-4, atol=1e-6)
+        assert all(np.isfinite(value).all() for value in seen.values())
 
     def ascent() -> None:
         size = images.shape[1:3] if None in network.input_shape else None
         for layer in chosen:
             # The units that fire most: of random units some are dead. Without jitter what is
             # climbed is what is measured, so that six steps must show.
-            maps = activations(network, images, layer)[layer]
-            units = np.argsort(-maps.mean(axis=(0, 1, 2)))[:2]
+            units = np.argsort(-seen[layer].mean(axis=(0, 1, 2)))[:2]
             found = maximize(network, layer, units, steps=6, jitter=0, checkpoints=1, size=size)
             assert (found.trace[-1] > found.trace[0]).all(), (layer, found.trace)
 
@@ -206,9 +207,11 @@ def look(build: Callable[[], Any]) -> list[str]:
             found = deconvolve(network, images, layer, 0, stages=layer == chosen[0])
             assert found.images.shape == images.shape
             assert np.isfinite(found.images).all()
-            maps = activations(network, images, layer)[layer][..., 0]
             np.testing.assert_allclose(
-                found.activations, maps.max(axis=(1, 2)), rtol=1e-4, atol=1e-7
+                found.activations,
+                seen[layer][..., 0].max(axis=(1, 2)),
+                rtol=1e-4,
+                atol=1e-7,
             )
 
     shape = "×".join("any" if side is None else str(side) for side in network.input_shape)

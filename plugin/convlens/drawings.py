@@ -124,14 +124,15 @@ def draw_top(top: TopPatches, value_range: tuple[float, float]) -> Image.Image:
         ]
         gap = np.full((blocks[0].shape[0], 3, blocks[0].shape[2]), 255, np.uint8)
         tiles.append(np.concatenate([blocks[0], gap, blocks[1]], axis=1))
-    across = max(1, min(8, 900 // tiles[0].shape[1], math.ceil(math.sqrt(len(tiles) / 2))))
+    side = max(tiles[0].shape[:2])
+    cell = side * max(1, round(240 / side))
     return sheet(
         tiles,
         [f"{u}: {a[0]:.3g}" for u, a in zip(top.units, top.activations, strict=True)],
         f"{top.model} · {top.layer}: the {k} strongest patches of each unit",
         "unit: strongest activation; left the deconvnet's reconstructions, right the patches",
-        columns=across,
-        cell=max(tiles[0].shape[:2]) * max(1, round(240 / max(tiles[0].shape[:2]))),
+        columns=max(1, 1100 // cell),
+        cell=cell,
     )
 
 

@@ -51,7 +51,7 @@ def test_a_model_file_is_collected_by_path_and_by_option(pytester, tiny_file, ho
 
 
 def test_the_models_alone_are_run_unless_paths_are_given(pytester, tiny_file):
-    pytester.makepyfile("def test_mine(): assert True")
+    pytester.makepyfile("def test_mine(tmp_path): assert tmp_path.is_dir()")
     alone = pytester.runpytest("--convlens", str(tiny_file), "--collect-only", "-q")
     assert "test_mine" not in alone.stdout.str()
     both = pytester.runpytest(".", "--convlens", str(tiny_file), "--collect-only", "-q")
@@ -60,7 +60,7 @@ def test_the_models_alone_are_run_unless_paths_are_given(pytester, tiny_file):
 
 
 def test_models_in_the_ini_file_are_added_to_the_tests(pytester, tiny_file):
-    pytester.makepyfile("def test_mine(): assert True")
+    pytester.makepyfile("def test_mine(tmp_path): assert tmp_path.is_dir()")
     (pytester.path / "models").mkdir()
     tiny_file.rename(pytester.path / "models" / "tiny.keras")
     found = pytester.runpytest("--collect-only", "-q")

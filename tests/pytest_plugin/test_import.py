@@ -19,7 +19,7 @@ def test_a_run_that_does_not_use_it_imports_nothing_heavy(pytester):
             print("HEAVY", [name for name in {HEAVY} if name in sys.modules])
         """
     )
-    pytester.makepyfile("def test_mine(): assert True")
+    pytester.makepyfile("def test_mine(tmp_path): assert tmp_path.is_dir()")
     result = pytester.runpytest_subprocess("-p", "no:benchmark", "-p", "no:hypothesispytest")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*HEAVY *"])

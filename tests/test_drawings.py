@@ -1,0 +1,49 @@
+"""Pictures of what the engine found: of the right things, at a size that can be read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from convlens import invariance, maximize, occlude, top_images, top_patches
+from convlens.drawings import draw_invariance, draw_maximized, draw_occlusion, draw_top
+
+
+def shown(picture):
+    return np.asarray(picture)
+
+
+def test_top_patches_are_shown_beside_their_reconstructions(mnist_network, digits):
+    top = top_images(mnist_network, digits.images, "conv2d_2", k=9)
+    patches = top_patches(mnist_network, top, "conv2d_2", range(6))
+    picture = draw_top(patches, (0.0, 1.0))
+    assert 600 < picture.width < 1300
+    swapped = replace(patches, patches=patches.patches[:, ::-1])
+    assert (shown(draw_top(swapped, (0.0, 1.0))) != shown(picture)).any()
+    one = draw_top(top_patches(mnist_network, top, "conv2d_2", 3), (0.0, 1.0))
+    assert one.width >= 240
+
+
+def test_occlusion_is_bright_where_the_score_falls(mnist_network, digits):
+    found = occlude(mnist_network, digits.images[:2], digits.labels[:2], value=0.0)
+    picture = shown(draw_occlusion(found, (0.0, 1.0))).astype(int)
+    flat = replace(found, scores=np.repeat(found.score[:, None], found.scores.shape[1], axis=1))
+    dark = shown(draw_occlusion(flat, (0.0, 1.0))).astype(int)
+    yellow = (picture[..., 0] > 200) & (picture[..., 1] > 200) & (picture[..., 2] < 80)
+    assert yellow.sum() > 20
+    assert not ((dark[..., 0] > 200) & (dark[..., 1] > 200) & (dark[..., 2] < 80)).any()
+
+
+def test_invariance_is_drawn_as_curves(mnist_network, digits):
+    curves = invariance(mnist_network, digits.images[:5], "rotation")
+    assert draw_invariance(curves).size == (760, 460)
+
+
+@pytest.mark.parametrize("basis", ["pixel", "fourier"])
+def test_images_are_brought_to_one_contrast_in_the_pixel_basis_alone(mnist_network, basis):
+    found = maximize(mnist_network, "conv2d_1", [0], steps=3, basis=basis)
+    stretched = replace(found, images=(found.images - 0.5) * 0.2 + 0.5)
+    same = np.array_equal(shown(draw_maximized(found)), shown(draw_maximized(stretched)))
+    assert same is (basis == "pixel")

@@ -1,0 +1,57 @@
+"""A model bound to its images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from convlens import Lens, Network, occlude
+
+
+@pytest.fixture
+def lens(mnist_network, digits):
+    return Lens(mnist_network, digits.images[:40], digits.labels[:40])
+
+
+def test_it_gives_the_engine_its_own_images_labels_and_range(lens, mnist_network, digits):
+    hidden = lens.occlude(patch=9)
+    expected = occlude(mnist_network, digits.images[:40], digits.labels[:40], patch=9, value=0.5)
+    np.testing.assert_array_equal(hidden.scores, expected.scores)
+    assert lens.invariance("translation", amounts=[1]).classes.tolist() == lens.labels.tolist()
+    top = lens.top_images(layers="conv2d_1", k=2)
+    assert top.seen == 40
+    assert lens.top_patches(top, "conv2d_1", [3]).patches.shape == (1, 2, 3, 3, 1)
+    assert lens.maximize("conv2d_1", [0], steps=1).value_range == lens.value_range
+    assert lens.deconvolve(None, [1, 2]).inputs.shape[0] == 2
+    assert lens.name == "mnist_cnn"
+    assert lens.model is mnist_network.model
+
+
+def test_one_of_each_class_or_the_first_few(mnist_network, digits):
+    labelled = Lens(mnist_network, digits.images, digits.labels)
+    assert sorted(digits.labels[labelled.one_of_each()]) == list(range(10))
+    assert labelled.one_of_each(3) == labelled.one_of_each()[:3]
+    assert Lens(mnist_network, digits.images[:4]).one_of_each() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": np.full((2, 28, 28, 1), 255.0)}, "range from 255 to 255, but mnist_cnn takes"),
+        ({"labels": [1, 2, 3]}, r"2 images have labels of shape \(3,\)"),
+        ({"value_range": (1, 1)}, "low < high"),
+    ],
+)
+def test_what_does_not_fit_is_refused(mnist_network, change, message):
+    given = {"images": np.zeros((2, 28, 28, 1)), **change}
+    with pytest.raises(ValueError, match=message):
+        Lens(mnist_network, **given)
+
+
+def test_a_network_of_any_size_climbs_at_the_images_size():
+    import keras
+    from keras import layers
+
+    model = keras.Sequential([keras.Input((None, None, 1)), layers.Conv2D(2, 3, name="conv")])
+    lens = Lens(Network(model), np.random.default_rng(0).random((2, 9, 11, 1)))
+    assert lens.maximize("conv", steps=1).images.shape == (2, 9, 11, 1)

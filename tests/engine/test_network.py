@@ -244,3 +244,17 @@ def test_of_several_inputs_all_but_the_images_are_held():
 def test_held_values_that_do_not_fit_are_refused(held, message):
     with pytest.raises(ValueError, match=message):
         Network(two_inputs(), held=held)
+
+
+def test_a_layer_that_was_adapted_to_data_is_followed():
+    norm = layers.Normalization(name="norm")
+    draw = np.random.default_rng(2)
+    norm.adapt(draw.random((20, 6, 6, 3), dtype=np.float32) * [1, 5, 9] + 3)
+    model = keras.Sequential([keras.Input((6, 6, 3)), norm, layers.Conv2D(2, 3, name="conv")])
+    network = Network(model)
+    x = draw.random((2, 6, 6, 3), dtype=np.float32) * 9
+    for _ in range(2):
+        expected = model.predict(x, verbose=0)
+        np.testing.assert_allclose(activations(network, x)["conv"], expected, rtol=1e-4, atol=1e-5)
+        norm.adapt(draw.random((20, 6, 6, 3), dtype=np.float32) * [7, 2, 3] - 1)
+        model.make_predict_function(force=True)

@@ -137,7 +137,8 @@ class Climb:
         return values
 
     def compiled(self, waking: bool, apart: bool) -> Callable[..., Any]:
-        key = ("ascent", self.scores.places, self.options, waking, apart)
+        scores = self.scores
+        key = ("ascent", scores.places, scores.single, self.options, waking, apart)
         return self.network.compiled(key, lambda: self.segment(waking), batched=4)
 
     def climbed(self, z: Any, weights: Any, silent: Any | None, apart: Any, draw: list[Any]) -> Any:
@@ -147,15 +148,11 @@ class Climb:
         seen = roll(x, draw[0]) if options.transforms.jitter and options.undo_jitter else x
         if options.transforms.resamples:
             seen = resample(seen, draw[1])
-        if silent is None:
-            maps = self.scores.maps(seen)
-            shares = self.scores.shares(maps, weights)
-        else:
-            maps, shares = self.scores.awakened(seen, weights, silent)
+        maps, shares = self.scores.to_climb(seen, weights, silent, whole=bool(apart))
         value = ops.sum(shares, axis=1)
         if apart:
             size = ops.stop_gradient(ops.abs(value))
-            value = value - options.diversity_weight * size * likeness(maps[0], apart[0])
+            value = value - options.diversity_weight * size * likeness(maps, apart[0])
         if options.norm_weight:
             value = value - options.norm_weight * image_norm(x)
         if options.tv_weight:

@@ -74,6 +74,7 @@ class Network:
         }
         self._variables = [v for _, copy in self._flat.pairs for v in copy.weights]
         self._compiled: dict[Any, Callable[..., Any]] = {}
+        self._adapted: dict[int, list[NDArray[Any]]] = {}
         self.refresh()
 
     @classmethod
@@ -89,6 +90,20 @@ class Network:
         for original, copy in self._flat.pairs:
             for source, target in zip(original.weights, copy.weights, strict=True):
                 target.assign(source)
+            if hasattr(copy, "finalize_state"):
+                self._finalize(copy)
+
+    def _finalize(self, layer: Any) -> None:
+        """Let a layer that adapts to data, such as Normalization, take up its weights.
+
+        It computes with constants made from them, which compiled functions hold too.
+        """
+        values = [np.asarray(keras.ops.convert_to_numpy(v.value)) for v in layer.weights]
+        known = self._adapted.get(id(layer))
+        if known is None or any((a != b).any() for a, b in zip(known, values, strict=True)):
+            self._adapted[id(layer)] = values
+            self._compiled.clear()
+            layer.finalize_state()
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:

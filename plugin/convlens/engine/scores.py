@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from convlens.engine.network import Network
 from convlens.engine.objectives import Objective, Place, places_of
+from convlens.engine.one_filter import OneFilter
 from convlens.engine.targets import output_of, tensor_of
 
 BATCH = 64
@@ -23,6 +24,7 @@ class Scores:
         places: where the objectives read.
         layers: in which layers these are.
         weights: for each place, the weights (n, units) of each objective.
+        single: for each place, whether every objective asks it for one unit at most.
         may_wake: (n, places) whether a part is one ReLU unit's activation, which has no gradient
             where it is silent over its whole map.
     """
@@ -32,13 +34,14 @@ class Scores:
         self.places, self.weights = places_of(network, objectives)
         self.layers = list(dict.fromkeys(place.layer for place in self.places))
         self.outputs = [tensor_of(network, place.layer) for place in self.places]
-        self.before = [
-            self._before_relu(p, t) for p, t in zip(self.places, self.outputs, strict=True)
-        ]
+        pairs = zip(self.places, self.outputs, strict=True)
+        self.before = [self._before_relu(place, output) for place, output in pairs]
+        asked = [(w != 0).sum(axis=1) for w in self.weights]
+        self.single = tuple(bool((count <= 1).all()) for count in asked)
         self.may_wake = np.stack(
             [
-                ((w > 0).sum(axis=1) == 1) & ((w != 0).sum(axis=1) == 1) & (before is not None)
-                for w, before in zip(self.weights, self.before, strict=True)
+                ((w > 0).sum(axis=1) == 1) & (count == 1) & (before is not None)
+                for w, count, before in zip(self.weights, asked, self.before, strict=True)
             ],
             axis=1,
         )
@@ -49,37 +52,50 @@ class Scores:
 
     def measure(self, images: Any, weights: list[Any]) -> Any:
         """Return what each place gives to each objective, (n, places)."""
-        return self.shares(self.maps(images), weights)
+        maps = self.maps(images)
+        return ops.stack(
+            [_share(*part) for part in zip(maps, self.places, weights, strict=True)], 1
+        )
 
-    def shares(self, maps: list[Any], weights: list[Any]) -> Any:
-        """Return what maps give to each objective, (n, places)."""
-        parts = [
-            ops.sum(_at(ops.mean, m, place) * w, axis=-1)
-            for m, place, w in zip(maps, self.places, weights, strict=True)
-        ]
-        return ops.stack(parts, axis=1)
+    def to_climb(
+        self, images: Any, weights: list[Any], silent: Any | None, whole: bool
+    ) -> tuple[Any, Any]:
+        """Return the maps at the first place, and what each place gives, (n, places).
 
-    def awakened(self, images: Any, weights: list[Any], silent: Any) -> tuple[list[Any], Any]:
-        """Return the maps, and the shares with those of silent units replaced.
-
-        Of a unit that was silent and still is, the strongest value before the ReLU stands for its
+        Of a unit that was silent and still is, the strongest value before its ReLU stands for its
         activation.
+
+        Args:
+            images: (n, h, w, c).
+            weights: for each place, (n, units).
+            silent: (n, places) which parts were silent; None where none were.
+            whole: whether the first place's maps are needed, and not only each image's unit's.
         """
-        inner = [b for b in self.before if b is not None]
-        values = self.network.run(images, [*self.outputs, *inner])
-        maps, rest = values[: len(self.outputs)], iter(values[len(self.outputs) :])
-        shares = self.shares(maps, weights)
-        peaks = [
-            ops.zeros_like(shares[:, i])
-            if before is None
-            else ops.sum(_at(ops.max, next(rest), place) * w, axis=-1)
-            for i, (place, before, w) in enumerate(
-                zip(self.places, self.before, weights, strict=True)
-            )
+        narrow = [
+            None if whole or not single else OneFilter.of(self.network, place.layer)
+            for place, single in zip(self.places, self.single, strict=True)
         ]
-        peak = ops.stack(peaks, axis=1)
-        asleep = ops.logical_and(silent, peak <= 0)
-        return maps, ops.where(asleep, peak, shares)
+        wanted: list[Any] = []
+        for output, before, one in zip(self.outputs, self.before, narrow, strict=True):
+            # Asked for only where needed: it keeps the activation from being fused with its layer.
+            own = [output, output if silent is None or before is None else before]
+            wanted += own if one is None else [one.source, one.source]
+        values = self.network.run(images, wanted)
+        shares, peaks = [], []
+        for i, (place, w, one) in enumerate(zip(self.places, weights, narrow, strict=True)):
+            after, before = values[2 * i], values[2 * i + 1]
+            if one is not None:
+                units = ops.cast(ops.argmax(ops.abs(w), axis=1), "int32")
+                before, after = (m[..., None] for m in one(after, units))
+                w = ops.sum(w, axis=1, keepdims=True)
+            shares.append(_share(after, place, w))
+            if silent is not None:
+                peaks.append(_share(before, place, w, ops.max))
+        share = ops.stack(shares, axis=1)
+        if silent is not None:
+            peak = ops.stack(peaks, axis=1)
+            share = ops.where(ops.logical_and(silent, peak <= 0), peak, share)
+        return values[0], share
 
     def compiled(self) -> Callable[..., Any]:
         """Return `measure` compiled: (images, weights) → (n, places)."""
@@ -90,6 +106,11 @@ class Scores:
         before = self.network.preactivations.get(place.layer)
         relu = self.network.activation_name(place.layer) in ("relu", "relu6")
         return before if relu and before is not output else None
+
+
+def _share(maps: Any, place: Place, weights: Any, reduce: Callable[..., Any] = ops.mean) -> Any:
+    """Return what maps give to each objective at a place, (n,)."""
+    return ops.sum(_at(reduce, maps, place) * weights, axis=-1)
 
 
 def _at(reduce: Callable[..., Any], maps: Any, place: Place) -> Any:

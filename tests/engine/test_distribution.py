@@ -17,18 +17,20 @@ SPREAD = """
     from convlens.fixtures.mnist_cnn import load_mnist_cnn
 
     model = load_mnist_cnn()
-    alone = maximize(model, "conv2d_2", range(7), steps=12, images_per_unit=2)
+    # Not Adam: where a pixel's gradient is nearly 0 it makes a step of its rounding error.
+    options = dict(steps=12, images_per_unit=2, optimizer="sgd")
+    alone = maximize(model, "conv2d_2", range(7), **options)
     {enter}
     network = Network(model)
     assert distribution_size(network.distribution) == 2, network.distribution
-    spread = maximize(network, "conv2d_2", range(7), steps=12, images_per_unit=2)
-    np.testing.assert_allclose(spread.images, alone.images, atol=1e-3)
+    spread = maximize(network, "conv2d_2", range(7), **options)
+    np.testing.assert_allclose(spread.images, alone.images, atol=1e-4)
     np.testing.assert_allclose(spread.trace, alone.trace, rtol=1e-3, atol=1e-5)
-    few = maximize(network, "conv2d_2", range(7), steps=12, images_per_unit=2, memory_budget=1)
-    np.testing.assert_allclose(few.images, alone.images, atol=1e-3)
+    few = maximize(network, "conv2d_2", range(7), memory_budget=1, **options)
+    np.testing.assert_allclose(few.images, alone.images, atol=1e-4)
     model.get_layer("conv2d_2").kernel.assign(-model.get_layer("conv2d_2").kernel)
-    again = maximize(network, "conv2d_2", range(7), steps=12)
-    assert np.abs(again.images - spread.images[::2]).max() > 0.1  # new weights reach all devices
+    again = maximize(network, "conv2d_2", range(7), **options)
+    assert np.abs(again.images - spread.images).max() > 0.1  # new weights reach all devices
     print("devices used:", len({used}))
 """
 

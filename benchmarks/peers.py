@@ -14,22 +14,24 @@ def bare_passes(model: keras.Model, layer: str, images: NDArray[Any], steps: int
     """Return a compiled function that runs `steps` forward and backward passes, and no more.
 
     The truncated network on the whole batch, the gradient of the mean activation by the images
-    added to them, in one TensorFlow loop: the least that any ascent of so many steps can do.
+    added to them, in one TensorFlow loop: the least that any ascent of so many steps can do. The
+    step is not inlined into the loop, for the reason that `engine.backend.repeat` gives.
     """
     import tensorflow as tf
 
     truncated = keras.Model(model.inputs[0], model.get_layer(layer).output)
     pick = tf.one_hot(tf.range(len(images)), truncated.output.shape[-1])
 
+    @tf.function(experimental_attributes={"_noinline": True})
+    def step(i: Any, x: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            means = tf.reduce_mean(truncated(x, training=False), axis=(1, 2))
+            value = tf.reduce_sum(means * pick)
+        return i + 1, x + tape.gradient(value, x)
+
     @tf.function
     def run(x: Any) -> Any:
-        def step(i: Any, x: Any) -> Any:
-            with tf.GradientTape() as tape:
-                tape.watch(x)
-                means = tf.reduce_mean(truncated(x, training=False), axis=(1, 2))
-                value = tf.reduce_sum(means * pick)
-            return i + 1, x + tape.gradient(value, x)
-
         return tf.while_loop(lambda i, x: i < steps, step, (0, x))[1]
 
     return lambda: run(tf.constant(images)).numpy()

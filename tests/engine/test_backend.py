@@ -40,6 +40,18 @@ def test_a_compiled_function_is_traced_once_for_a_shape():
     assert len(traces) == 1
 
 
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_repeat_carries_what_the_body_returns(count):
+    def body(k, carry):
+        total, power = carry
+        return [total + ops.cast(k, "float32"), 2 * power]
+
+    run = backend.compile(lambda n, carry: backend.repeat(n, body, carry))
+    total, power = run(ops.convert_to_tensor(np.int32(count)), [ops.zeros(()), ops.ones(())])
+    assert float(total) == sum(range(count))
+    assert float(power) == 2**count
+
+
 def test_another_backend_is_refused(monkeypatch):
     monkeypatch.setattr("keras.backend.backend", lambda: "torch")
     with pytest.raises(RuntimeError, match="not on 'torch': set KERAS_BACKEND=tensorflow"):

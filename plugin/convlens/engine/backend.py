@@ -64,6 +64,24 @@ def vjp(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Pullback]:
     return y, pullback
 
 
+def repeat(count: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+    """Return `carry` after `count` times ``carry = body(k, carry)``, k counting from 0.
+
+    Args:
+        count: an int32 tensor.
+        body: a function of tensors, whose results are shaped like the carry.
+        carry: a list of tensors.
+    """
+    if backend_name() == "tensorflow":
+        import tensorflow as tf
+
+        # TensorFlow inlines a loop's body into the graph around it, which then has a cycle, and
+        # its oneDNN pass may meet a pool's gradient before the pool: by chance of the process the
+        # gradient then stays ten times as slow. A function that is not inlined has no cycle.
+        body = tf.function(body, autograph=False, experimental_attributes={"_noinline": True})
+    return keras.ops.fori_loop(0, count, body, carry)
+
+
 def compile(
     fn: Callable[..., Any],
     variables: Sequence[Any] = (),

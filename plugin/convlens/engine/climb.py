@@ -198,7 +198,7 @@ class Climb:
                     out.append(ops.where(better, value, carry[-1]))
                 return out
 
-            result: list[Any] = ops.fori_loop(0, span[1], body, carry)
+            result: list[Any] = backend.repeat(span[1], body, carry)
             return result
 
         return run

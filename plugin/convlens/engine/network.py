@@ -73,6 +73,14 @@ class Network:
             for name, value in (held or {}).items()
         }
         self._variables = [v for _, copy in self._flat.pairs for v in copy.weights]
+        self._copy_weights = backend.copier(
+            [
+                pair
+                for original, copy in self._flat.pairs
+                for pair in zip(original.weights, copy.weights, strict=True)
+            ],
+            self.distribution,
+        )
         self._compiled: dict[Any, Callable[..., Any]] = {}
         self._adapted: dict[int, list[NDArray[Any]]] = {}
         self.refresh()
@@ -87,9 +95,8 @@ class Network:
 
     def refresh(self) -> None:
         """Copy the user's current weights over."""
-        for original, copy in self._flat.pairs:
-            for source, target in zip(original.weights, copy.weights, strict=True):
-                target.assign(source)
+        self._copy_weights()
+        for _, copy in self._flat.pairs:
             if hasattr(copy, "finalize_state"):
                 self._finalize(copy)
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from convlens.engine.loading import ModelFileError, load_model
     from convlens.engine.network import Network
     from convlens.lens import Lens
+    from convlens.photographs import read_image
+    from convlens.style import StyleInterrupted, StyleTransfer, transfer_style
 
 _MODULE_OF = {
     "AscentGain": "checks.ascent",
@@ -49,6 +51,8 @@ _MODULE_OF = {
     "Occlusion": "engine.occlusion",
     "Reconstruction": "engine.deconvnet",
     "RoundTrip": "checks.deconvnet",
+    "StyleInterrupted": "style",
+    "StyleTransfer": "style",
     "TopImages": "engine.topk",
     "TopInterrupted": "engine.topk",
     "TopPatches": "engine.patches",
@@ -64,6 +68,8 @@ _MODULE_OF = {
     "assert_no_duplicate_filters": "checks.filters",
     "assert_occlusion_on_object": "checks.occlusion",
     "assert_occlusion_sensitive": "checks.occlusion",
+    "assert_style_closer": "checks.style",
+    "assert_style_transfer_converges": "checks.style",
     "deconvolve": "engine.deconvnet",
     "filter_statistics": "checks.filters",
     "gram_matrix": "engine.gram",
@@ -72,9 +78,11 @@ _MODULE_OF = {
     "maximize": "engine.ascent",
     "occlude": "engine.occlusion",
     "project": "engine.deconvnet",
+    "read_image": "photographs",
     "receptive_field": "engine.receptive_field",
     "top_images": "engine.topk",
     "top_patches": "engine.patches",
+    "transfer_style": "style",
 }
 
 __all__ = [
@@ -93,6 +101,8 @@ __all__ = [
     "Occlusion",
     "Reconstruction",
     "RoundTrip",
+    "StyleInterrupted",
+    "StyleTransfer",
     "TopImages",
     "TopInterrupted",
     "TopPatches",
@@ -108,6 +118,8 @@ __all__ = [
     "assert_no_duplicate_filters",
     "assert_occlusion_on_object",
     "assert_occlusion_sensitive",
+    "assert_style_closer",
+    "assert_style_transfer_converges",
     "deconvolve",
     "filter_statistics",
     "gram_matrix",
@@ -116,9 +128,11 @@ __all__ = [
     "maximize",
     "occlude",
     "project",
+    "read_image",
     "receptive_field",
     "top_images",
     "top_patches",
+    "transfer_style",
 ]
 
 

@@ -1,8 +1,9 @@
 """The one module that knows which Keras backend is running.
 
-It offers `vjp` (reverse-mode differentiation) and `compile` (one traced graph, on one device or
-spread over several). Every other numerical module is written in `keras.ops` alone, so the same code
-runs on TensorFlow and on JAX.
+It offers `vjp` (reverse-mode differentiation), `compile` (one traced graph, on one device or spread
+over several), `repeat` (a loop within it), `copier` (weights from model to model) and `shapes`.
+Every other numerical module is written in `keras.ops` alone, so the same code runs on
+TensorFlow and on JAX.
 """
 
 from __future__ import annotations
@@ -62,6 +63,27 @@ def vjp(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Pullback]:
         )
 
     return y, pullback
+
+
+def shapes(fn: Callable[[Any], list[Any]], shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Return the shapes of `fn`'s results for a float32 tensor of `shape`, computing nothing.
+
+    Raises:
+        ValueError: an operation has no result for that shape.
+    """
+    if backend_name() == "jax":
+        import jax
+
+        try:
+            found = jax.eval_shape(fn, jax.ShapeDtypeStruct(shape, "float32"))
+        except (TypeError, ZeroDivisionError) as error:
+            raise ValueError(str(error)) from None
+    else:
+        import tensorflow as tf
+
+        traced = tf.function(fn, autograph=False)
+        found = traced.get_concrete_function(tf.TensorSpec(shape, tf.float32)).structured_outputs
+    return [tuple(x.shape) for x in found]
 
 
 def repeat(count: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:

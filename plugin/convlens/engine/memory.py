@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from keras import ops
 from numpy.typing import NDArray
 
 from convlens.engine import backend
@@ -57,8 +56,8 @@ def bytes_an_image(network: Network, layers: Sequence[str], shape: tuple[int, ..
     symbols = [network.outputs[name] for name in below]
     shapes = [tuple(s.shape[1:]) for s in symbols]
     if any(side is None for s in shapes for side in s):
-        values = network.run(ops.zeros((1, *shape)), symbols)
-        shapes = [tuple(v.shape[1:]) for v in values]
+        found = backend.shapes(lambda x: network.run(x, symbols), (1, *shape))
+        shapes = [s[1:] for s in found]
     return _BYTES_A_VALUE * (math.prod(shape) + sum(math.prod(s) for s in shapes))
 
 

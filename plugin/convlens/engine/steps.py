@@ -37,7 +37,7 @@ def optimizer(name: OptimizerName, step_size: float) -> Optimizer:
         ValueError: an unknown name.
     """
     if name == "adam":
-        return Optimizer(2, lambda g, s, i: _adam(g, s, i, step_size))
+        return Optimizer(2, lambda g, s, i: adam(g, s, i, step_size))
     if name == "rmsprop":
         return Optimizer(1, lambda g, s, i: _rmsprop(g, s, step_size))
     if name == "sgd":
@@ -45,8 +45,23 @@ def optimizer(name: OptimizerName, step_size: float) -> Optimizer:
     raise ValueError(f"optimizer is 'adam', 'rmsprop' or 'sgd', not {name!r}")
 
 
-def _adam(gradient: Any, state: State, iteration: Any, rate: float) -> tuple[Any, State]:
-    beta1, beta2, epsilon = 0.9, 0.999, 1e-8
+def adam(
+    gradient: Any,
+    state: State,
+    iteration: Any,
+    rate: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> tuple[Any, State]:
+    """Return Adam's ascending step (Kingma & Ba 2015, the last form of §2) and new state.
+
+    Args:
+        gradient: of any shape.
+        state: the two moments, shaped like it.
+        iteration: from 0.
+        rate, beta1, beta2, epsilon: α, β₁, β₂ and ε̂ of the paper.
+    """
     first = beta1 * state[0] + (1 - beta1) * gradient
     second = beta2 * state[1] + (1 - beta2) * ops.square(gradient)
     power = ops.cast(iteration + 1, "float32")

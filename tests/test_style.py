@@ -11,6 +11,8 @@ from convlens import StyleInterrupted, read_image, transfer_style
 from convlens.engine.colors import luminance
 from convlens.engine.network import Network
 from convlens.fixtures.style_pictures import content_picture, style_picture
+from convlens.pictures import save_gif
+from convlens.style import default_layers
 
 LAYERS = {"content_layers": "high", "style_layers": ["low", "high"]}
 
@@ -214,17 +216,55 @@ def test_ctrl_c_returns_the_best_image_so_far(network, content, style):
         assert (result.image != result.start).any()
 
 
+def test_layers_that_are_found_where_none_are_named(network, tiny_network):
+    assert default_layers(network) == (("high",), ("low", "high"))
+    assert default_layers(tiny_network) == (("conv_b",), ("conv_a", "conv_b"))
+    image = keras.Input((8, 8, 3))
+    dense = keras.layers.Dense(3)(keras.layers.Flatten()(image))
+    with pytest.raises(ValueError, match="no convolutional layer, so no style can be read"):
+        default_layers(Network(keras.Model(image, dense)))
+
+
+def test_the_papers_layers_are_taken_where_they_are():
+    vgg = keras.applications.VGG19(weights=None, include_top=False)
+    content, style = default_layers(Network(vgg))
+    assert content == ("block5_conv2",)
+    assert style == tuple(f"block{i}_conv1" for i in range(1, 6))
+
+
+def test_the_style_is_weighed_against_the_content(network, content, style):
+    first = transfer_style(content, style, network, steps=1, **LAYERS)
+    at_style = transfer_style(content, style, network, steps=1, start="style", **LAYERS)
+    ratio = first.losses["style"][0] / at_style.losses["content"][0]
+    assert ratio == pytest.approx(50, rel=1e-3)
+    given = transfer_style(content, style, network, steps=1, style_weight=7.0, **LAYERS)
+    assert given.weights.style == 7.0
+    itself = transfer_style(content, content, network, steps=1, **LAYERS)
+    assert itself.losses["total"][0] < 1e-6 * first.losses["total"][0]
+
+
+def test_frames_are_kept_and_written_as_an_animation(network, content, style, tmp_path):
+    result = transfer_style(content, style, network, steps=9, frame_every=3, **LAYERS)
+    assert len(result.frames) == 4
+    np.testing.assert_array_equal(result.frames[0], result.start)
+    np.testing.assert_array_equal(result.frames[-1], result.image)
+    save_gif(result.frames, tmp_path / "way.gif")
+    with Image.open(tmp_path / "way.gif") as animation:
+        assert animation.n_frames == 4
+        assert animation.size == (40, 32)
+    with pytest.raises(ValueError, match="ask for them with frame_every"):
+        save_gif([], tmp_path / "none.gif")
+    assert not (tmp_path / "none.gif").exists()
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"content_layers": "hihg"}, "no layer 'hihg': did you mean 'high'"),
-        (
-            {"style_layers": None},
-            "no layer 'block1_conv1', which is the default: give style_layers",
-        ),
         ({"preset": "gram"}, "preset is 'tensorflow-tutorial' or None, not 'gram'"),
         ({"optimizer": "sgd"}, "optimizer is 'lbfgs' or 'adam', not 'sgd'"),
         ({"steps": 0}, "steps is at least 1, not 0"),
+        ({"frame_every": -1}, "frame_every is at least 0, not -1"),
         ({"scales": 0}, "scales is at least 1, not 0"),
         ({"step_size": -1.0}, "step_size is a positive number, not -1"),
         ({"keep_colors": "all"}, "keep_colors is 'luminance', 'histogram' or None, not 'all'"),

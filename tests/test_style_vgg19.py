@@ -16,6 +16,7 @@ from convlens import (
 )
 from convlens.fixtures.pretrained import load_pretrained
 from convlens.fixtures.style_pictures import STYLES, content_picture, style_picture
+from convlens.style import default_layers
 
 STYLE_LAYERS = ("block1_conv1", "block2_conv1", "block3_conv1")
 CONTENT = content_picture(96)
@@ -26,16 +27,14 @@ def vgg(vgg19_weights):
     return Network(load_pretrained("VGG19", vgg19_weights, value_range=(0.0, 1.0)))
 
 
-def transferred(vgg, style, **options):
+def transferred(vgg, style):
     return transfer_style(
         CONTENT,
         style,
         vgg,
         content_layers="block3_conv4",
         style_layers=STYLE_LAYERS,
-        style_weight=1e4,
         steps=25,
-        **options,
     )
 
 
@@ -70,13 +69,11 @@ def test_content_and_style_swapped_are_noticed_on_real_weights(vgg):
         vgg,
         content_layers="block3_conv4",
         style_layers=STYLE_LAYERS,
-        style_weight=1e4,
         steps=15,
     )
     with pytest.raises(AssertionError, match="the content is lost"):
         assert_style_transfer_converges(vgg, result, content=CONTENT, style=style)
 
 
-def test_the_papers_layers_are_named_where_they_are_missing(vgg):
-    with pytest.raises(ValueError, match="no layer 'block5_conv2', which is the default"):
-        transfer_style(CONTENT, style_picture("waves", 96), vgg, steps=1)
+def test_without_names_the_layers_of_its_blocks_are_taken(vgg):
+    assert default_layers(vgg) == (("block3_conv4",), STYLE_LAYERS)

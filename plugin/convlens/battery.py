@@ -6,7 +6,7 @@ apart so that a model that fails still gets its pictures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,15 @@ from convlens.checks.filters import (
 )
 from convlens.checks.finite import assert_finite, assert_finite_weights
 from convlens.checks.gram import assert_gram_invariant, assert_gram_symmetric
+from convlens.checks.style import assert_style_closer, assert_style_transfer_converges
 from convlens.engine.activations import activations
 from convlens.engine.ascent import Maximization
 from convlens.engine.deconvnet import Reconstruction, deconvolve
 from convlens.engine.options import Preset
 from convlens.engine.progress import Progress
 from convlens.lens import Lens
+from convlens.photographs import read_image, resized
+from convlens.style import StyleTransfer, transfer_style
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -276,6 +279,52 @@ class Classes(Property):
         __tracebackhide__ = True
         margins = assert_class_images_recognised(lens.network, seen)
         return {"classes": len(margins), "margin_min": float(margins.min())}
+
+
+class Style(Property):
+    """That style transfer converges; an item where a content and styles were given."""
+
+    name = "style"
+    summary = "style transfer converges, and ends nearer the style"
+
+    def __init__(self, content: str, styles: Sequence[str]) -> None:
+        self.content = content
+        self.styles = tuple(styles)
+
+    def layers(self, lens: Lens) -> tuple[str | None, ...]:
+        return (None,)
+
+    def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
+        return None if lens.conv_layers else f"{lens.name} has no convolutional layer"
+
+    def look(self, lens: Lens, layer: Any, settings: Settings) -> StyleTransfer:
+        h, w, _ = lens.network.input_shape
+        content = read_image(self.content)
+        return transfer_style(
+            content if h is None or w is None else resized(content, (h, w)),
+            list(self.styles),
+            lens.network,
+            value_range=lens.value_range,
+            steps=settings.steps,
+            seed=settings.seed,
+            memory_budget=settings.memory,
+            progress=settings.progress,
+        )
+
+    def measure(self, seen: StyleTransfer) -> Measures:
+        total = seen.losses["total"]
+        return {"style_steps": seen.steps, "style_fall": float(total[-1] / total[0])}
+
+    def draw(self, lens: Lens, layer: Any, seen: StyleTransfer) -> Pictures:
+        from convlens.drawings import draw_losses, draw_style
+
+        return {"style": lambda: draw_style(seen), "style-losses": lambda: draw_losses(seen)}
+
+    def judge(self, lens: Lens, layer: Any, seen: StyleTransfer) -> Measures:
+        __tracebackhide__ = True
+        found = assert_style_transfer_converges(lens.network, seen)
+        assert_style_closer(lens.network, seen)
+        return {"style_content": min(found.correlation.values())}
 
 
 class Convolutions(Property):

@@ -15,6 +15,7 @@ from convlens.engine.invariance import Invariance
 from convlens.engine.occlusion import Occlusion
 from convlens.engine.patches import TopPatches
 from convlens.lens import Lens
+from convlens.photographs import resized
 from convlens.pictures import (
     curves,
     deprocess,
@@ -26,6 +27,7 @@ from convlens.pictures import (
     viridis,
 )
 from convlens.pictures.normalise import range_pixels
+from convlens.style import StyleTransfer
 
 _AMOUNT = {"translation": "pixels down", "scale": "factor", "rotation": "degrees"}
 
@@ -169,6 +171,35 @@ def draw_invariance(curves_of: Invariance) -> Image.Image:
         f"{curves_of.model} under {curves_of.transformation}",
         x_label=_AMOUNT[curves_of.transformation],
         y_label="median distance / length; mean probability",
+    )
+
+
+def draw_style(result: StyleTransfer) -> Image.Image:
+    """Return the content, the styles and the result side by side."""
+    size = result.image.shape[:2]
+    styles = [resized(s, (size[0], size[1])) for s in result.styles]
+    pixels = [range_pixels(x, (0.0, 1.0)) for x in (result.content, *styles, result.image)]
+    names = ["style"] if len(styles) == 1 else [f"style {i + 1}" for i in range(len(styles))]
+    return sheet(
+        [np.repeat(p, 3, axis=-1) if p.shape[-1] == 1 else p for p in pixels],
+        ["content", *names, "result"],
+        f"{result.model}: style transfer",
+        f"{result.steps} steps of {result.optimizer}, {size[0]} x {size[1]}",
+        columns=4,
+        cell=256,
+    )
+
+
+def draw_losses(result: StyleTransfer) -> Image.Image:
+    """Return the loss and its parts along a style transfer, on a logarithmic scale."""
+    losses = {name: values for name, values in result.losses.items() if values.any()}
+    least = 1e-4 * losses["total"].min()  # a term may be 0, which has no logarithm
+    return curves(
+        {name: np.log10(np.maximum(v, least)).tolist() for name, v in losses.items()},
+        list(range(result.steps + 1)),
+        f"{result.model}: style transfer",
+        x_label="step",
+        y_label="log10 of the weighted loss",
     )
 
 

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 CONTENT_LAYERS = ("block5_conv2",)
 STYLE_LAYERS = ("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1", "block5_conv1")
+# How far a result goes from the content to the style: at 50 the objects of a scene are plain to see
+# in the texture of a painting.
+_BALANCE = 50.0
 KeepColors = Literal["luminance", "histogram"]
 StylePreset = Literal["tensorflow-tutorial"]
 
@@ -44,7 +47,7 @@ class _Recipe:
 
     convention: Convention = "gatys"
     content_weight: float = 1.0
-    style_weight: float = 1e3
+    style_weight: float | None = None
     tv_weight: float = 0.0
     optimizer: StyleOptimizer = "lbfgs"
     step_size: float = 0.02
@@ -90,6 +93,7 @@ class StyleTransfer:
         optimizer: 'lbfgs' or 'adam'.
         evaluations: how often the loss and its gradient were computed.
         seed: what the random draws came from.
+        frames: images (h, w, c) on the way, at this scale, where they were asked for.
         coarser: the results at the smaller scales that this one began with.
     """
 
@@ -107,6 +111,7 @@ class StyleTransfer:
     optimizer: StyleOptimizer
     evaluations: int
     seed: int
+    frames: tuple[NDArray[np.float32], ...] = ()
     coarser: tuple[StyleTransfer, ...] = ()
 
     @property
@@ -164,6 +169,7 @@ def transfer_style(
     scales: int = 1,
     size: int | None = None,
     preset: StylePreset | None = None,
+    frame_every: int = 0,
     value_range: tuple[float, float] | None = None,
     seed: int = 0,
     memory_budget: int | None = None,
@@ -181,11 +187,12 @@ def transfer_style(
         model: a Keras model, or a `Network` to reuse its compiled functions; None for VGG19, whose
             weights are looked for as `load_pretrained` does.
         content_layers: a layer's name, several, or names with their weights v_l; unless given the
-            weights are 1 over their number. None for the paper's block5_conv2.
-        style_layers: likewise, w_l; None for block1_conv1 to block5_conv1.
+            weights are 1 over their number. None for the paper's block5_conv2, or what
+            `default_layers` finds in a network without.
+        style_layers: likewise, w_l; None for the paper's block1_conv1 to block5_conv1.
         content_weight: α; 1.
-        style_weight: β; 1000, the ratio of the paper. Content layers further down need more:
-            block3_conv4 of VGG19 about 1e5.
+        style_weight: β; None for what makes β·Σ w_l·style_l of the content 50 times what
+            α·Σ v_l·content_l is of the style picture, which suits any network and size.
         tv_weight: γ, of Σ|dx| + Σ|dy|; 0.
         convention: 'gatys', 'tensorflow-tutorial' or 'johnson'.
         style_shares: what each of several styles counts; equal unless given.
@@ -199,6 +206,7 @@ def transfer_style(
         scales: of how many sizes, each twice the last, the descent is made, coarse to fine.
         size: what the content's longest side is resized to; None leaves it.
         preset: 'tensorflow-tutorial' for that tutorial's weights, terms and Adam.
+        frame_every: keep the image after each so many steps, for `save_gif`; 0 keeps none.
         value_range: what 0 and 1 of the pictures are in the model's input; None for what the model
             says (networks of `load_pretrained` do), else (0, 1).
         seed: all random draws come from it.
@@ -230,14 +238,17 @@ def transfer_style(
     if scales < 1:
         raise ValueError(f"scales is at least 1, not {scales}")
     network = _network(model)
+    own_content, own_style = default_layers(network)
     if value_range is None:
         value_range = getattr(network.model, "convlens_value_range", (0.0, 1.0))
     span = check_range(value_range)
+    if frame_every < 0:
+        raise ValueError(f"frame_every is at least 0, not {frame_every}")
     weights = StyleWeights(
-        content_layers=_layers(network, content_layers, CONTENT_LAYERS, "content_layers"),
-        style_layers=_layers(network, style_layers, STYLE_LAYERS, "style_layers"),
+        content_layers=_layers(network, own_content if content_layers is None else content_layers),
+        style_layers=_layers(network, own_style if style_layers is None else style_layers),
         content=recipe.content_weight,
-        style=recipe.style_weight,
+        style=1.0 if recipe.style_weight is None else recipe.style_weight,
         variation=recipe.tv_weight,
         convention=recipe.convention,
     )
@@ -256,10 +267,13 @@ def transfer_style(
         masks=_masks(masks, len(pictures), given.shape[:2]),
         shares=_shares(style_shares, len(pictures)),
         seed=seed,
+        frame_every=frame_every,
     )
     sizes = [_scaled(given.shape[:2], scales - 1 - k) for k in range(scales)]
     _check_size(network, task.objective.layers, sizes[0], memory_budget)
     _check_size(network, task.objective.layers, sizes[-1], memory_budget)
+    if recipe.style_weight is None:
+        task = task.balanced()
     x = _start(start, task)
     results: list[StyleTransfer] = []
     with progress_to(progress, f"{network.name} style", "steps") as report:
@@ -291,6 +305,44 @@ class _Task:
     masks: list[NDArray[np.float32]]
     shares: NDArray[np.float32]
     seed: int
+    frame_every: int
+
+    def balanced(self) -> _Task:
+        """Return the task with the style weighed against the content."""
+        size = self.content.shape[:2]
+        targets = self.targets(self.content)
+        at_content = self.objective.measure(self.content[None], targets) * self.weights.by_term
+        content, style = (
+            [name.startswith(kind) for name in self.weights.names] for kind in ("content", "style")
+        )
+        apart = sum(
+            share
+            * (
+                self.objective.measure(resized(picture, size)[None], targets) * self.weights.by_term
+            )[content].sum()
+            for share, picture in zip(self.shares, self.styles, strict=True)
+        )
+        need = at_content[style].sum()
+        if not (np.isfinite([apart, need]).all() and apart > 0 and need > 0):
+            return self  # nothing to weigh it against, or weights that the descent will refuse
+        weights = replace(self.weights, style=float(_BALANCE * apart / need))
+        objective = StyleObjective(self.objective.network, weights, self.objective.value_range)
+        return replace(self, weights=weights, objective=objective)
+
+    def targets(self, content: NDArray[np.float32]) -> StyleTargets:
+        """Return the targets for the content (h, w, c) at some size."""
+        size = (content.shape[0], content.shape[1])
+        styles, masks = self.at(size)
+        return self.objective.targets(
+            content[None], [s[None] for s in styles], self.shares, [m[None] for m in masks]
+        )
+
+    def at(
+        self, size: tuple[int, int]
+    ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+        """Return the styles and the masks for a content of some size."""
+        styles = [resized(s, fitted(s.shape[:2], max(size))) for s in self.styles]
+        return styles, [resized(m, size) for m in self.masks]
 
     def run(
         self,
@@ -299,14 +351,20 @@ class _Task:
         coarser: tuple[StyleTransfer, ...],
     ) -> StyleTransfer:
         """Descend from `start` (h, w, c), at its size."""
-        size = start.shape[:2]
+        size = (start.shape[0], start.shape[1])
         content = resized(self.content, size)
-        styles = [resized(s, fitted(s.shape[:2], max(size))) for s in self.styles]
-        masks = [resized(m, size) for m in self.masks]
-        targets = self.objective.targets(
-            content[None], [s[None] for s in styles], self.shares, [m[None] for m in masks]
-        )
+        styles, masks = self.at(size)
+        targets = self.targets(content)
         descent = Descent(start[None], start[None])
+        frames: list[NDArray[np.float32]] = []
+
+        def told(descent: Descent) -> None:
+            if self.frame_every:
+                if len(frames) == 0:
+                    frames.append(start)
+                if (len(descent.trace) - 1) % self.frame_every == 0:
+                    frames.append(descent.image[0])
+            report(descent)
 
         def result(image: NDArray[np.float32]) -> StyleTransfer:
             given = None if self.given is None else resized(self.given, size)
@@ -326,11 +384,12 @@ class _Task:
                 optimizer=self.recipe.optimizer,
                 evaluations=descent.evaluations,
                 seed=self.seed,
+                frames=tuple(frames),
                 coarser=coarser,
             )
 
         try:
-            self.descend(targets, descent, report)
+            self.descend(targets, descent, told)
         except KeyboardInterrupt:
             if not descent.trace:
                 raise
@@ -379,18 +438,32 @@ def _network(model: keras.Model | Network | None) -> Network:
     return Network.of(model)
 
 
-def _layers(
-    network: Network, given: Layers, default: tuple[str, ...], option: str
-) -> dict[str, float]:
+def default_layers(network: Network) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the layers that content and style are read at unless others are named.
+
+    The paper's where a network has them. Of any other, of its first five resolutions, the first
+    convolution of each for the style, and the last of the last for the content: of VGG19 up to
+    block3, block1_conv1, block2_conv1 and block3_conv1, and block3_conv4.
+
+    Raises:
+        ValueError: a network without convolutions.
+    """
+    if all(name in network.outputs for name in (*CONTENT_LAYERS, *STYLE_LAYERS)):
+        return CONTENT_LAYERS, STYLE_LAYERS
+    if not network.conv_layers:
+        raise ValueError(f"{network.name} has no convolutional layer, so no style can be read")
+    h, w, c = network.input_shape
+    symbols = [network.outputs[name] for name in network.conv_layers]
+    found = backend.shapes(lambda x: network.run(x, symbols), (1, h or 224, w or 224, c or 3))
+    stages: dict[tuple[int, ...], list[str]] = {}
+    for name, shape in zip(network.conv_layers, found, strict=True):
+        stages.setdefault(shape[1:3], []).append(name)
+    used = list(stages.values())[: len(STYLE_LAYERS)]
+    return (used[-1][-1],), tuple(names[0] for names in used)
+
+
+def _layers(network: Network, given: str | Sequence[str] | Mapping[str, float]) -> dict[str, float]:
     """Return layers with their weights, 1 over their number unless given."""
-    if given is None:
-        missing = [name for name in default if name not in network.outputs]
-        if missing:
-            raise ValueError(
-                f"{network.name} has no layer {missing[0]!r}, which is the default: give {option}; "
-                f"its convolutions are {', '.join(network.conv_layers)}"
-            )
-        given = default
     if isinstance(given, str):
         given = [given]
     if not isinstance(given, Mapping):

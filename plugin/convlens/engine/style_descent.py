@@ -95,7 +95,7 @@ def descend_adam(
         descent.evaluations += 1
         image = new
         report(descent)
-    _note(objective, descent, image, _measure(objective, targets, image))
+    _note(objective, descent, image, objective.measure(image, targets))
     report(descent)
 
 
@@ -160,13 +160,6 @@ def descend_lbfgs(
             "gtol": 0.0,
         },
     )
-
-
-def _measure(objective: StyleObjective, targets: StyleTargets, image: Any) -> Any:
-    run = objective.compiled(
-        "style terms", None, lambda targets, image: objective.terms(image, targets), targets
-    )
-    return run(image)
 
 
 def _note(objective: StyleObjective, descent: Descent, image: Any, terms: Any) -> None:

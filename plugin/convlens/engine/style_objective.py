@@ -200,6 +200,12 @@ class StyleObjective:
             terms.append(ops.sum(ops.stack(losses) * targets.shares))
         return ops.stack([*terms, variation(image)])
 
+    def measure(self, image: NDArray[np.float32], targets: StyleTargets) -> NDArray[np.float32]:
+        """Return the terms (terms,) of an image (1, h, w, c), not weighted, computed compiled."""
+        run = self.compiled("style terms", None, lambda t, image: self.terms(image, t), targets)
+        measured: NDArray[np.float32] = ops.convert_to_numpy(run(ops.convert_to_tensor(image)))
+        return measured
+
     def slope(self, image: Any, targets: StyleTargets, weights: Any) -> tuple[Any, Any]:
         """Return the terms (terms,), and the gradient of their sum weighted by `weights`."""
         terms, pullback = backend.vjp(lambda x: self.terms(x, targets), image)

@@ -2,7 +2,7 @@
 
 from convlens.pictures.charts import curves, heat_map
 from convlens.pictures.normalise import deprocess, feature_map_pixels, signed_pixels, viridis
-from convlens.pictures.save import save_png, slug
+from convlens.pictures.save import save_gif, save_png, slug
 from convlens.pictures.sheet import grid, sheet
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "feature_map_pixels",
     "grid",
     "heat_map",
+    "save_gif",
     "save_png",
     "sheet",
     "signed_pixels",

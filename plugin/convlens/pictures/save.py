@@ -1,15 +1,19 @@
-"""PNG files: never half-written, and with names that stay in their folder."""
+"""PNG and GIF files: never half-written, and with names that stay in their folder."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from convlens.files import write_whole
+from convlens.pictures.normalise import range_pixels
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
@@ -37,4 +41,28 @@ def save_png(image: Image.Image, path: Path) -> None:
     """
     content = io.BytesIO()
     image.save(content, format="PNG")
+    write_whole(path, content.getvalue())
+
+
+def save_gif(frames: Sequence[ArrayLike], path: Path, *, seconds: float = 0.1) -> None:
+    """Write images as an animation that repeats, whole or not at all.
+
+    Args:
+        frames: (h, w, c) each, c of 1 or 3, with values from 0 to 1.
+        path: of the file.
+        seconds: how long each is shown; the last one ten times as long.
+
+    Raises:
+        ValueError: no frame.
+        OSError: the folder cannot be made or written to; the message names it.
+    """
+    if not len(frames):
+        raise ValueError("an animation needs frames: ask for them with frame_every")
+    pixels = [range_pixels(frame, (0.0, 1.0)) for frame in frames]
+    pages = [Image.fromarray(np.squeeze(p)).convert("RGB") for p in pixels]
+    shown = [round(1000 * seconds)] * (len(pages) - 1) + [round(10_000 * seconds)]
+    content = io.BytesIO()
+    pages[0].save(
+        content, format="GIF", save_all=True, append_images=pages[1:], duration=shown, loop=0
+    )
     write_whole(path, content.getvalue())

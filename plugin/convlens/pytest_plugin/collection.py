@@ -74,9 +74,14 @@ def model_items(parent: pytest.Collector, target: Target) -> Iterable[ModelItem]
     except (ValueError, TypeError) as error:
         raise pytest.Collector.CollectError(str(error)) from None
     # Only now, for it imports TensorFlow, which loading a model asks to be quiet first.
-    from convlens.battery import PROPERTIES, Convolutions
+    from convlens.battery import PROPERTIES, Convolutions, Style
 
-    properties = PROPERTIES if lens.conv_layers else (*PROPERTIES, Convolutions())
+    properties: list[Property] = [*PROPERTIES]
+    content = parent.config.getoption("convlens_content")
+    if content is not None:
+        properties.append(Style(content, parent.config.getoption("convlens_style")))
+    if not lens.conv_layers:
+        properties.append(Convolutions())
     for prop in properties:
         for layer in prop.layers(lens):
             name = prop.name if layer is None else f"{prop.name}[{layer}]"
@@ -151,6 +156,7 @@ class ModelItem(pytest.Item):
         __tracebackhide__ = True
         from convlens.battery import Settings, look_at
         from convlens.engine.ascent import AscentInterrupted
+        from convlens.style import StyleInterrupted
 
         option = self.config.getoption
         with item_progress(self.config, f"{self.model}: {self.name}") as progress:
@@ -165,7 +171,7 @@ class ModelItem(pytest.Item):
             )
             try:
                 return look_at(self.prop, self.lens, self.layer, settings)
-            except AscentInterrupted as stop:
+            except (AscentInterrupted, StyleInterrupted) as stop:
                 self.write_pictures(stop.result)
                 folder = option("convlens_pictures")
                 kept = f", whose pictures are in {folder}" if folder else ""
@@ -191,7 +197,7 @@ class ModelItem(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show a verdict as its message alone; anything else with its traceback."""
-        if isinstance(excinfo.value, AssertionError | ValueError | OSError):
+        if isinstance(excinfo.value, AssertionError | ValueError | OSError | FloatingPointError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 

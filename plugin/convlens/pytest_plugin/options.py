@@ -62,6 +62,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "(default: plain pixels and jitter)",
     )
     group.addoption(
+        "--convlens-content",
+        metavar="PICTURE",
+        help="also transfer the style of --convlens-style to this picture, as an item 'style'",
+    )
+    group.addoption(
+        "--convlens-style",
+        action="append",
+        default=[],
+        metavar="PICTURE",
+        help="a picture whose style is transferred; may be given again, for a mixture",
+    )
+    group.addoption(
         "--convlens-memory",
         type=float,
         metavar="GIB",
@@ -113,6 +125,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if memory is not None and not 0 < memory < float("inf"):
         raise pytest.UsageError(f"--convlens-memory is above 0 GiB, not {memory:g}")
     value_range(config)
+    _check_pictures(config)
     _check_folder(config)
     for place in config.getoption("convlens_weights"):
         if not Path(place).exists():
@@ -146,6 +159,15 @@ def value_range(config: pytest.Config) -> tuple[float, float] | None:
             f"--convlens-range is LOW,HIGH with LOW below HIGH, such as 0,255, not {text!r}"
         )
     return low, high
+
+
+def _check_pictures(config: pytest.Config) -> None:
+    content, styles = config.getoption("convlens_content"), config.getoption("convlens_style")
+    if (content is None) != (not styles):
+        raise pytest.UsageError("--convlens-content and --convlens-style go together: give both")
+    for option, file in (("content", content), *(("style", style) for style in styles)):
+        if file is not None and not Path(file).is_file():
+            raise pytest.UsageError(f"--convlens-{option} {file}: there is no such file")
 
 
 def _check_folder(config: pytest.Config) -> None:

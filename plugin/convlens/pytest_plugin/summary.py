@@ -36,6 +36,12 @@ def pytest_terminal_summary(
             terminalreporter.line(
                 f"classes: {whole['classes']} recognised, the closest by {whole['margin_min']:.3g}"
             )
+        if "style_fall" in rows.get("", {}):
+            whole = rows[""]
+            terminalreporter.line(
+                f"style: the loss fell to {whole['style_fall']:.3g} of its start in "
+                f"{whole['style_steps']} steps"
+            )
         terminalreporter.line(f"images: {next(iter(rows.values()))['images']}")
     folder = config.getoption("convlens_pictures")
     if models and folder:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from convlens import Network, deconvolve, maximize, top_images
+from convlens import Network, deconvolve, maximize, top_images, transfer_style
 from convlens.benchmarks import peers
 from convlens.fixtures.mnist_cnn import load_mnist_cnn
 
@@ -145,12 +145,92 @@ def scaling() -> Contest:
     )
 
 
+_STYLE = ("block1_conv1", "block2_conv1", "block3_conv1")
+
+
+def _style_network() -> tuple[Any, Any, Any]:
+    """Return VGG19 to block3_conv4 with random weights, a content and a style (h, w, 3)."""
+    import keras
+
+    from convlens import read_image
+    from convlens.fixtures.style_pictures import content_picture, style_picture
+
+    keras.utils.set_random_seed(0)
+    vgg = keras.applications.VGG19(include_top=False, weights=None, input_shape=(None, None, 3))
+    model = keras.Model(vgg.inputs[0], vgg.get_layer("block3_conv4").output, name="vgg19")
+    # What trained weights have and random ones lack: maps of about the same size in every layer.
+    for layer in model.layers:
+        if layer.weights:
+            layer.kernel.assign(layer.kernel * np.sqrt(2 * (1 + 1 / layer.kernel.shape[-2])))
+    return model, read_image(content_picture(256)), read_image(style_picture("waves", 256))
+
+
+def style() -> Contest:
+    """Ten steps of style transfer at 256×256 on VGG19 to block3_conv4."""
+    model, content, picture = _style_network()
+    steps = 10
+    network = Network(model)
+    layers: dict[str, Any] = {"content_layers": "block3_conv4", "style_layers": _STYLE}
+    options = layers | {"steps": steps}
+    tutorial = peers.tutorial_style(
+        model, content[None], picture[None], "block3_conv4", _STYLE, steps
+    )
+    return Contest(
+        f"style transfer: VGG19 to block3_conv4 at 256×256, {steps} steps",
+        {
+            "bare passes": peers.bare_style_passes(model, content[None], steps),
+            "the tutorial's loop": tutorial,
+            "convlens, the tutorial's preset": lambda: transfer_style(
+                content, picture, network, preset="tensorflow-tutorial", size=256, **options
+            ),
+            "convlens, L-BFGS": lambda: transfer_style(content, picture, network, **options),
+        },
+        ("bare passes", "the tutorial's loop"),
+    )
+
+
+def style_loss() -> Contest:
+    """The loss that the tutorial's loop has after 200 steps at 128×128, and the way to it."""
+    model, content, picture = _style_network()
+    content, picture = content[::2, ::2], picture[::2, ::2]
+    network = Network(model)
+    steps = 200
+    tutorial = peers.tutorial_style(
+        model, content[None], picture[None], "block3_conv4", _STYLE, steps
+    )
+    goal = tutorial()[1]
+
+    def reach() -> None:
+        result = transfer_style(
+            content,
+            picture,
+            network,
+            content_layers="block3_conv4",
+            style_layers=_STYLE,
+            preset="tensorflow-tutorial",
+            size=128,
+            optimizer="lbfgs",
+            steps=steps,
+            until_loss=goal,
+        )
+        if not result.losses["total"][-1] <= goal:
+            raise RuntimeError(f"the loss of {goal:.6g} was not reached in {result.steps} steps")
+
+    return Contest(
+        f"style transfer: the loss that the tutorial's loop has after {steps} steps, 128×128",
+        {"the tutorial's loop": tutorial, "convlens, L-BFGS": reach},
+        ("the tutorial's loop",),
+    )
+
+
 CONTESTS: dict[str, Callable[[], Contest]] = {
     "ascent": ascent,
     "vgg19": vgg19,
     "deconvnet": deconvnet,
     "top": top,
     "scaling": scaling,
+    "style": style,
+    "style-loss": style_loss,
 }
 
 

@@ -243,6 +243,16 @@ def test_the_style_is_weighed_against_the_content(network, content, style):
     assert itself.losses["total"][0] < 1e-6 * first.losses["total"][0]
 
 
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_it_ends_where_the_loss_is_reached(network, content, style, optimizer):
+    options = {"optimizer": optimizer, **LAYERS}
+    whole = transfer_style(content, style, network, steps=20, **options).losses["total"]
+    goal = whole[8]
+    short = transfer_style(content, style, network, steps=20, until_loss=goal, **options)
+    assert short.steps == np.argmax(whole <= goal) > 0
+    assert short.losses["total"][-1] <= goal < short.losses["total"][-2]
+
+
 def test_frames_are_kept_and_written_as_an_animation(network, content, style, tmp_path):
     result = transfer_style(content, style, network, steps=9, frame_every=3, **LAYERS)
     assert len(result.frames) == 4

@@ -19,6 +19,7 @@ from convlens.engine.progress import Progress, progress_to
 from convlens.engine.style_descent import (
     STYLE_OPTIMIZERS,
     Descent,
+    Reached,
     StyleOptimizer,
     descend_adam,
     descend_lbfgs,
@@ -55,6 +56,7 @@ class _Recipe:
     epsilon: float = 1e-8
     steps: int = 200
     size: int | None = None
+    until_loss: float | None = None
 
 
 _PRESETS: dict[str | None, _Recipe] = {
@@ -166,6 +168,7 @@ def transfer_style(
     optimizer: StyleOptimizer | None = None,
     step_size: float | None = None,
     steps: int | None = None,
+    until_loss: float | None = None,
     scales: int = 1,
     size: int | None = None,
     preset: StylePreset | None = None,
@@ -203,6 +206,7 @@ def transfer_style(
         optimizer: 'lbfgs' (L-BFGS-B with pixels bound to their range) or 'adam'.
         step_size: Adam's, in units of the range; 0.02.
         steps: how many, at each scale; 200.
+        until_loss: end a scale as soon as the loss is no more than this.
         scales: of how many sizes, each twice the last, the descent is made, coarse to fine.
         size: what the content's longest side is resized to; None leaves it.
         preset: 'tensorflow-tutorial' for that tutorial's weights, terms and Adam.
@@ -234,6 +238,7 @@ def transfer_style(
         step_size=step_size,
         steps=steps,
         size=size,
+        until_loss=until_loss,
     )
     if scales < 1:
         raise ValueError(f"scales is at least 1, not {scales}")
@@ -365,6 +370,8 @@ class _Task:
                 if (len(descent.trace) - 1) % self.frame_every == 0:
                     frames.append(descent.image[0])
             report(descent)
+            if self.recipe.until_loss is not None and descent.loss <= self.recipe.until_loss:
+                raise Reached
 
         def result(image: NDArray[np.float32]) -> StyleTransfer:
             given = None if self.given is None else resized(self.given, size)
@@ -390,6 +397,8 @@ class _Task:
 
         try:
             self.descend(targets, descent, told)
+        except Reached:
+            return result(descent.image[0])
         except KeyboardInterrupt:
             if not descent.trace:
                 raise

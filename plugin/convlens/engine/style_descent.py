@@ -22,6 +22,10 @@ _MEMORY = 10
 _FIRST_STEP = 0.02
 
 
+class Reached(Exception):  # noqa: N818
+    """Raised by a report to end a descent where it is."""
+
+
 @dataclass
 class Descent:
     """A descent that is under way.
@@ -31,12 +35,14 @@ class Descent:
         best: the image with the least loss so far.
         trace: the terms (terms,) at the start and after each step, not weighted.
         evaluations: how often the loss and its gradient were computed.
+        loss, least: the loss at `image` and at `best`.
     """
 
     image: NDArray[np.float32]
     best: NDArray[np.float32]
     trace: list[NDArray[np.float32]] = field(default_factory=list)
     evaluations: int = 0
+    loss: float = np.inf
     least: float = np.inf
 
     def note(self, image: Any, terms: NDArray[np.float32], loss: float) -> None:
@@ -47,7 +53,7 @@ class Descent:
                 "(assert_finite tells which), or the terms count too much"
             )
         self.trace.append(terms)
-        self.image = image
+        self.image, self.loss = image, loss
         if loss < self.least:
             self.least, self.best = loss, image
 

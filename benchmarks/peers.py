@@ -172,6 +172,7 @@ def tutorial_style(
     content_layer: str,
     style_layers: Sequence[str],
     steps: int,
+    style_weight: float = 1e-2,
 ) -> Callable[[], tuple[NDArray[Any], float]]:
     """Return the style transfer of TensorFlow's tutorial: the image and the loss that it reaches.
 
@@ -197,21 +198,26 @@ def tutorial_style(
     def loss_of(image: Any) -> Any:
         now, maps = outputs(image)
         apart = [tf.reduce_mean((a - b) ** 2) for a, b in zip(now, grams, strict=True)]
-        loss = 1e-2 / len(apart) * tf.add_n(apart) + 1e4 * tf.reduce_mean((maps - target) ** 2)
+        loss = style_weight / len(apart) * tf.add_n(apart)
+        loss += 1e4 * tf.reduce_mean((maps - target) ** 2)
         return loss + 30 * tf.reduce_sum(tf.image.total_variation(image))
 
+    image = tf.Variable(content)
+    optimizer = keras.optimizers.Adam(learning_rate=0.02, beta_1=0.99, epsilon=1e-1)
+    optimizer.build([image])
+    fresh = [v.numpy() for v in optimizer.variables]
+
+    @tf.function
+    def step() -> None:
+        with tf.GradientTape() as tape:
+            loss = loss_of(image)
+        optimizer.apply_gradients([(tape.gradient(loss, image), image)])
+        image.assign(tf.clip_by_value(image, 0.0, 1.0))
+
     def run() -> tuple[NDArray[Any], float]:
-        image = tf.Variable(content)
-        optimizer = keras.optimizers.Adam(learning_rate=0.02, beta_1=0.99, epsilon=1e-1)
-        optimizer.build([image])
-
-        @tf.function
-        def step() -> None:
-            with tf.GradientTape() as tape:
-                loss = loss_of(image)
-            optimizer.apply_gradients([(tape.gradient(loss, image), image)])
-            image.assign(tf.clip_by_value(image, 0.0, 1.0))
-
+        image.assign(content)
+        for variable, value in zip(optimizer.variables, fresh, strict=True):
+            variable.assign(value)
         for _ in range(steps):
             step()
         return image.numpy(), float(loss_of(image))

@@ -115,8 +115,8 @@ def descend_lbfgs(
     """Take steps of L-BFGS-B (Byrd et al. 1995) with the pixels bound to [0, 1].
 
     Scipy's, whose line search (Moré & Thuente 1994) ends where the strong Wolfe conditions hold.
-    Its own arithmetic on the host takes a hundredth of the network's passes. It ends early where
-    no lower loss is found.
+    Its own arithmetic on the host takes a twentieth of VGG19's passes. It ends early where no lower
+    loss is found.
     """
     from scipy.optimize import Bounds, minimize
 

@@ -199,8 +199,11 @@ def test_a_network_of_grey_pictures(mnist_cnn):
 
 
 def test_ctrl_c_returns_the_best_image_so_far(network, content, style):
-    def stop(done, total):
+    def stop(done, total, losses):
         assert total == 50
+        assert losses["total"] == pytest.approx(
+            losses["content"] + losses["style"] + losses["variation"]
+        )
         if done == 4:
             raise KeyboardInterrupt
 

@@ -33,7 +33,15 @@ if TYPE_CHECKING:
     from convlens.engine.network import Network
     from convlens.lens import Lens
     from convlens.photographs import read_image
-    from convlens.style import StyleInterrupted, StyleTransfer, transfer_style
+    from convlens.sound import Sound, read_sound, save_sound
+    from convlens.sound_style import (
+        SoundInterrupted,
+        SoundTransfer,
+        sound_network,
+        transfer_sound,
+    )
+    from convlens.style import transfer_style
+    from convlens.style_task import StyleInterrupted, StyleTransfer
 
 _MODULE_OF = {
     "AscentGain": "checks.ascent",
@@ -51,8 +59,11 @@ _MODULE_OF = {
     "Occlusion": "engine.occlusion",
     "Reconstruction": "engine.deconvnet",
     "RoundTrip": "checks.deconvnet",
-    "StyleInterrupted": "style",
-    "StyleTransfer": "style",
+    "Sound": "sound",
+    "SoundInterrupted": "sound_style",
+    "SoundTransfer": "sound_style",
+    "StyleInterrupted": "style_task",
+    "StyleTransfer": "style_task",
     "TopImages": "engine.topk",
     "TopInterrupted": "engine.topk",
     "TopPatches": "engine.patches",
@@ -79,9 +90,13 @@ _MODULE_OF = {
     "occlude": "engine.occlusion",
     "project": "engine.deconvnet",
     "read_image": "photographs",
+    "read_sound": "sound",
     "receptive_field": "engine.receptive_field",
+    "save_sound": "sound",
+    "sound_network": "sound_style",
     "top_images": "engine.topk",
     "top_patches": "engine.patches",
+    "transfer_sound": "sound_style",
     "transfer_style": "style",
 }
 
@@ -101,6 +116,9 @@ __all__ = [
     "Occlusion",
     "Reconstruction",
     "RoundTrip",
+    "Sound",
+    "SoundInterrupted",
+    "SoundTransfer",
     "StyleInterrupted",
     "StyleTransfer",
     "TopImages",
@@ -129,9 +147,13 @@ __all__ = [
     "occlude",
     "project",
     "read_image",
+    "read_sound",
     "receptive_field",
+    "save_sound",
+    "sound_network",
     "top_images",
     "top_patches",
+    "transfer_sound",
     "transfer_style",
 ]
 

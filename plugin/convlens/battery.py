@@ -28,10 +28,11 @@ from convlens.engine.activations import activations
 from convlens.engine.ascent import Maximization
 from convlens.engine.deconvnet import Reconstruction, deconvolve
 from convlens.engine.options import Preset
-from convlens.engine.progress import Progress
+from convlens.engine.progress import ItemProgress
 from convlens.lens import Lens
 from convlens.photographs import read_image, resized
-from convlens.style import StyleTransfer, transfer_style
+from convlens.style import transfer_style
+from convlens.style_task import StyleTransfer
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -59,7 +60,7 @@ class Settings:
     seed: int = 0
     preset: Preset | None = None
     memory: int | None = None
-    progress: Progress | None = None
+    progress: ItemProgress | None = None
 
     def choose(self, count: int) -> list[int]:
         """Return the unit numbers to maximise in a layer of `count` units."""

@@ -27,7 +27,9 @@ from convlens.pictures import (
     viridis,
 )
 from convlens.pictures.normalise import range_pixels
-from convlens.style import StyleTransfer
+from convlens.sound import SpectrogramTransform
+from convlens.sound_style import SoundTransfer
+from convlens.style_task import StyleTransfer
 
 _AMOUNT = {"translation": "pixels down", "scale": "factor", "rotation": "degrees"}
 
@@ -187,6 +189,25 @@ def draw_style(result: StyleTransfer) -> Image.Image:
         f"{result.steps} steps of {result.optimizer}, {size[0]} x {size[1]}",
         columns=4,
         cell=256,
+    )
+
+
+def draw_sounds(result: SoundTransfer) -> Image.Image:
+    """Return the spectrograms of content, style and result, low tones below, time to the right."""
+    transform = SpectrogramTransform(result.window, result.hop)
+    sounds = {"content": result.content, "style": result.style, "result": result.sound}
+    pixels = []
+    for sound in sounds.values():
+        logs = np.log1p(np.abs(transform(sound.samples))).T[::-1] / result.peak
+        shown = resized(np.clip(logs, 0, 1).astype(np.float32)[..., None], (256, 384))[..., 0]
+        pixels.append(viridis(np.round(shown * 255).astype(np.uint8)))
+    return sheet(
+        pixels,
+        [f"{name}, {sound.seconds:.2g} s" for name, sound in sounds.items()],
+        "style transfer of a sound",
+        f"{result.transfer.steps} steps; spectrograms from 0 to {result.sound.rate / 2000:g} kHz",
+        columns=3,
+        cell=384,
     )
 
 

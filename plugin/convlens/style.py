@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from convlens.engine import backend
-from convlens.engine.colors import grey_like, luminance, match_colors, with_luminance
-from convlens.engine.memory import bytes_an_image, default_budget
 from convlens.engine.network import Network
 from convlens.engine.options import check_range
-from convlens.engine.progress import Progress, progress_to
-from convlens.engine.style_descent import (
-    STYLE_OPTIMIZERS,
-    Descent,
-    Reached,
-    StyleOptimizer,
-    descend_adam,
-    descend_lbfgs,
-)
+from convlens.engine.style_descent import STYLE_OPTIMIZERS, StyleOptimizer
 from convlens.engine.style_losses import Convention
-from convlens.engine.style_objective import StyleObjective, StyleTargets, StyleWeights
-from convlens.photographs import fitted, read_image, resized
+from convlens.engine.style_objective import StyleObjective, StyleWeights
+from convlens.photographs import read_image, resized
+from convlens.style_inputs import (
+    Image,
+    KeepColors,
+    check_masks,
+    check_shares,
+    check_size,
+    colored,
+    in_channels_of,
+    read_for,
+    takes_series,
+)
+from convlens.style_task import Recipe, StyleProgress, StyleTask, StyleTransfer
 
 if TYPE_CHECKING:
     import keras
@@ -35,33 +37,11 @@ if TYPE_CHECKING:
 
 CONTENT_LAYERS = ("block5_conv2",)
 STYLE_LAYERS = ("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1", "block5_conv1")
-# How far a result goes from the content to the style: at 50 the objects of a scene are plain to see
-# in the texture of a painting.
-_BALANCE = 50.0
-KeepColors = Literal["luminance", "histogram"]
 StylePreset = Literal["tensorflow-tutorial"]
 
-
-@dataclass(frozen=True)
-class _Recipe:
-    """What presets set and arguments override."""
-
-    convention: Convention = "gatys"
-    content_weight: float = 1.0
-    style_weight: float | None = None
-    tv_weight: float = 0.0
-    optimizer: StyleOptimizer = "lbfgs"
-    step_size: float = 0.02
-    beta1: float = 0.9
-    epsilon: float = 1e-8
-    steps: int = 200
-    size: int | None = None
-    until_loss: float | None = None
-
-
-_PRESETS: dict[str | None, _Recipe] = {
-    None: _Recipe(),
-    "tensorflow-tutorial": _Recipe(
+_PRESETS: dict[str | None, Recipe] = {
+    None: Recipe(),
+    "tensorflow-tutorial": Recipe(
         convention="tensorflow-tutorial",
         content_weight=1e4,
         style_weight=1e-2,
@@ -73,81 +53,6 @@ _PRESETS: dict[str | None, _Recipe] = {
         size=512,
     ),
 }
-
-
-@dataclass(frozen=True)
-class StyleTransfer:
-    """A picture in another's style, and how it was found.
-
-    Attributes:
-        image: (h, w, c) float32 with values from 0 to 1.
-        optimized: the image that the loss was measured on: `image`, but for colours that were kept
-            afterwards.
-        start: (h, w, c) what the descent began with.
-        content: (h, w, c) the content as the loss saw it.
-        styles: the styles, (h, w, c) each, likewise.
-        shares: (styles,) what each style counts; they sum to 1.
-        masks: for each style (h, w, 1), where it counts; empty without.
-        model: the model's name.
-        value_range: what 0 and 1 are in the model's input.
-        weights: the layers, the convention, and what each term of the loss counts.
-        trace: (k, terms) each term of `names`, not weighted, at the start and after each step.
-        optimizer: 'lbfgs' or 'adam'.
-        evaluations: how often the loss and its gradient were computed.
-        seed: what the random draws came from.
-        frames: images (h, w, c) on the way, at this scale, where they were asked for.
-        coarser: the results at the smaller scales that this one began with.
-    """
-
-    image: NDArray[np.float32]
-    optimized: NDArray[np.float32]
-    start: NDArray[np.float32]
-    content: NDArray[np.float32]
-    styles: tuple[NDArray[np.float32], ...]
-    shares: NDArray[np.float32]
-    masks: tuple[NDArray[np.float32], ...]
-    model: str
-    value_range: tuple[float, float]
-    weights: StyleWeights
-    trace: NDArray[np.float32]
-    optimizer: StyleOptimizer
-    evaluations: int
-    seed: int
-    frames: tuple[NDArray[np.float32], ...] = ()
-    coarser: tuple[StyleTransfer, ...] = ()
-
-    @property
-    def steps(self) -> int:
-        """How many steps were taken at this scale."""
-        return len(self.trace) - 1
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The terms: 'content:<layer>', 'style:<layer>', 'variation'."""
-        return self.weights.names
-
-    @property
-    def losses(self) -> dict[str, NDArray[np.float64]]:
-        """The weighted sums (k,): 'total', and its parts 'content', 'style' and 'variation'."""
-        weighted = self.trace * self.weights.by_term
-        kinds = [name.partition(":")[0] for name in self.names]
-        parts = {
-            kind: weighted[:, [k == kind for k in kinds]].sum(axis=1)
-            for kind in dict.fromkeys(kinds)
-        }
-        return {"total": weighted.sum(axis=1), **parts}
-
-
-class StyleInterrupted(KeyboardInterrupt):
-    """Ctrl-C ended a style transfer.
-
-    Attributes:
-        result: the image with the least loss so far, at the scale that was under way.
-    """
-
-    def __init__(self, result: StyleTransfer) -> None:
-        super().__init__(f"the best image of {result.steps} steps is in this exception's .result")
-        self.result = result
 
 
 def transfer_style(
@@ -176,7 +81,7 @@ def transfer_style(
     value_range: tuple[float, float] | None = None,
     seed: int = 0,
     memory_budget: int | None = None,
-    progress: Progress | None = None,
+    progress: StyleProgress | None = None,
 ) -> StyleTransfer:
     """Find an image with one picture's content and another's style.
 
@@ -185,8 +90,10 @@ def transfer_style(
     the Gram matrices divided by their positions; see `engine.style_losses` for the others.
 
     Args:
-        content: a file's path, a `PIL.Image.Image`, or an array; see `read_image`.
-        style: the same, or a list of them. Each is resized to the content's longest side.
+        content: a file's path, a `PIL.Image.Image`, or an array; see `read_image`. For a model
+            whose input is (t, 1, f), a series (t, f) with values from 0 to 1, such as a sound's
+            spectrogram: see `transfer_sound`.
+        style: the same, or a list of them. Each picture is resized to the content's longest side.
         model: a Keras model, or a `Network` to reuse its compiled functions; None for VGG19, whose
             weights are looked for as `load_pretrained` does.
         content_layers: a layer's name, several, or names with their weights v_l; unless given the
@@ -215,7 +122,8 @@ def transfer_style(
             says (networks of `load_pretrained` do), else (0, 1).
         seed: all random draws come from it.
         memory_budget: bytes that a step may take; None for what `memory.default_budget` finds.
-        progress: called with (steps done, steps in all). None shows a bar on a terminal.
+        progress: called with (steps done, steps in all, losses): 'total', 'content', 'style' and
+            'variation', weighted. None shows a bar on a terminal.
 
     Returns:
         The image with its trace; see `StyleTransfer`.
@@ -243,6 +151,8 @@ def transfer_style(
     if scales < 1:
         raise ValueError(f"scales is at least 1, not {scales}")
     network = _network(model)
+    if scales > 1 and takes_series(network):
+        raise ValueError(f"{network.name} takes series, which have one scale, not {scales}")
     own_content, own_style = default_layers(network)
     if value_range is None:
         value_range = getattr(network.model, "convlens_value_range", (0.0, 1.0))
@@ -257,175 +167,47 @@ def transfer_style(
         variation=recipe.tv_weight,
         convention=recipe.convention,
     )
-    given = read_image(content, size=recipe.size)
-    pictures = [read_image(s) for s in (style if isinstance(style, list | tuple) else [style])]
-    if not pictures:
-        raise ValueError("no style was given")
-    seen, pictures = _colored(given, pictures, keep_colors)
-    task = _Task(
+    given, pictures = _read(network, content, style, recipe.size, keep_colors)
+    seen, styles = colored(given, pictures, keep_colors)
+    task = StyleTask(
         objective=StyleObjective(network, weights, span),
         weights=weights,
         recipe=recipe,
         given=given if keep_colors == "luminance" else None,
-        content=_for_network(network, seen),
-        styles=[_for_network(network, p) for p in pictures],
-        masks=_masks(masks, len(pictures), given.shape[:2]),
-        shares=_shares(style_shares, len(pictures)),
+        content=_in_channels(network, seen),
+        styles=[_in_channels(network, picture) for picture in styles],
+        masks=check_masks(masks, len(styles), given.shape[:2]),
+        shares=check_shares(style_shares, len(styles)),
         seed=seed,
         frame_every=frame_every,
     )
     sizes = [_scaled(given.shape[:2], scales - 1 - k) for k in range(scales)]
-    _check_size(network, task.objective.layers, sizes[0], memory_budget)
-    _check_size(network, task.objective.layers, sizes[-1], memory_budget)
+    check_size(network, task.objective.layers, sizes[0], memory_budget)
+    check_size(network, task.objective.layers, sizes[-1], memory_budget)
     if recipe.style_weight is None:
         task = task.balanced()
-    x = _start(start, task)
-    results: list[StyleTransfer] = []
-    with progress_to(progress, f"{network.name} style", "steps") as report:
-        for number, at in enumerate(sizes):
-
-            def told(descent: Descent, before: int = number * recipe.steps) -> None:
-                report(before + len(descent.trace) - 1, recipe.steps * scales)
-
-            results.append(task.run(resized(x, at), told, tuple(results)))
-            x = results[-1].optimized
-    return results[-1]
+    return task.over(sizes, _start(start, task), progress)
 
 
-@dataclass(frozen=True)
-class _Task:
-    """A transfer, to be run at one size after the other.
-
-    Attributes:
-        given: the content (h, w, 3) whose colours the result gets back; None where it does not.
-        content, styles, masks: at the full size, as the network takes them.
-    """
-
-    objective: StyleObjective
-    weights: StyleWeights
-    recipe: _Recipe
-    given: NDArray[np.float32] | None
-    content: NDArray[np.float32]
-    styles: list[NDArray[np.float32]]
-    masks: list[NDArray[np.float32]]
-    shares: NDArray[np.float32]
-    seed: int
-    frame_every: int
-
-    def balanced(self) -> _Task:
-        """Return the task with the style weighed against the content."""
-        size = self.content.shape[:2]
-        targets = self.targets(self.content)
-        at_content = self.objective.measure(self.content[None], targets) * self.weights.by_term
-        content, style = (
-            [name.startswith(kind) for name in self.weights.names] for kind in ("content", "style")
-        )
-        apart = sum(
-            share
-            * (
-                self.objective.measure(resized(picture, size)[None], targets) * self.weights.by_term
-            )[content].sum()
-            for share, picture in zip(self.shares, self.styles, strict=True)
-        )
-        need = at_content[style].sum()
-        if not (np.isfinite([apart, need]).all() and apart > 0 and need > 0):
-            return self  # nothing to weigh it against, or weights that the descent will refuse
-        weights = replace(self.weights, style=float(_BALANCE * apart / need))
-        objective = StyleObjective(self.objective.network, weights, self.objective.value_range)
-        return replace(self, weights=weights, objective=objective)
-
-    def targets(self, content: NDArray[np.float32]) -> StyleTargets:
-        """Return the targets for the content (h, w, c) at some size."""
-        size = (content.shape[0], content.shape[1])
-        styles, masks = self.at(size)
-        return self.objective.targets(
-            content[None], [s[None] for s in styles], self.shares, [m[None] for m in masks]
-        )
-
-    def at(
-        self, size: tuple[int, int]
-    ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-        """Return the styles and the masks for a content of some size."""
-        styles = [resized(s, fitted(s.shape[:2], max(size))) for s in self.styles]
-        return styles, [resized(m, size) for m in self.masks]
-
-    def run(
-        self,
-        start: NDArray[np.float32],
-        report: Callable[[Descent], None],
-        coarser: tuple[StyleTransfer, ...],
-    ) -> StyleTransfer:
-        """Descend from `start` (h, w, c), at its size."""
-        size = (start.shape[0], start.shape[1])
-        content = resized(self.content, size)
-        styles, masks = self.at(size)
-        targets = self.targets(content)
-        descent = Descent(start[None], start[None])
-        frames: list[NDArray[np.float32]] = []
-
-        def told(descent: Descent) -> None:
-            if self.frame_every:
-                if len(frames) == 0:
-                    frames.append(start)
-                if (len(descent.trace) - 1) % self.frame_every == 0:
-                    frames.append(descent.image[0])
-            report(descent)
-            if self.recipe.until_loss is not None and descent.loss <= self.recipe.until_loss:
-                raise Reached
-
-        def result(image: NDArray[np.float32]) -> StyleTransfer:
-            given = None if self.given is None else resized(self.given, size)
-            light = image if image.shape[-1] == 1 else luminance(image)
-            return StyleTransfer(
-                image=image if given is None else with_luminance(given, light),
-                optimized=image,
-                start=start,
-                content=content,
-                styles=tuple(styles),
-                shares=self.shares,
-                masks=tuple(masks),
-                model=self.objective.network.name,
-                value_range=self.objective.value_range,
-                weights=self.weights,
-                trace=np.stack(descent.trace),
-                optimizer=self.recipe.optimizer,
-                evaluations=descent.evaluations,
-                seed=self.seed,
-                frames=tuple(frames),
-                coarser=coarser,
-            )
-
-        try:
-            self.descend(targets, descent, told)
-        except Reached:
-            return result(descent.image[0])
-        except KeyboardInterrupt:
-            if not descent.trace:
-                raise
-            raise StyleInterrupted(result(descent.best[0])) from None
-        return result(descent.image[0])
-
-    def descend(
-        self, targets: StyleTargets, descent: Descent, report: Callable[[Descent], None]
-    ) -> None:
-        recipe = self.recipe
-        if recipe.optimizer == "lbfgs":
-            descend_lbfgs(self.objective, targets, descent, recipe.steps, report)
-            return
-        descend_adam(
-            self.objective,
-            targets,
-            descent,
-            recipe.steps,
-            report,
-            step_size=recipe.step_size,
-            beta1=recipe.beta1,
-            beta2=0.999,
-            epsilon=recipe.epsilon,
-        )
+def _read(
+    network: Network, content: Any, style: Any, size: int | None, keep_colors: KeepColors | None
+) -> tuple[Image, list[Image]]:
+    """Return the content and the styles: RGB pictures, or series."""
+    given = list(style) if isinstance(style, list | tuple) else [style]
+    if not given:
+        raise ValueError("no style was given")
+    if not takes_series(network):
+        return read_image(content, size=size), [read_image(s) for s in given]
+    if size is not None or keep_colors is not None:
+        raise ValueError(f"{network.name} takes series, which have neither size nor keep_colors")
+    return read_for(network, content), [read_for(network, s) for s in given]
 
 
-def _recipe(preset: StylePreset | None, **given: Any) -> _Recipe:
+def _in_channels(network: Network, image: Image) -> Image:
+    return image if takes_series(network) else in_channels_of(network, image)
+
+
+def _recipe(preset: StylePreset | None, **given: Any) -> Recipe:
     if preset not in _PRESETS:
         known = ", ".join(repr(name) for name in _PRESETS if name is not None)
         raise ValueError(f"preset is {known} or None, not {preset!r}")
@@ -480,56 +262,7 @@ def _layers(network: Network, given: str | Sequence[str] | Mapping[str, float]) 
     return {network.find(name): float(weight) for name, weight in given.items()}
 
 
-def _colored(
-    content: NDArray[np.float32], styles: list[NDArray[np.float32]], keep: KeepColors | None
-) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
-    """Return content and styles in the colours in which they are compared."""
-    if keep is None:
-        return content, styles
-    if keep == "histogram":
-        return content, [match_colors(s, content) for s in styles]
-    if keep == "luminance":
-        grey = np.repeat(luminance(content), 3, axis=-1)
-        return grey, [grey_like(s, content) for s in styles]
-    raise ValueError(f"keep_colors is 'luminance', 'histogram' or None, not {keep!r}")
-
-
-def _for_network(network: Network, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return an RGB image (h, w, 3) with the channels that a network takes."""
-    channels = network.input_shape[-1]
-    if channels not in (1, 3):
-        raise ValueError(f"{network.name} takes {channels} channels, where pictures have 1 or 3")
-    return image if channels == 3 else luminance(image)
-
-
-def _shares(given: Sequence[float] | None, styles: int) -> NDArray[np.float32]:
-    shares = np.ones(styles) if given is None else np.asarray(given, np.float64)
-    if shares.shape != (styles,):
-        raise ValueError(f"style_shares has shape {shares.shape} for {styles} styles")
-    if not (np.isfinite(shares).all() and (shares >= 0).all() and shares.sum() > 0):
-        raise ValueError(f"style_shares are numbers from 0, not all 0, not {list(shares)}")
-    return (shares / shares.sum()).astype(np.float32)
-
-
-def _masks(
-    given: Sequence[ArrayLike] | None, styles: int, size: tuple[int, ...]
-) -> list[NDArray[np.float32]]:
-    if given is None:
-        return []
-    if len(given) != styles:
-        raise ValueError(f"{len(given)} masks were given for {styles} styles")
-    masks = []
-    for number, array in enumerate(given):
-        mask = np.asarray(array, np.float32)
-        if mask.ndim != 2:
-            raise ValueError(f"mask {number} has shape {mask.shape}; a mask is (h, w)")
-        if not (np.isfinite(mask).all() and mask.min() >= 0 and 0 < mask.max() <= 1):
-            raise ValueError(f"mask {number} has values from 0 to 1, and not 0 everywhere")
-        masks.append(resized(mask[..., None], (size[0], size[1])))
-    return masks
-
-
-def _start(start: Any, task: _Task) -> NDArray[np.float32]:
+def _start(start: Any, task: StyleTask) -> Image:
     """Return what the descent begins with (h, w, c), at the full size."""
     shape = task.content.shape
     if isinstance(start, str) and start == "content":
@@ -538,50 +271,9 @@ def _start(start: Any, task: _Task) -> NDArray[np.float32]:
         return resized(task.styles[0], (shape[0], shape[1]))
     if isinstance(start, str) and start == "noise":
         return np.random.default_rng(task.seed).random(shape, dtype=np.float32)
-    image = _for_network(task.objective.network, read_image(start))
+    image = read_for(task.objective.network, start)
     return resized(image, (shape[0], shape[1]))
 
 
 def _scaled(size: tuple[int, ...], halvings: int) -> tuple[int, int]:
     return max(1, round(size[0] / 2**halvings)), max(1, round(size[1] / 2**halvings))
-
-
-def _check_size(
-    network: Network, layers: tuple[str, ...], size: tuple[int, int], budget: int | None
-) -> None:
-    """Hold a size (h, w) against what the network takes, and against the memory.
-
-    Raises:
-        ValueError: another size than the network's only one, one at which a layer has no position
-            left, or one that takes more memory than the budget; it says which would do.
-    """
-    h, w, _ = network.input_shape
-    if (h, w) not in ((None, None), size):
-        raise ValueError(f"{network.name} takes images of {h}×{w} alone, not {size[0]}×{size[1]}")
-    c = int(network.input_shape[-1] or 3)
-    if not _fits(network, layers, (*size, c)):
-        least = next(
-            (s for s in range(min(size), 1025) if _fits(network, layers, (s, s, c))), "another size"
-        )
-        raise ValueError(
-            f"an image of {size[0]}×{size[1]} is too small for {network.name} up to layer "
-            f"{layers[-1]!r}: at least {least}×{least} is needed"
-        )
-    need = bytes_an_image(network, layers, (*size, c))
-    budget = default_budget() if budget is None else budget
-    if need > budget:
-        longest = int(max(size) * math.sqrt(budget / need))
-        raise ValueError(
-            f"a step at {size[0]}×{size[1]} takes about {need / 2**30:.1f} GiB, and "
-            f"{budget / 2**30:.1f} GiB are free: size={longest} would fit"
-        )
-
-
-def _fits(network: Network, layers: tuple[str, ...], shape: tuple[int, ...]) -> bool:
-    """Return whether every layer has a position left for an image of `shape` (h, w, c)."""
-    symbols = [network.outputs[name] for name in layers]
-    try:
-        found = backend.shapes(lambda x: network.run(x, symbols), (1, *shape))
-    except ValueError:
-        return False
-    return all(side > 0 for s in found for side in s)

@@ -13,8 +13,9 @@ from convlens.checks._offenders import raise_offenders
 from convlens.checks.finite import assert_finite
 from convlens.engine.activations import activations
 from convlens.engine.network import Network
-from convlens.photographs import fitted, read_image, resized
-from convlens.style import StyleTransfer
+from convlens.photographs import resized
+from convlens.style_inputs import fitted_to, read_for
+from convlens.style_task import StyleTransfer
 
 if TYPE_CHECKING:
     import keras
@@ -147,6 +148,9 @@ def assert_style_closer(
 ) -> dict[str, tuple[float, float]]:
     """Assert that the result is nearer the style than the content was, at every style layer.
 
+    A result lies between its two pictures, so this holds with the two swapped as well:
+    `assert_style_transfer_converges` notices that.
+
     Args:
         model: the model, or its `Network`, that `result` was found with.
         result: what `transfer_style` returned.
@@ -198,19 +202,14 @@ class _Judge:
         self._content_maps = self.maps(self.content)
 
     def _read(self, picture: Any, size: tuple[int, ...] | None = None) -> NDArray[np.float32]:
-        image = read_image(picture)
-        if self.network.input_shape[-1] == 1:
-            from convlens.engine.colors import luminance
-
-            image = luminance(image)
-        longest = max(self.result.optimized.shape[:2])
-        fits = fitted(image.shape[:2], longest)
-        if size is not None and fits != tuple(size):
+        image = read_for(self.network, picture)
+        fits = fitted_to(self.network, image, max(self.result.optimized.shape[:2]))
+        if size is not None and fits.shape[:2] != tuple(size):
             raise ValueError(
                 f"the content is {image.shape[0]}×{image.shape[1]}, which is not of the aspect "
                 f"of the result, {size[0]}×{size[1]}"
             )
-        return resized(image, fits)
+        return fits
 
     def maps(self, image: NDArray[np.float32]) -> Maps:
         """Return an image's feature maps (h, w, c), by layer."""

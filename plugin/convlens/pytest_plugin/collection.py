@@ -156,7 +156,7 @@ class ModelItem(pytest.Item):
         __tracebackhide__ = True
         from convlens.battery import Settings, look_at
         from convlens.engine.ascent import AscentInterrupted
-        from convlens.style import StyleInterrupted
+        from convlens.style_task import StyleInterrupted
 
         option = self.config.getoption
         with item_progress(self.config, f"{self.model}: {self.name}") as progress:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from convlens.engine.progress import ItemProgress
 
 _QUIET_SECONDS = 2.0
 
 
 @contextmanager
-def item_progress(config: pytest.Config, title: str) -> Iterator[Callable[[int, int], None]]:
+def item_progress(config: pytest.Config, title: str) -> Iterator[ItemProgress]:
     """Give what takes reports of (steps done, steps in all) while an item runs.
 
     They show, on a line that is rewritten and wiped in the end, once the item has taken two
@@ -21,22 +25,25 @@ def item_progress(config: pytest.Config, title: str) -> Iterator[Callable[[int, 
     reporter: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
     capture = config.pluginmanager.get_plugin("capturemanager")
     if reporter is None or not reporter.isatty or capture is None:
-        yield lambda done, total: None
+        yield lambda done, total, losses=None: None
         return
     begin = time.monotonic()
     shown = False
 
-    def show(done: int, total: int) -> None:
+    def show(done: int, total: int, losses: Mapping[str, float] | None = None) -> None:
         nonlocal shown
         taken = time.monotonic() - begin
         if taken < _QUIET_SECONDS or not done:
             return
         left = taken / done * (total - done)
+        terms = "".join(f", {name} {value:.3g}" for name, value in (losses or {}).items())
         with capture.global_and_fixture_disabled():
             if not shown:
                 reporter.ensure_newline()
                 shown = True
-            reporter.rewrite(f"{title}: {done} of {total} steps, {left:.0f} s left", erase=True)
+            reporter.rewrite(
+                f"{title}: {done} of {total} steps, {left:.0f} s left{terms}", erase=True
+            )
 
     try:
         yield show

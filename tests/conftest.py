@@ -106,6 +106,26 @@ def mnist_network(mnist_cnn: Any) -> Any:
     return Network(mnist_cnn)
 
 
+@pytest.fixture(scope="session")
+def new_style_network() -> Any:
+    """Return a builder of a network of two resolutions, 'low' and 'high', of images of any size."""
+
+    def build() -> Any:
+        import keras
+        from keras import layers
+
+        from convlens import Network
+
+        keras.utils.set_random_seed(5)
+        image = keras.Input((None, None, 3))
+        x = layers.Conv2D(8, 3, padding="same", activation="relu", name="low")(image)
+        x = layers.MaxPooling2D(2)(x)
+        x = layers.Conv2D(12, 3, padding="same", activation="relu", name="high")(x)
+        return Network(keras.Model(image, x, name="small"))
+
+    return build
+
+
 @pytest.fixture
 def tiny_file(tiny: Any, pytester: pytest.Pytester) -> Path:
     path = pytester.path / "tiny.keras"

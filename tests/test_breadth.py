@@ -1,4 +1,4 @@
-"""Every kind of network that people use: activations, ascent and deconvnet run, or say why not.
+"""Every kind of network that people use: every core of the engine runs, or says why not.
 
 The table in docs/breadth.md is written by this test:
 ``pytest --run-slow tests/test_breadth.py --write-docs``.
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from convlens import Network, activations, deconvolve, maximize
+from convlens import Network, activations, deconvolve, maximize, transfer_style
 
 pytestmark = pytest.mark.slow
 TABLE = Path(__file__).resolve().parents[1] / "docs" / "breadth.md"
@@ -23,11 +23,12 @@ HEAD = """# What runs on which network
 
 Written by `pytest --run-slow tests/test_breadth.py --write-docs`: each network is built with random
 weights; its activations are held against the model's own predictions, the ascent must raise the two
-most active units of the first, the middle and the last convolution, and the deconvnet from each of
-these must reach the pixels. A refusal is given in convlens's words.
+most active units of the first, the middle and the last convolution, the deconvnet from each of
+these must reach the pixels, and four steps of style transfer must lower the loss with each. A
+refusal is given in convlens's words.
 
-| network | images | convolutions | activations | ascent | deconvnet |
-|---|---|---|---|---|---|
+| network | images | convolutions | activations | ascent | deconvnet | style |
+|---|---|---|---|---|---|---|
 """
 APPLICATIONS = {
     "VGG16": 32,
@@ -178,7 +179,7 @@ def look(build: Callable[[], Any]) -> list[str]:
     try:
         network = model if isinstance(model, Network) else Network(model)
     except ValueError as error:
-        return ["", "", f"refused: {error}", "", ""]
+        return ["", "", f"refused: {error}", "", "", ""]
     images = images_for(network)
     convolutions = network.conv_layers
     chosen = list(dict.fromkeys(convolutions[i] for i in (0, len(convolutions) // 2, -1)))
@@ -214,8 +215,13 @@ def look(build: Callable[[], Any]) -> list[str]:
                 atol=1e-7,
             )
 
+    def style() -> None:
+        total = transfer_style(images[0], images[1], network, steps=4).losses["total"]
+        assert (np.diff(total) < 0).all(), total
+
     shape = "×".join("any" if side is None else str(side) for side in network.input_shape)
-    return [shape, str(len(convolutions)), *(reason(work) for work in (forward, ascent, down))]
+    works = (forward, ascent, down, style)
+    return [shape, str(len(convolutions)), *(reason(work) for work in works)]
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +236,7 @@ def test_a_network_runs_or_is_refused_with_the_reason(name, rows):
     for cell in row[2:]:
         assert cell in ("yes", "") or cell.startswith("refused: "), cell
     if name in APPLICATIONS:
-        assert row[2:] == ["yes"] * 3
+        assert row[2:] == ["yes"] * 4
 
 
 def test_the_table_in_the_docs_is_this_runs(rows, pytestconfig):

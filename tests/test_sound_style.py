@@ -80,7 +80,7 @@ def test_the_assertions_hold_and_the_swapped_pair_is_noticed(result):
     assert_style_closer(network, result.transfer, **pair)
     assert_style_transfer_converges(network, result.transfer, **pair)
     swapped = {"content": np.concatenate([style, style])[: len(content)], "style": content}
-    with pytest.raises(AssertionError, match="term 'content:wide' is .* but the trace says"):
+    with pytest.raises(AssertionError, match=r"term 'content:wide' is .* but the trace says"):
         assert_style_transfer_converges(network, result.transfer, **swapped)
     with pytest.raises(ValueError, match="not of the aspect of the result"):
         assert_style_closer(network, result.transfer, content=style)

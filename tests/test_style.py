@@ -18,13 +18,8 @@ LAYERS = {"content_layers": "high", "style_layers": ["low", "high"]}
 
 
 @pytest.fixture(scope="module")
-def network():
-    keras.utils.set_random_seed(5)
-    image = keras.Input((None, None, 3))
-    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu", name="low")(image)
-    x = keras.layers.MaxPooling2D(2)(x)
-    x = keras.layers.Conv2D(12, 3, padding="same", activation="relu", name="high")(x)
-    return Network(keras.Model(image, x, name="small"))
+def network(new_style_network):
+    return new_style_network()
 
 
 @pytest.fixture(scope="module")

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import keras
 import numpy as np
 import pytest
 
 from convlens import assert_style_closer, assert_style_transfer_converges, transfer_style
 from convlens.engine import style_objective
-from convlens.engine.network import Network
 from convlens.fixtures.style_pictures import content_picture, style_picture
 
 CONTENT, STYLE = content_picture(40), style_picture("waves", 40)
 LAYERS = {"content_layers": "high", "style_layers": ["low", "high"]}
 
 
-def new_network():
-    keras.utils.set_random_seed(5)
-    image = keras.Input((None, None, 3))
-    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu", name="low")(image)
-    x = keras.layers.MaxPooling2D(2)(x)
-    x = keras.layers.Conv2D(12, 3, padding="same", activation="relu", name="high")(x)
-    return Network(keras.Model(image, x, name="small"))
-
-
 @pytest.fixture(scope="module")
-def network():
-    return new_network()
+def network(new_style_network):
+    return new_style_network()
 
 
 @pytest.fixture(scope="module")
@@ -92,24 +81,24 @@ def test_bgr_taken_for_rgb(network, which):
         assert_style_transfer_converges(network, result, content=CONTENT, style=STYLE)
 
 
-def test_a_gram_matrix_of_the_wrong_divisor(monkeypatch):
+def test_a_gram_matrix_of_the_wrong_divisor(monkeypatch, new_style_network):
     right = style_objective.style_gram
 
     def wrong(features, guide=None):
         return right(features, guide) * features.shape[1] * features.shape[2]
 
     monkeypatch.setattr(style_objective, "style_gram", wrong)
-    network = new_network()  # which has compiled nothing yet
+    network = new_style_network()  # which has compiled nothing yet
     result = transfer_style(CONTENT, STYLE, network, steps=20, **LAYERS)
     with pytest.raises(AssertionError, match=r"term 'style:low' is .* but the trace says"):
         assert_style_transfer_converges(network, result)
 
 
-def test_clipping_left_out(monkeypatch):
+def test_clipping_left_out(monkeypatch, new_style_network):
     from convlens.engine import style_descent
 
     monkeypatch.setattr(style_descent.ops, "clip", lambda x, low, high: x)
-    network = new_network()
+    network = new_style_network()
     result = transfer_style(
         CONTENT, STYLE, network, steps=60, style_weight=200.0, optimizer="adam", **LAYERS
     )
@@ -117,7 +106,7 @@ def test_clipping_left_out(monkeypatch):
         assert_style_transfer_converges(network, result)
 
 
-def test_targets_recomputed_from_the_generated_image(monkeypatch):
+def test_targets_recomputed_from_the_generated_image(monkeypatch, new_style_network):
     terms = style_objective.StyleObjective.terms
 
     def moving(self, image, targets):
@@ -126,7 +115,7 @@ def test_targets_recomputed_from_the_generated_image(monkeypatch):
         return terms(self, image, replace(targets, grams=grams))
 
     monkeypatch.setattr(style_objective.StyleObjective, "terms", moving)
-    network = new_network()
+    network = new_style_network()
     result = transfer_style(CONTENT, STYLE, network, steps=5, start="noise", **LAYERS)
     with pytest.raises(AssertionError) as caught:
         assert_style_transfer_converges(network, result)
@@ -135,12 +124,12 @@ def test_targets_recomputed_from_the_generated_image(monkeypatch):
         assert_style_closer(network, result)
 
 
-def test_an_ascent_in_place_of_a_descent(monkeypatch):
+def test_an_ascent_in_place_of_a_descent(monkeypatch, new_style_network):
     from convlens.engine import style_descent
 
     right = style_descent.adam
     monkeypatch.setattr(style_descent, "adam", lambda g, *rest: right(-g, *rest))
-    network = new_network()
+    network = new_style_network()
     result = transfer_style(
         CONTENT, STYLE, network, steps=20, style_weight=200.0, optimizer="adam", **LAYERS
     )

@@ -11,10 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from convlens import Network, Objective, activations, deconvolve, gram_matrix, maximize, top_images
+from convlens import (
+    Network,
+    Objective,
+    activations,
+    deconvolve,
+    gram_matrix,
+    maximize,
+    top_images,
+    transfer_style,
+)
 from convlens.engine.scores import class_scores
 from convlens.fixtures.digits import load_digits
 from convlens.fixtures.mnist_cnn import load_mnist_cnn
+from convlens.fixtures.style_pictures import content_picture, style_picture
 
 
 def results() -> dict[str, Any]:
@@ -42,6 +52,17 @@ def results() -> dict[str, Any]:
         result = maximize(network, **options, steps=12, checkpoints=3)
         found[f"ascent {name}: trace"] = result.trace
         found[f"ascent {name}: images"] = result.images
+    for optimizer in ("lbfgs", "adam"):
+        transfer = transfer_style(
+            content_picture(32),
+            style_picture("waves", 32),
+            network,
+            size=28,
+            steps=6,
+            optimizer=optimizer,
+        )
+        found[f"style {optimizer}: trace"] = transfer.trace
+        found[f"style {optimizer}: images"] = transfer.image
     return found
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import time
 from collections.abc import Sequence
 
 import numpy as np
 
-from convlens.benchmarks.contests import CONTESTS, Contest
-
-_SLOW_ROUNDS = 2
+from convlens.benchmarks.contests import CONTESTS, Contest, UnavailableError
+from convlens.benchmarks.hardware import accelerators
+from convlens.benchmarks.subjects import Setting
+from convlens.benchmarks.timing import finished, in_turns, ratios
+from convlens.engine.backend import backend_name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,48 +25,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m convlens.benchmarks")
     parser.add_argument("contests", nargs="*", metavar="CONTEST", help=", ".join(CONTESTS))
     parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
+    parser.add_argument("--small", action="store_true", help="sizes that take seconds")
     given = parser.parse_args(arguments)
     unknown = [name for name in given.contests if name not in CONTESTS]
     if unknown:
         parser.error(f"there is no contest {unknown[0]!r}: give {', '.join(CONTESTS)}")
     import keras
-    import tensorflow as tf
 
     print(
-        f"{platform.machine()}, {os.cpu_count()} cores, "
-        f"{len(tf.config.list_logical_devices('GPU'))} GPUs, "
-        f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
+        f"{platform.machine()}, {os.cpu_count()} cores, {' '.join(accelerators()) or 'no GPU'}, "
+        f"{backend_name()}, Keras {keras.__version__}"
     )
     for name in given.contests or CONTESTS:
-        contest = CONTESTS[name]()
-        report(contest, measure(contest, given.rounds))
+        try:
+            contest = CONTESTS[name](Setting(full=not given.small))
+        except UnavailableError as error:
+            print(f"\n{name}: {error}")
+            continue
+        times = in_turns(contest.contestants, given.rounds, contest.slow)
+        check(contest)
+        report(contest, times)
     return 0
 
 
-def measure(contest: Contest, rounds: int) -> dict[str, list[float]]:
-    """Return each contestant's seconds, a figure a round, after one round to warm up."""
+def check(contest: Contest) -> None:
+    """Run each contestant that can be checked once more.
+
+    Raises:
+        RuntimeError: one gives no working result.
+    """
     for name, run in contest.contestants.items():
-        if name not in contest.slow:
-            run()
-    times: dict[str, list[float]] = {name: [] for name in contest.contestants}
-    for turn in range(rounds):
-        for name, run in contest.contestants.items():
-            if name not in contest.slow or turn < _SLOW_ROUNDS:
-                begin = time.perf_counter()
-                run()
-                times[name].append(time.perf_counter() - begin)
-    return times
+        if name in contest.checks:
+            contest.checks[name](finished(run()))
 
 
 def report(contest: Contest, times: dict[str, list[float]]) -> None:
-    """Print each contestant's median, and the median of its ratios to the references."""
+    """Print each contestant's median, and its ratios to the references with their quartiles."""
     print(f"\n{contest.title}")
     for name, taken in times.items():
         line = f"{name:34}{np.median(taken):9.3f} s ({min(taken):.3f} to {max(taken):.3f})"
         for other in contest.references:
             if other != name:
-                pairs = [a / b for a, b in zip(taken, times[other], strict=False)]
-                line += f"   {np.median(pairs):.3g} of {other}"
+                of = ratios(taken, times[other])
+                line += f"   {of['median']:.3g} ({of['q1']:.3g} to {of['q3']:.3g}) of {other}"
         print(line, flush=True)
 
 

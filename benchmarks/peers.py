@@ -10,34 +10,64 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 from numpy.typing import NDArray
+
+from convlens.benchmarks.timing import finished
+from convlens.engine import backend
 
 
 def bare_passes(model: keras.Model, layer: str, images: NDArray[Any], steps: int) -> Any:
     """Return a compiled function that runs `steps` forward and backward passes, and no more.
 
-    The truncated network on the whole batch, the gradient of the mean activation by the images
-    added to them, in one TensorFlow loop: the least that any ascent of so many steps can do. The
-    step is not inlined into the loop, for the reason that `engine.backend.repeat` gives.
+    The truncated network on the whole batch, the gradient of each image's unit (its mean
+    activation) by the images added to them, in one compiled loop: the least that any ascent of so
+    many steps can do.
     """
-    import tensorflow as tf
-
     truncated = keras.Model(model.inputs[0], model.get_layer(layer).output)
-    pick = tf.one_hot(tf.range(len(images)), truncated.output.shape[-1])
+    pick = np.eye(truncated.output.shape[-1], dtype=np.float32)[: len(images)]
 
-    @tf.function(experimental_attributes={"_noinline": True})
-    def step(i: Any, x: Any) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            means = tf.reduce_mean(truncated(x, training=False), axis=(1, 2))
-            value = tf.reduce_sum(means * pick)
-        return i + 1, x + tape.gradient(value, x)
+    def value(x: Any) -> Any:
+        maps = ops.cast(truncated(x, training=False), "float32")
+        means = ops.mean(maps, axis=(1, 2)) if len(maps.shape) == 4 else maps
+        return ops.sum(means * pick)
 
-    @tf.function
-    def run(x: Any) -> Any:
-        return tf.while_loop(lambda i, x: i < steps, step, (0, x))[1]
+    def step(i: Any, carry: Any) -> Any:
+        (x,) = carry
+        made, pull = backend.vjp(value, x)
+        return [x + pull(ops.ones_like(made))]
 
-    return lambda: run(tf.constant(images)).numpy()
+    run = backend.compile(lambda x, count: backend.repeat(count, step, [x])[0], truncated.variables)
+    count = ops.convert_to_tensor(np.int32(steps))
+    return lambda: np.asarray(run(ops.convert_to_tensor(images), count))
+
+
+def one_at_a_time(
+    model: keras.Model, layer: str, images: NDArray[Any], steps: int
+) -> Callable[[], NDArray[Any]]:
+    """Return the ascent as the first tools did it: a filter at a time, a Python loop of steps.
+
+    A function is compiled for each filter; each step takes the image to it and the gradient back,
+    divides this by its root mean square, and adds it, in NumPy.
+    """
+    truncated = keras.Model(model.inputs[0], model.get_layer(layer).output)
+
+    def climb(unit: int) -> NDArray[Any]:
+        def gradient(x: Any) -> Any:
+            def value(y: Any) -> Any:
+                return ops.mean(ops.cast(truncated(y, training=False)[..., unit], "float32"))
+
+            made, pull = backend.vjp(value, x)
+            return pull(ops.ones_like(made))
+
+        run = backend.compile(gradient, truncated.variables)
+        image = images[unit : unit + 1].copy()
+        for _ in range(steps):
+            slope = np.asarray(run(ops.convert_to_tensor(image)))
+            image += slope / (np.sqrt(np.mean(slope**2)) + 1e-5)
+        return image
+
+    return lambda: np.concatenate([climb(unit) for unit in range(len(images))])
 
 
 def tf_keras_vis(
@@ -96,14 +126,12 @@ def xplique_ascent(
 
 def bare_forward(model: keras.Model, layer: str, batches: Callable[[], Any]) -> Callable[[], None]:
     """Return a function that runs the truncated network on each batch, and no more."""
-    import tensorflow as tf
-
     truncated = keras.Model(model.inputs[0], model.get_layer(layer).output)
-    forward = tf.function(lambda x: truncated(x, training=False), reduce_retracing=True)
+    forward = backend.compile(lambda x: truncated(x, training=False), truncated.variables)
 
     def run() -> None:
         for batch in batches():
-            forward(tf.constant(batch)).numpy()
+            finished(forward(ops.convert_to_tensor(batch)))
 
     return run
 
@@ -112,19 +140,19 @@ def bare_gradient(
     model: keras.Model, layer: str, images: NDArray[Any], units: NDArray[Any]
 ) -> Callable[[], NDArray[Any]]:
     """Return a compiled function: each image's gradient of its unit's strongest activation."""
-    import tensorflow as tf
-
     truncated = keras.Model(model.inputs[0], model.get_layer(layer).output)
-    pick = tf.one_hot(units, truncated.output.shape[-1])
+    pick = np.eye(truncated.output.shape[-1], dtype=np.float32)[units]
 
-    @tf.function
-    def run(x: Any) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            value = tf.reduce_sum(tf.reduce_max(truncated(x, training=False), axis=(1, 2)) * pick)
-        return tape.gradient(value, x)
+    def value(x: Any) -> Any:
+        maps = ops.cast(truncated(x, training=False), "float32")
+        return ops.sum(ops.max(maps, axis=(1, 2)) * pick)
 
-    return lambda: run(tf.constant(images)).numpy()
+    def gradient(x: Any) -> Any:
+        made, pull = backend.vjp(value, x)
+        return pull(ops.ones_like(made))
+
+    run = backend.compile(gradient, truncated.variables)
+    return lambda: np.asarray(run(ops.convert_to_tensor(images)))
 
 
 def xplique_deconvnet(
@@ -148,19 +176,20 @@ def xplique_deconvnet(
 
 def bare_style_passes(model: keras.Model, image: NDArray[Any], steps: int) -> Callable[[], Any]:
     """Return a function that runs `steps` forward and backward passes to the model's output."""
-    import tensorflow as tf
 
-    @tf.function
-    def step(x: Any) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            value = tf.reduce_sum(model(x, training=False))
-        return tape.gradient(value, x)
+    def value(x: Any) -> Any:
+        return ops.sum(model(x, training=False))
+
+    def gradient(x: Any) -> Any:
+        made, pull = backend.vjp(value, x)
+        return pull(ops.ones_like(made))
+
+    step = backend.compile(gradient, model.variables)
 
     def run() -> Any:
         for _ in range(steps):
-            found = step(tf.constant(image))
-        return found.numpy()
+            found = finished(step(ops.convert_to_tensor(image)))
+        return np.asarray(found)
 
     return run
 

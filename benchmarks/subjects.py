@@ -1,0 +1,114 @@
+"""Which network a core is timed on, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from convlens import Network
+from convlens.engine import backend
+from convlens.fixtures.mnist_cnn import load_mnist_cnn
+
+DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a core is run.
+
+    Attributes:
+        model: 'mnist_cnn', a network of keras.applications, or the name that `load` goes by.
+        full: the sizes of the published figures; else such as take seconds.
+        dtype: the policy that the model computes by.
+        xla: compile by XLA.
+        device: such as 'cpu:0' or 'gpu:0'; None for the backend's own choice.
+        batch: how many images; None for what the core takes.
+        load: returns the model, where it is none of the named ones.
+    """
+
+    model: str = "mnist_cnn"
+    full: bool = False
+    dtype: str = "float32"
+    xla: bool = False
+    device: str | None = None
+    batch: int | None = None
+    load: Callable[[], Any] | None = field(default=None, compare=False)
+
+    @property
+    def label(self) -> str:
+        """The setting in a few words, such as 'mnist_cnn float32'."""
+        words = [self.model, self.dtype, "XLA" if self.xla else "", self.device or ""]
+        return " ".join(word for word in words if word)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Run within it on its device, compiling its way."""
+        with ExitStack() as stack:
+            if self.device is not None:
+                stack.enter_context(keras.device(self.device))
+            if self.xla:
+                stack.enter_context(backend.with_xla())
+            yield
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network that is timed.
+
+    Attributes:
+        setting: how.
+        model, network: itself, and taken apart.
+        layer: the convolution that is climbed and projected from.
+        shape: (h, w, c) of an image.
+    """
+
+    setting: Setting
+    model: Any
+    network: Network
+    layer: str
+    shape: tuple[int, int, int]
+
+    def images(self, count: int) -> NDArray[np.float32]:
+        """Return images (count, h, w, c) from 0 to 1."""
+        return np.random.default_rng(0).random((count, *self.shape), dtype=np.float32)
+
+
+def subject(setting: Setting) -> Subject:
+    """Return the network of a setting, with the weights that it has at hand.
+
+    The networks of keras.applications have random weights, which cost the same.
+    """
+    keras.utils.set_random_seed(0)
+    side = 224 if setting.full else 64
+    if setting.load is not None:
+        model = setting.load()
+    elif setting.model == "mnist_cnn":
+        model = load_mnist_cnn()
+    else:
+        build = getattr(keras.applications, setting.model)
+        model = build(weights=None, input_shape=(side, side, 3), include_top=side == 224)
+    if setting.dtype != "float32":
+        model = with_policy(model, setting.dtype)
+    network = Network(model)
+    h, w, c = network.input_shape
+    layers = network.conv_layers
+    named = {"mnist_cnn": "conv2d_3", "VGG19": "block3_conv1"}
+    layer = named.get(setting.model, layers[len(layers) // 2])
+    return Subject(setting, model, network, layer, (h or side, w or side, c or 3))
+
+
+def with_policy(model: Any, dtype: str) -> Any:
+    """Return a copy of a model that computes by another dtype policy, with the same weights."""
+
+    def copy(layer: Any) -> Any:
+        return type(layer).from_config({**layer.get_config(), "dtype": dtype})
+
+    made = keras.models.clone_model(model, clone_function=copy)
+    made.set_weights(model.get_weights())
+    return made

@@ -1,74 +1,39 @@
-"""Ratios from one run, the contestants taking turns: ``python -m convlens.benchmarks``.
-
-Machines are noisy; what is compared is timed in turn, A B C A B C …, and each round gives a ratio
-of its own.
-"""
+"""Make tables and pages of stored runs: ``python -m convlens.benchmarks RUN.json``."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
+import json
 from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
 
-import numpy as np
-
-from convlens.benchmarks.contests import CONTESTS, Contest, UnavailableError
-from convlens.benchmarks.hardware import accelerators
-from convlens.benchmarks.subjects import Setting
-from convlens.benchmarks.timing import finished, in_turns, ratios
-from convlens.engine.backend import backend_name
+from convlens.benchmarks.page import write_page
+from convlens.benchmarks.tables import markdown, terminal_table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Time the contests that are named, or all, and print the ratios."""
-    parser = argparse.ArgumentParser(prog="python -m convlens.benchmarks")
-    parser.add_argument("contests", nargs="*", metavar="CONTEST", help=", ".join(CONTESTS))
-    parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
-    parser.add_argument("--small", action="store_true", help="sizes that take seconds")
-    given = parser.parse_args(arguments)
-    unknown = [name for name in given.contests if name not in CONTESTS]
-    if unknown:
-        parser.error(f"there is no contest {unknown[0]!r}: give {', '.join(CONTESTS)}")
-    import keras
-
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, {' '.join(accelerators()) or 'no GPU'}, "
-        f"{backend_name()}, Keras {keras.__version__}"
+    """Print a stored run's table, or write its page."""
+    parser = argparse.ArgumentParser(
+        prog="python -m convlens.benchmarks",
+        description="Show a stored run; to time, run: pytest --pyargs convlens.benchmarks",
     )
-    for name in given.contests or CONTESTS:
-        try:
-            contest = CONTESTS[name](Setting(full=not given.small))
-        except UnavailableError as error:
-            print(f"\n{name}: {error}")
-            continue
-        times = in_turns(contest.contestants, given.rounds, contest.slow)
-        check(contest)
-        report(contest, times)
+    parser.add_argument("run", type=Path, help="a JSON file of --benchmark-json or -autosave")
+    parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    parser.add_argument("--page", type=Path, help="write an HTML page")
+    given = parser.parse_args(arguments)
+    try:
+        run = json.loads(given.run.read_text(encoding="utf-8"))
+        figures = [b["extra_info"] for b in run["benchmarks"] if "case" in b["extra_info"]]
+        machine, when = run["machine_info"]["convlens"], datetime.fromisoformat(run["datetime"])
+    except OSError as error:
+        parser.error(f"{given.run} cannot be read: {error.strerror}")
+    except (ValueError, KeyError, TypeError):
+        parser.error(f"{given.run} is no run of the suite: make one with --benchmark-json FILE")
+    if given.page:
+        write_page(given.page, figures, machine, when)
+    print(markdown(figures) if given.markdown else "\n".join(terminal_table(figures)))
     return 0
-
-
-def check(contest: Contest) -> None:
-    """Run each contestant that can be checked once more.
-
-    Raises:
-        RuntimeError: one gives no working result.
-    """
-    for name, run in contest.contestants.items():
-        if name in contest.checks:
-            contest.checks[name](finished(run()))
-
-
-def report(contest: Contest, times: dict[str, list[float]]) -> None:
-    """Print each contestant's median, and its ratios to the references with their quartiles."""
-    print(f"\n{contest.title}")
-    for name, taken in times.items():
-        line = f"{name:34}{np.median(taken):9.3f} s ({min(taken):.3f} to {max(taken):.3f})"
-        for other in contest.references:
-            if other != name:
-                of = ratios(taken, times[other])
-                line += f"   {of['median']:.3g} ({of['q1']:.3g} to {of['q3']:.3g}) of {other}"
-        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -91,11 +91,12 @@ def _of_backend() -> dict[str, Any]:
         }
     import tensorflow as tf
 
+    threads = tf.config.threading
     return {
         "tensorflow": tf.__version__,
         "xla": "on request",
         "tf32": bool(tf.config.experimental.tensor_float_32_execution_enabled()),
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
-        "threads_within_an_op": tf.config.threading.get_intra_op_parallelism_threads(),
-        "threads_between_ops": tf.config.threading.get_inter_op_parallelism_threads(),
+        "threads_within_an_op": threads.get_intra_op_parallelism_threads() or "automatic",
+        "threads_between_ops": threads.get_inter_op_parallelism_threads() or "automatic",
     }

@@ -18,6 +18,10 @@ from convlens.fixtures.mnist_cnn import load_mnist_cnn
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
+class UnavailableError(RuntimeError):
+    """A contest that cannot be held here; the message says why."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """How a core is run.
@@ -85,22 +89,34 @@ def subject(setting: Setting) -> Subject:
     The networks of keras.applications have random weights, which cost the same.
     """
     keras.utils.set_random_seed(0)
-    side = 224 if setting.full else 64
+    side = 128 if setting.full else 64
     if setting.load is not None:
         model = setting.load()
     elif setting.model == "mnist_cnn":
         model = load_mnist_cnn()
     else:
         build = getattr(keras.applications, setting.model)
-        model = build(weights=None, input_shape=(side, side, 3), include_top=side == 224)
+        model = build(weights=None, input_shape=(side, side, 3), include_top=False)
     if setting.dtype != "float32":
         model = with_policy(model, setting.dtype)
     network = Network(model)
     h, w, c = network.input_shape
     layers = network.conv_layers
     named = {"mnist_cnn": "conv2d_3", "VGG19": "block3_conv1"}
-    layer = named.get(setting.model, layers[len(layers) // 2])
+    layer = named.get(setting.model) or _middle(model, layers)
     return Subject(setting, model, network, layer, (h or side, w or side, c or 3))
+
+
+def _middle(model: Any, layers: tuple[str, ...]) -> str:
+    """Return the middle one of a model's convolutions.
+
+    Raises:
+        UnavailableError: the bare passes find none, as they are in models within the model.
+    """
+    own = [name for name in layers if name in {layer.name for layer in model.layers}]
+    if not own:
+        raise UnavailableError(f"{model.name} has no convolution of its own to be timed")
+    return own[len(own) // 2]
 
 
 def with_policy(model: Any, dtype: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -35,29 +35,12 @@ def seconds(run: Run, clock: Clock = time.perf_counter) -> tuple[float, Any]:
     return clock() - begin, result
 
 
-def in_turns(
-    runs: Mapping[str, Run], rounds: int, slow: tuple[str, ...] = (), slow_rounds: int = 2
-) -> dict[str, list[float]]:
-    """Return each contestant's seconds, a figure a round: A B C A B C …, after one to warm up.
-
-    Args:
-        runs: the contestants.
-        rounds: how many.
-        slow: those that take part in the first `slow_rounds` alone, and do not warm up.
-    """
-    for name, run in runs.items():
-        if name not in slow:
-            finished(run())
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(rounds):
-        for name, run in runs.items():
-            if name not in slow or turn < slow_rounds:
-                times[name].append(seconds(run)[0])
-    return times
-
-
 def ratios(mine: list[float], theirs: list[float]) -> dict[str, float]:
     """Return the median and the quartiles of the ratios of times that were taken in turn."""
-    each = np.array([a / b for a, b in zip(mine, theirs, strict=False)])
-    low, middle, high = np.percentile(each, (25, 50, 75))
+    return spread([a / b for a, b in zip(mine, theirs, strict=False)])
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Return the median and the quartiles."""
+    low, middle, high = np.percentile(values, (25, 50, 75))
     return {"median": float(middle), "q1": float(low), "q3": float(high)}

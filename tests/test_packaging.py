@@ -63,6 +63,7 @@ def test_the_wheel_holds_the_package_and_nothing_beside_it(wheel: Path):
         "convlens/fixtures/data/digits.npz",
         "convlens/pytest_plugin/__init__.py",
         "convlens/benchmarks/__init__.py",
+        "convlens/benchmarks/templates/page.html",
     ):
         assert needed in names
     assert wheel.stat().st_size < 2_000_000

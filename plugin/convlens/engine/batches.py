@@ -20,8 +20,16 @@ def in_batches(
         images: (n, h, w, c).
         size: how many images go through at a time.
     """
-    parts = [
-        [ops.convert_to_numpy(v) for v in function(ops.convert_to_tensor(images[i : i + size]))]
-        for i in range(0, len(images), size)
-    ]
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+    found: list[NDArray[Any]] = []
+    for i in range(0, len(images), size):
+        part = [
+            ops.convert_to_numpy(v) for v in function(ops.convert_to_tensor(images[i : i + size]))
+        ]
+        if i == 0:
+            # Of a single batch, no copy: JAX's alone, as they cannot be written to.
+            if size >= len(images):
+                return [v if v.flags.writeable else v.copy() for v in part]
+            found = [np.empty((len(images), *v.shape[1:]), v.dtype) for v in part]
+        for whole, v in zip(found, part, strict=True):
+            whole[i : i + size] = v
+    return found

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from convlens.pytest_plugin.benchmarks import PACKAGE, SUBJECTS, add_options, suite_asked
 from convlens.pytest_plugin.targets import SHIPPED, Target, parse_target
 
 TARGETS = pytest.StashKey[list[Target]]()
@@ -105,6 +106,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fetch weights of networks of keras.applications that are not on this machine",
     )
+    add_options(parser)
     parser.addini(
         "convlens_models",
         "glob patterns of model files to check when they are found while collecting",
@@ -113,8 +115,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-benchmark's, which may ask for the machine
 def pytest_configure(config: pytest.Config) -> None:
-    """Check the options, and turn models into what pytest collects."""
+    """Check the options, and turn models into what pytest collects, or what benchmarks time."""
     config.addinivalue_line("markers", "convlens: a check of a model that convlens collected")
     for name in ("units", "steps"):
         if config.getoption(f"convlens_{name}") < 1:
@@ -130,7 +133,16 @@ def pytest_configure(config: pytest.Config) -> None:
     for place in config.getoption("convlens_weights"):
         if not Path(place).exists():
             raise pytest.UsageError(f"--convlens-weights {place}: there is no such file or folder")
+    limit = config.getoption("convlens_bench_fail")
+    if limit is not None and not 1 <= limit < float("inf"):
+        raise pytest.UsageError(f"--convlens-bench-fail is a ratio of 1 or more, not {limit:g}")
     targets = [parse_target(spec) for spec in config.getoption("convlens")]
+    config.stash[SUBJECTS] = targets
+    if suite_asked(config):
+        config.stash[TARGETS] = []
+        return
+    if limit is not None:
+        raise pytest.UsageError(f"--convlens-bench-fail is for the benchmarks: --pyargs {PACKAGE}")
     paths, selected = _split_node_ids(config.args)
     given = config.args_source is pytest.Config.ArgsSource.ARGS
     asked = any(str(a).split("=")[0] == "--convlens" for a in config.invocation_params.args)

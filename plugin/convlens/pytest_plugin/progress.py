@@ -16,8 +16,8 @@ _QUIET_SECONDS = 2.0
 
 
 @contextmanager
-def item_progress(config: pytest.Config, title: str) -> Iterator[ItemProgress]:
-    """Give what takes reports of (steps done, steps in all) while an item runs.
+def item_progress(config: pytest.Config, title: str, unit: str = "steps") -> Iterator[ItemProgress]:
+    """Give what takes reports of (steps done, in all) while an item runs.
 
     They show, on a line that is rewritten and wiped in the end, once the item has taken two
     seconds, and where pytest writes to a terminal.
@@ -42,7 +42,7 @@ def item_progress(config: pytest.Config, title: str) -> Iterator[ItemProgress]:
                 reporter.ensure_newline()
                 shown = True
             reporter.rewrite(
-                f"{title}: {done} of {total} steps, {left:.0f} s left{terms}", erase=True
+                f"{title}: {done} of {total} {unit}, {left:.0f} s left{terms}", erase=True
             )
 
     try:

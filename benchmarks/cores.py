@@ -1,0 +1,250 @@
+"""The optimisation cores, each beside the least that any such work takes, and its peers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convlens import (
+    activations,
+    deconvolve,
+    gram_matrix,
+    maximize,
+    top_images,
+)
+from convlens.benchmarks import peers
+from convlens.benchmarks.contest import Check, Contest, Work, finite, risen, some
+from convlens.benchmarks.flops import ascent_flops, forward_flops
+from convlens.benchmarks.subjects import Setting, Subject, subject
+from convlens.benchmarks.timing import Run
+from convlens.engine.backend import backend_name
+
+_ONE = "one filter at a time"
+
+
+def features(setting: Setting) -> Contest:
+    """The feature activations of all convolutions."""
+    of = subject(setting)
+    images = of.images(setting.batch or (1024 if of.shape[0] < 64 else 16))
+    last = of.network.conv_layers[-1]
+    return Contest(
+        f"activations of {len(of.network.conv_layers)} convolutions, {len(images)} images",
+        {
+            "bare forward passes": peers.bare_forward(of.model, last, lambda: [images]),
+            "convlens": lambda: activations(of.network, images, batch_size=len(images)),
+        },
+        "convlens",
+        ("bare forward passes",),
+        Work(len(images), gflop=len(images) * forward_flops(of.network, last, of.shape) / 1e9),
+        checks={"convlens": lambda maps: finite(*maps.values())},
+        setting=setting,
+    )
+
+
+def ascent(setting: Setting) -> Contest:
+    """The filters of one convolution by gradient ascent, beside those who do the same."""
+    of = subject(setting)
+    count = min(setting.batch or 64, of.network.units(of.layer))
+    if of.shape[0] >= 64 and setting.batch is None:
+        count = 16
+    steps = (300 if count == 64 else 20) if setting.full else (50 if count == 64 else 3)
+    units = range(count)
+    start = maximize(of.network, of.layer, units, steps=1).start
+    contestants: dict[str, Run] = {
+        "bare passes": peers.bare_passes(of.model, of.layer, start, steps),
+        "convlens": lambda: maximize(of.network, of.layer, units, steps=steps),
+        "convlens, tracing included": lambda: maximize(of.model, of.layer, units, steps=steps),
+    }
+    others: dict[str, Run] = {}
+    if setting.full and setting.model == "mnist_cnn":
+        others[_ONE] = peers.one_at_a_time(of.model, of.layer, start, steps)
+    if setting.dtype == "float32" and (setting.full or setting.model == "mnist_cnn"):
+        others |= _installed(  # which do not rise in three steps
+            {
+                "tf-keras-vis": lambda: peers.tf_keras_vis(of.model, of.layer, start, steps),
+                "xplique": lambda: peers.xplique_ascent(of.model, of.layer, start, steps),
+            }
+        )
+    rises = _rises(of, start)
+    checks: dict[str, Check] = dict.fromkeys(others, rises)
+    checks["convlens"] = checks["convlens, tracing included"] = lambda r: rises(r.images)
+    return Contest(
+        f"ascent: {count} filters of {of.layer} at {of.shape[0]}×{of.shape[1]}, {steps} steps",
+        contestants | others,
+        "convlens",
+        ("bare passes", *others),
+        Work(count, steps, count * steps * ascent_flops(of.network, of.layer, of.shape) / 1e9),
+        tuple(others),
+        checks,
+        setting,
+    )
+
+
+def classes(setting: Setting) -> Contest:
+    """The class images of a classifier by gradient ascent."""
+    of = subject(setting)
+    count = min(10, of.network.units(of.network.output_layer or of.layer))
+    steps = (300 if setting.full else 50) if of.shape[0] < 64 else 3
+    start = maximize(of.network, None, range(count), steps=1).start
+    last = of.network.output_layer or of.layer
+    return Contest(
+        f"ascent: {count} class images, {steps} steps",
+        {
+            "bare passes": peers.bare_passes(of.model, last, start, steps),
+            "convlens": lambda: maximize(of.network, None, range(count), steps=steps),
+        },
+        "convlens",
+        ("bare passes",),
+        Work(count, steps, count * steps * ascent_flops(of.network, last, of.shape) / 1e9),
+        checks={"convlens": lambda r: risen(r.trace[0], r.trace[-1])},
+        setting=setting,
+    )
+
+
+def deconvnet(setting: Setting) -> Contest:
+    """Pairs of image and unit of one convolution, and of image and class."""
+    of = subject(setting)
+    count = setting.batch or (64 if of.shape[0] < 64 else 8)
+    images = of.images(count)
+    units = np.arange(count) % of.network.units(of.layer)
+    contestants: dict[str, Run] = {
+        "one gradient": peers.bare_gradient(of.model, of.layer, images, units),
+        "convlens": lambda: deconvolve(of.network, images, of.layer, units),
+    }
+    others: dict[str, Run] = {}
+    if setting.model == "mnist_cnn":
+        labels = np.arange(count) % 10
+        contestants["convlens, classes"] = lambda: deconvolve(of.network, images, None, labels)
+        if setting.dtype == "float32":
+            others = _installed(
+                {"xplique, classes": lambda: peers.xplique_deconvnet(of.model, images, labels)}
+            )
+
+    def shown(found: Any) -> None:
+        some(found.images)
+
+    return Contest(
+        f"deconvnet: {count} pairs, {of.layer} and class scores",
+        contestants | others,
+        "convlens",
+        ("one gradient", *others),
+        Work(count, gflop=count * ascent_flops(of.network, of.layer, of.shape) / 1e9),
+        checks={"convlens": shown, "convlens, classes": shown, "xplique, classes": some},
+        setting=setting,
+    )
+
+
+def top(setting: Setting) -> Contest:
+    """The nine strongest images for all filters of a network."""
+    of = subject(setting)
+    small = of.shape[0] < 64
+    count = setting.batch or ((60_000 if setting.full else 4096) if small else 64)
+    images = np.random.default_rng(0).integers(0, 256, (count, *of.shape), dtype=np.uint8)
+    last, filters = (
+        of.network.conv_layers[-1],
+        sum(of.network.units(n) for n in of.network.conv_layers),
+    )
+
+    def prepare(batch: Any) -> Any:
+        return batch / np.float32(255)
+
+    def batches() -> Any:
+        return (prepare(images[i : i + 256]) for i in range(0, len(images), 256))
+
+    return Contest(
+        f"top 9 of {count:,} images for {filters} filters",
+        {
+            "bare forward passes": peers.bare_forward(of.model, last, batches),
+            "convlens": lambda: top_images(of.network, images, prepare=prepare),
+        },
+        "convlens",
+        ("bare forward passes",),
+        Work(count, gflop=count * forward_flops(of.network, last, of.shape) / 1e9),
+        checks={"convlens": lambda r: finite(*r.activations.values())},
+        setting=setting,
+    )
+
+
+def gram(setting: Setting) -> Contest:
+    """Gram matrices of feature maps, beside NumPy's product."""
+    n, h, c = (16, 64, 256) if setting.full else (8, 32, 128)
+    maps = np.random.default_rng(0).random((n, h, h, c), dtype=np.float32)
+    flat = maps.reshape(n, h * h, c)
+    wanted = flat.transpose(0, 2, 1) @ flat
+
+    def right(found: Any) -> None:
+        np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+    return Contest(
+        f"Gram matrices of {n} maps, {h}×{h}×{c}",
+        {
+            "NumPy's product": lambda: flat.transpose(0, 2, 1) @ flat,
+            "convlens": lambda: gram_matrix(maps),
+        },
+        "convlens",
+        ("NumPy's product",),
+        Work(n, gflop=2 * n * h * h * c * c / 1e9),
+        checks={"convlens": right},
+        setting=setting,
+    )
+
+
+def zero_code(setting: Setting) -> Contest:
+    """`pytest --convlens mnist_cnn` as a process of its own, beside the import of Keras alone."""
+    run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    run += ["--convlens", "mnist_cnn", "--convlens-steps", "300" if setting.full else "30"]
+
+    def process(command: list[str]) -> Run:
+        return lambda: subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def passed(out: Any) -> None:
+        if "21 passed" not in out:
+            raise RuntimeError(f"the run did not pass:\n{out}")
+
+    return Contest(
+        "the zero-code run: pytest --convlens mnist_cnn, as a process",
+        {
+            "import of Keras": process([sys.executable, "-c", "import keras"]),
+            "convlens": process(run),
+        },
+        "convlens",
+        ("import of Keras",),
+        Work(1),
+        checks={"convlens": passed},
+        setting=setting,
+        processes=True,
+    )
+
+
+def _rises(of: Subject, start: NDArray[Any]) -> Check:
+    """Return a check that images (n, h, w, c) excite each its unit more than the start did."""
+
+    def means(images: NDArray[Any]) -> NDArray[Any]:
+        maps = activations(of.network, images, of.layer)[of.layer]
+        found: NDArray[Any] = maps.mean(axis=(1, 2)).astype(np.float32).diagonal()
+        return found
+
+    before = means(start)
+
+    def check(images: Any) -> None:
+        risen(before, means(np.asarray(images, np.float32)))
+
+    return check
+
+
+def _installed(makers: dict[str, Callable[[], Run]]) -> dict[str, Run]:
+    """Return the peers that are installed; they run on TensorFlow alone."""
+    found: dict[str, Run] = {}
+    if backend_name() != "tensorflow":
+        return found
+    for name, make in makers.items():
+        try:
+            found[name] = make()
+        except ImportError:
+            print(f"{name} is not installed: pip install 'pytest-convlens[peers]'")
+    return found

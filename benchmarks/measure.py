@@ -1,0 +1,160 @@
+"""Hold a contest in turns under pytest-benchmark, and make figures of its times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from convlens.benchmarks.contest import Contest
+from convlens.benchmarks.hardware import accelerators
+from convlens.benchmarks.memory import peak_memory
+from convlens.benchmarks.peak import peak_gflops
+from convlens.benchmarks.timing import Run, ratios, seconds, spread
+from convlens.engine.backend import backend_name
+
+_LEAST_ROUNDS = 3
+Info = dict[str, Any]
+
+
+class Pedantic(Protocol):
+    """pytest-benchmark's `benchmark.pedantic`."""
+
+    def __call__(
+        self, target: Callable[[], Any], /, *, setup: Callable[[], None], rounds: int
+    ) -> Any: ...
+
+
+def measure(
+    contest: Contest,
+    pedantic: Pedantic,
+    *,
+    budget: float,
+    most_rounds: int = 9,
+    slow_rounds: int = 2,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Info:
+    """Time all contestants in turns, A B C A B C …, and return the figures.
+
+    Each first runs twice, or once where that takes the budget: the first call traces and compiles.
+    What it returns must be a working result. Then each round runs the others, timed here, and
+    ours, timed by pytest-benchmark; each time ends when the result has come to the host.
+
+    Args:
+        contest: what is timed.
+        pedantic: times ours.
+        budget: about how many seconds the rounds may take; at least three are run.
+        most_rounds: the most rounds.
+        slow_rounds: in how many rounds the contest's slow ones take part.
+        progress: called with (rounds done, in all).
+
+    Raises:
+        RuntimeError: a contestant's result is no working one.
+    """
+    quick = {name: run for name, run in contest.contestants.items() if name not in contest.slow}
+    first, turn = ({}, budget) if contest.processes else _warm_up(contest, quick, budget)
+    rounds = int(np.clip(budget / turn, _LEAST_ROUNDS, most_rounds))
+    times: dict[str, list[float]] = {name: [] for name in contest.contestants}
+
+    def others() -> None:
+        done = len(times[contest.ours])
+        progress(done, rounds)
+        for name in contest.contestants:
+            if name != contest.ours and (name in quick or done < slow_rounds):
+                times[name].append(_timed(contest, name, check=name not in first))
+
+    def ours() -> None:
+        name = contest.ours
+        times[name].append(_timed(contest, name, check=name not in first))
+
+    pedantic(ours, setup=others, rounds=rounds)
+    found = {**_described(contest), **_figures(contest, times, first)}
+    if not contest.processes:
+        found.update(peak_memory(contest.contestants[contest.ours]))
+    return found
+
+
+def _warm_up(
+    contest: Contest, runs: Mapping[str, Run], budget: float
+) -> tuple[dict[str, float], float]:
+    """Run each, and check its result; return their seconds, and about what a turn takes."""
+    first = {name: _timed(contest, name, check=True) for name in runs}
+    turn = sum(first.values())
+    if turn < budget / 2:
+        turn = sum(_timed(contest, name, check=False) for name in runs)
+    return first, turn
+
+
+def _timed(contest: Contest, name: str, check: bool) -> float:
+    taken, result = seconds(contest.contestants[name])
+    if check:
+        contest.check(name, result)
+    return taken
+
+
+def _described(contest: Contest) -> Info:
+    setting = contest.setting
+    return {
+        "title": contest.title,
+        "model": setting.model,
+        "size": "full" if setting.full else "quick",
+        "backend": backend_name(),
+        "device": setting.device or (accelerators() or ["cpu"])[0],
+        "dtype": setting.dtype,
+        "xla": setting.xla,
+        "ours": contest.ours,
+        "references": list(contest.references),
+        "images": contest.work.images,
+        "steps": contest.work.steps,
+    }
+
+
+def _figures(
+    contest: Contest, times: Mapping[str, list[float]], first: Mapping[str, float]
+) -> Info:
+    mine = float(np.median(times[contest.ours]))
+    work = contest.work
+    found: Info = {
+        "seconds": {name: spread(taken) for name, taken in times.items()},
+        "first_call_seconds": dict(first),
+        "ratios": {
+            name: {
+                other: ratios(taken, times[other]) for other in contest.references if other != name
+            }
+            for name, taken in times.items()
+        },
+        "images_per_second": work.images / mine,
+    }
+    if contest.ours in first:
+        found["tracing_seconds"] = max(0.0, first[contest.ours] - mine)
+    if work.steps is not None:
+        found["steps_per_second"] = work.steps / mine
+    if work.gflop is not None:
+        on_cpu = (contest.setting.device or "").startswith("cpu")
+        peak = peak_gflops(
+            _product_dtype(contest.setting.dtype), not on_cpu and bool(accelerators())
+        )
+        found["gflop"] = work.gflop
+        found["gflop_per_second"] = work.gflop / mine
+        found["peak_gflop_per_second"] = peak
+        found["peak_fraction"] = work.gflop / mine / peak
+    if contest.series is not None:
+        sizes = contest.series.sizes
+        medians = {name: float(np.median(times[name])) for name in sizes}
+        found["series"] = {
+            "label": contest.series.label,
+            "sizes": list(sizes.values()),
+            "seconds": [medians[name] for name in sizes],
+            "slope": slope(list(sizes.values()), list(medians.values())),
+        }
+    return found
+
+
+def slope(sizes: list[int], taken: list[float]) -> float:
+    """Return the slope of log(seconds) over log(size) by least squares: 1 is a flat cost each."""
+    return float(np.polyfit(np.log(sizes), np.log(taken), 1)[0])
+
+
+def _product_dtype(policy: str) -> str:
+    return policy.removeprefix("mixed_")

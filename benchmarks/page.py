@@ -1,0 +1,121 @@
+"""The suite's results as one HTML page: tables, bars for each core, curves of how cost grows."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from convlens.benchmarks.measure import Info
+from convlens.benchmarks.tables import HEAD, comparisons, duration, rows
+
+_WIDTH, _HEIGHT, _MARGIN = 360, 220, 52
+
+
+def write_page(
+    path: Path, figures: Sequence[Info], machine: Mapping[str, Any], when: datetime
+) -> None:
+    """Write the page, whole or not at all.
+
+    Args:
+        path: where.
+        figures: of each case.
+        machine: what is known of the machine, by name.
+        when: the time of the run.
+
+    Raises:
+        OSError: it cannot be written there.
+    """
+    text = render(figures, machine, when)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def render(figures: Sequence[Info], machine: Mapping[str, Any], when: datetime) -> str:
+    """Return the page's HTML. All names in it are escaped; it asks the network for nothing."""
+    environment = Environment(
+        loader=PackageLoader("convlens.benchmarks"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("page.html")
+    return template.render(
+        machine={k: v for k, v in machine.items() if v not in (None, [], "")},
+        when=when.strftime("%Y-%m-%d %H:%M UTC"),
+        head=HEAD,
+        rows=rows(figures),
+        bars=[_bars(info) for info in figures if "series" not in info],
+        curves=[_curve(info) for info in figures if "series" in info],
+    )
+
+
+def _bars(info: Info) -> dict[str, Any]:
+    """Return a case's bars: each contestant's median and quartiles, as parts of the longest."""
+    longest = max(taken["q3"] for taken in info["seconds"].values())
+    return {
+        "case": info["case"],
+        "title": info["title"],
+        "ratios": comparisons(info),
+        "bars": [
+            {
+                "name": name,
+                "kind": "ours" if name.startswith(info["ours"]) else "limit" if i == 0 else "peer",
+                "taken": duration(taken["median"]),
+                "width": 100 * taken["median"] / longest,
+                "low": 100 * taken["q1"] / longest,
+                "high": 100 * taken["q3"] / longest,
+            }
+            for i, (name, taken) in enumerate(
+                sorted(
+                    info["seconds"].items(), key=lambda item: item[0] not in info["references"][:1]
+                )
+            )
+        ],
+    }
+
+
+def _curve(info: Info) -> dict[str, Any]:
+    """Return a series as points of a drawing with logarithmic axes, and their labels."""
+    series = info["series"]
+    sizes, taken = series["sizes"], series["seconds"]
+
+    def place(value: float, values: Sequence[float], low: float, high: float) -> float:
+        first, last = math.log(min(values)), math.log(max(values))
+        part = (math.log(value) - first) / (last - first or 1)
+        return round(low + part * (high - low), 1)
+
+    points = [
+        {
+            "x": place(size, sizes, _MARGIN, _WIDTH - 30),
+            "y": place(seconds, taken, _HEIGHT - _MARGIN, 16),
+            "size": f"{size:,}",
+            "taken": duration(seconds),
+        }
+        for size, seconds in zip(sizes, taken, strict=True)
+    ]
+    return {
+        "case": info["case"],
+        "title": info["title"],
+        "label": series["label"],
+        "slope": f"{series['slope']:.2f}",
+        "points": points,
+        "width": _WIDTH,
+        "height": _HEIGHT,
+        "base": _HEIGHT - _MARGIN,
+        "left": _MARGIN,
+    }

@@ -1,0 +1,113 @@
+"""How cost grows with units, with pixels and with images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from convlens import Network, maximize, top_images
+from convlens.benchmarks.contest import Contest, Series, Work, finite, risen
+from convlens.benchmarks.flops import ascent_flops, forward_flops
+from convlens.benchmarks.subjects import Setting
+from convlens.benchmarks.timing import Run
+from convlens.fixtures.mnist_cnn import load_mnist_cnn
+
+
+def units(setting: Setting) -> Contest:
+    """The ascent, by how many units a call makes: VGG19's block4_conv1 at 48×48."""
+    layer, side, steps = "block4_conv1", 48, 2
+    network = _vgg19()
+    shape = (side, side, 3)
+    counts = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if setting.full else (1, 4, 16, 64)
+
+    def run(count: int) -> Run:
+        return lambda: maximize(
+            network, layer, range(count), steps=steps, checkpoints=1, size=shape[:2]
+        )
+
+    return _series(
+        f"ascent of VGG19 {layer} at {side}×{side}, {steps} steps, by units",
+        "units",
+        {count: run(count) for count in counts},
+        Work(counts[-1], steps, counts[-1] * steps * ascent_flops(network, layer, shape) / 1e9),
+        lambda result: risen(result.trace[0], result.trace[-1]),
+        replace(setting, model="VGG19"),
+    )
+
+
+def pixels(setting: Setting) -> Contest:
+    """The ascent, by the images' pixels: VGG19's block3_conv1, 4 units."""
+    layer, count, steps = "block3_conv1", 4, 2
+    network = _vgg19()
+    sides = (64, 128, 256, 512) if setting.full else (64, 96, 128)
+
+    def run(side: int) -> Run:
+        return lambda: maximize(
+            network, layer, range(count), steps=steps, checkpoints=1, size=(side, side)
+        )
+
+    work = count * steps * ascent_flops(network, layer, (sides[-1], sides[-1], 3)) / 1e9
+    return _series(
+        f"ascent of VGG19 {layer}, {count} units, {steps} steps, by pixels",
+        "pixels",
+        {side * side: run(side) for side in sides},
+        Work(count, steps, work),
+        lambda result: risen(result.trace[0], result.trace[-1]),
+        replace(setting, model="VGG19"),
+    )
+
+
+def images(setting: Setting) -> Contest:
+    """The top nine images of the shipped network's filters, by how many it looks at."""
+    network = Network(load_mnist_cnn())
+    counts = (1000, 4000, 16_000, 60_000) if setting.full else (1000, 2000, 4000)
+    draw = np.random.default_rng(0).integers(0, 256, (counts[-1], 28, 28, 1), dtype=np.uint8)
+
+    def prepare(batch: Any) -> Any:
+        return batch / np.float32(255)
+
+    def run(count: int) -> Run:
+        return lambda: top_images(network, draw[:count], prepare=prepare)
+
+    last = network.conv_layers[-1]
+    return _series(
+        "top 9 images for the filters of mnist_cnn, by images",
+        "images",
+        {count: run(count) for count in counts},
+        Work(counts[-1], gflop=counts[-1] * forward_flops(network, last, (28, 28, 1)) / 1e9),
+        lambda result: finite(*result.activations.values()),
+        replace(setting, model="mnist_cnn"),
+    )
+
+
+def _vgg19() -> Network:
+    keras.utils.set_random_seed(0)
+    return Network(
+        keras.applications.VGG19(include_top=False, weights=None, input_shape=(None, None, 3))
+    )
+
+
+def _series(
+    title: str,
+    label: str,
+    runs: Mapping[int, Run],
+    work: Work,
+    check: Callable[[Any], None],
+    setting: Setting,
+) -> Contest:
+    names = {f"{size:,} {label}": size for size in runs}
+    contestants = {name: runs[size] for name, size in names.items()}
+    return Contest(
+        title,
+        contestants,
+        ours=list(names)[-1],
+        references=(),
+        work=work,
+        checks=dict.fromkeys(names, check),
+        setting=setting,
+        series=Series(label, names),
+    )

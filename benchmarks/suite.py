@@ -1,0 +1,175 @@
+"""The suite as a part of pytest: it is registered where the benchmarks are asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convlens.benchmarks.cases import Case, cases
+from convlens.benchmarks.compare import Change, NotComparableError, compare, latest_of
+from convlens.benchmarks.hardware import accelerators, describe, hardware_key
+from convlens.benchmarks.measure import Info, measure
+from convlens.benchmarks.subjects import UnavailableError
+from convlens.benchmarks.tables import terminal_table
+from convlens.pytest_plugin.benchmarks import NAME, subjects
+from convlens.pytest_plugin.progress import item_progress
+
+ALONE = (
+    "the benchmark suite runs alone, as processes beside it would take its cores: leave out -n and "
+    "--dist (or give -n 0)"
+)
+# About how long a case's rounds take.
+_QUICK_SECONDS, _FULL_SECONDS = 3.0, 60.0
+
+
+class Suite:
+    """What one run of the suite has and finds.
+
+    Attributes:
+        full: whether it is --convlens-bench=full.
+        figures: case → its figures, once it is timed.
+        changes: how cases changed against the stored run.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.full = config.getoption("convlens_bench") == "full"
+        self.figures: dict[str, Info] = {}
+        self.changes: list[Change] = []
+        self._then: tuple[str, dict[str, Info]] | None = None
+        self._machine: dict[str, Any] | None = None
+        self._saved: set[Path] = set()
+        self._pages: list[Path] = []
+
+    @property
+    def _sessions(self) -> Any:
+        return self.config.pluginmanager.get_plugin("pytest-benchmark")
+
+    def cases(self) -> list[Case]:
+        """Return what is to be timed."""
+        return cases(self.full, bool(accelerators()), subjects(self.config))
+
+    def run(self, case: Case, benchmark: Any) -> None:
+        """Time a case, and keep its figures."""
+        with case.setting.applied(), item_progress(self.config, case.name, "rounds") as progress:
+            try:
+                contest = case.build(case.setting)
+            except UnavailableError as reason:
+                benchmark.skipped = True
+                pytest.skip(str(reason))
+            benchmark.group = contest.title
+            info = measure(
+                contest,
+                benchmark.pedantic,
+                budget=_FULL_SECONDS if self.full else _QUICK_SECONDS,
+                slow_rounds=3 if self.full else 1,
+                progress=progress,
+            )
+        info = {"case": case.name, "core": case.core, **info}
+        benchmark.extra_info.update(info)
+        self.figures[case.name] = info
+
+    def machine(self, cpu: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is known of the machine, and the key of its hardware."""
+        if self._machine is None:
+            described = describe(cpu.get("brand_raw") or cpu.get("arch", "unknown"))
+            self._machine = {**described, "hardware": hardware_key(described)}
+        return self._machine
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
+        """Describe the machine; leave out its clock, which differs from run to run."""
+        cpu = machine_info.get("cpu", {})
+        machine_info["cpu"] = {k: v for k, v in cpu.items() if not k.startswith("hz_")}
+        machine_info["convlens"] = self.machine(cpu)
+
+    def pytest_sessionstart(self) -> None:
+        """Find the stored run that this one is held against, before hours are spent."""
+        self._saved = self._files()
+        if self.config.getoption("convlens_bench_fail") is None:
+            return
+        sessions = self._sessions
+        machine = sessions.get_machine_info()
+        try:
+            self._then = latest_of(
+                sessions.storage.load("*/[0-9]*"), machine["convlens"]["hardware"]
+            )
+        except NotComparableError as error:
+            raise pytest.UsageError(f"--convlens-bench-fail: {error}") from None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Hold the run against the stored one, and write its pages."""
+        limit = self.config.getoption("convlens_bench_fail")
+        if self._then is not None:
+            self.changes = compare(self.figures, self._then[1])
+            if any(change.fails(limit) for change in self.changes):
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self.figures:
+            self._write_pages()
+
+    def _write_pages(self) -> None:
+        from convlens.benchmarks.page import write_page
+
+        machine = self._sessions.get_machine_info()["convlens"]
+        places = [file.with_suffix(".html") for file in sorted(self._files() - self._saved)]
+        given = self.config.getoption("convlens_bench_page")
+        json = self._sessions.json
+        if json:
+            places.append(Path(json).with_suffix(".html"))
+        if given:
+            places.append(Path(given))
+        self._pages = places
+        for place in places:
+            write_page(place, list(self.figures.values()), machine, datetime.now(UTC))
+
+    def _files(self) -> set[Path]:
+        return set(self._sessions.storage.query("*/[0-9]*"))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show what the suite found."""
+        if not self.figures:
+            return
+        terminalreporter.section("convlens: benchmarks")
+        for line in terminal_table(list(self.figures.values())):
+            terminalreporter.write_line(line)
+        if self._then is not None:
+            self._show_changes(terminalreporter, self._then[0])
+        for page in self._pages:
+            terminalreporter.write_line(f"page: {page}")
+
+    def _show_changes(self, reporter: pytest.TerminalReporter, stored: str) -> None:
+        limit = self.config.getoption("convlens_bench_fail")
+        reporter.write_line(f"against {stored}, at most {limit:g} times as long:")
+        if not self.changes:
+            reporter.write_line("  no case of this run is in it", yellow=True)
+        for change in self.changes:
+            failed = change.fails(limit)
+            reporter.write_line(f"  {'FAILED ' if failed else ''}{change}", red=failed)
+
+
+def register(config: pytest.Config) -> Suite | None:
+    """Make the suite a part of this run, once; return it, or None in a worker of xdist.
+
+    Raises:
+        pytest.UsageError: pytest-benchmark is not there, or tests would run beside the timing.
+    """
+    suite: Suite | None = config.pluginmanager.get_plugin(NAME)
+    if suite is not None:
+        return suite
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return None  # its tests fail, saying why
+    if not config.pluginmanager.has_plugin("benchmark"):
+        raise pytest.UsageError(
+            "the benchmark suite needs pytest-benchmark: pip install 'pytest-convlens[bench]'"
+        )
+    if config.getoption("dist", "no") != "no":
+        raise pytest.UsageError(ALONE)
+    suite = Suite(config)
+    config.pluginmanager.register(suite, NAME)
+    return suite

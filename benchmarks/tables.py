@@ -1,0 +1,86 @@
+"""The suite's figures as rows of words, for the terminal and for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from convlens.benchmarks.measure import Info
+
+HEAD = ("case", "seconds", "steps/s", "images/s", "GFLOP/s", "of peak", "tracing s", "MiB", "ratio")
+
+
+def rows(figures: Iterable[Info]) -> list[tuple[str, ...]]:
+    """Return a row a case, in the order of `HEAD`: medians, and ratios with their quartiles."""
+    return [
+        (
+            info["case"],
+            number(info["seconds"][info["ours"]]["median"]),
+            number(info.get("steps_per_second")),
+            number(info["images_per_second"]),
+            number(info.get("gflop_per_second")),
+            percent(info.get("peak_fraction")),
+            number(info.get("tracing_seconds")),
+            _memory(info),
+            ", ".join(comparisons(info)),
+        )
+        for info in figures
+    ]
+
+
+def comparisons(info: Info) -> list[str]:
+    """Return ours in proportion to each other, such as '1.06 (1.04–1.09) of bare passes'."""
+    if "series" in info:
+        return [f"slope {info['series']['slope']:.2f} over {info['series']['label']}"]
+    return [
+        f"{r['median']:.3g} ({r['q1']:.3g}–{r['q3']:.3g}) of {other}"
+        for other, r in info["ratios"][info["ours"]].items()
+    ]
+
+
+def terminal_table(figures: Sequence[Info]) -> list[str]:
+    """Return lines: a table whose columns are as wide as what they hold."""
+    cells = [HEAD, *rows(figures)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(HEAD) - 1)]
+    return [
+        "  ".join(
+            [
+                line[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(line[1:-1], widths[1:], strict=True)),
+                line[-1],
+            ]
+        )
+        for line in cells
+    ]
+
+
+def markdown(figures: Sequence[Info]) -> str:
+    """Return the table in Markdown."""
+    lines = [HEAD, ("---",) * len(HEAD), *rows(figures)]
+    return "".join(
+        f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines
+    )
+
+
+def _memory(info: Info) -> str:
+    """Return the peaks: the process's resident set, and the accelerator's memory where it is."""
+    if "host_MiB" not in info:
+        return number(None)
+    device = info["device_MiB"]
+    return f"{info['host_MiB']:.0f}" + ("" if device is None else f" + {device:.0f}")
+
+
+def number(value: float | None) -> str:
+    """Return a number with three digits that count, and – for none."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time with its unit."""
+    return f"{number(seconds * 1000)} ms" if seconds < 0.1 else f"{number(seconds)} s"
+
+
+def percent(fraction: float | None) -> str:
+    """Return a fraction as a percentage, and – for none."""
+    return "–" if fraction is None else f"{100 * fraction:.0f} %"

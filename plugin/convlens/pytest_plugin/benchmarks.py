@@ -1,0 +1,67 @@
+"""The options of the benchmark suite, which is loaded only where it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from convlens.pytest_plugin.targets import Target
+
+PACKAGE = "convlens.benchmarks"
+NAME = "convlens-benchmarks"
+SUBJECTS = pytest.StashKey[list[Target]]()
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the suite's options."""
+    group = parser.getgroup("convlens-bench", "convlens's benchmarks: pytest --pyargs " + PACKAGE)
+    group.addoption(
+        "--convlens-bench",
+        choices=("quick", "full"),
+        default="quick",
+        help="'quick' takes three minutes on two cores (default); 'full' times every network, type "
+        "and batch at the sizes of the published figures, as long as it takes",
+    )
+    group.addoption(
+        "--convlens-bench-fail",
+        type=float,
+        metavar="RATIO",
+        help="fail where a core takes RATIO times as long as in the latest stored run of the same "
+        "hardware (1.25: a quarter longer), beyond the spread",
+    )
+    group.addoption(
+        "--convlens-bench-page",
+        metavar="PATH",
+        help="write the results as an HTML page; one is also written beside each JSON file",
+    )
+
+
+def suite_asked(config: pytest.Config) -> bool:
+    """Return whether this run is of the suite: its folder, or its name, was given.
+
+    The folder's conftest.py registers it; where the name was given, this does.
+    """
+    if config.pluginmanager.has_plugin(NAME):
+        return True
+    heads = [str(arg).split("::")[0] for arg in config.args]
+    if not config.option.pyargs or not any(f"{h}.".startswith(f"{PACKAGE}.") for h in heads):
+        return False
+    from convlens.benchmarks.suite import register
+
+    return register(config) is not None
+
+
+def subjects(config: pytest.Config) -> dict[str, Callable[[], Any]] | None:
+    """Return the models of --convlens, each by a function that loads it; None without."""
+    from convlens.pytest_plugin.models import load_target
+
+    targets = config.stash[SUBJECTS]
+    return {t.spec: partial(_model, load_target, config, t) for t in targets} or None
+
+
+def _model(load: Callable[..., Any], config: pytest.Config, target: Target) -> Any:
+    found = load(config, target)
+    return getattr(found, "model", found)  # of a factory's Network, the model that it was made from

@@ -1,0 +1,121 @@
+"""The suite under pytest: what it stores, what it compares, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+SUITE = ("--pyargs", "convlens.benchmarks", "-k", "gram", "--benchmark-storage=file://stored")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests may run in a worker of xdist; what they run does not."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+
+
+@pytest.fixture
+def stored(pytester: pytest.Pytester) -> Path:
+    """Return the file of a run that was stored."""
+    result = pytester.runpytest_subprocess(*SUITE, "--benchmark-autosave")
+    result.assert_outcomes(passed=1, deselected=13)
+    (file,) = pytester.path.glob("stored/*/*.json")
+    result.stdout.fnmatch_lines(
+        ["*convlens: benchmarks*", "case *seconds*", "gram *NumPy's product"]
+    )
+    return file
+
+
+def changed(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_a_run_is_stored_with_its_figures_and_a_page_and_compared(pytester, stored):
+    run = json.loads(stored.read_text(encoding="utf-8"))
+    (bench,) = run["benchmarks"]
+    info = bench["extra_info"]
+    assert info["case"] == "gram"
+    assert info["gflop_per_second"] > 0
+    assert info["peak_fraction"] > 0
+    assert bench["stats"]["rounds"] >= 3
+    assert len(info["seconds"]) == 2
+    assert not [k for k in run["machine_info"]["cpu"] if k.startswith("hz_")]
+    machine = run["machine_info"]["convlens"]
+    assert machine["hardware"]
+    assert machine["backend"] == info["backend"]
+    assert "gram" in stored.with_suffix(".html").read_text(encoding="utf-8")
+
+    again = pytester.runpytest_subprocess(
+        *SUITE,
+        "--convlens-bench-fail=1000",
+        "--benchmark-compare",
+        "--benchmark-json=run.json",
+        "--convlens-bench-page=pages/run.html",
+    )
+    assert again.ret == 0
+    again.stdout.fnmatch_lines(["against *at most 1000 times as long:", "  gram: * times as long*"])
+    again.stdout.no_fnmatch_line("*machine_info is different*")
+    assert (pytester.path / "run.html").exists()
+    assert (pytester.path / "pages" / "run.html").exists()
+
+    # As if the stored run had been a thousand times as quick.
+    ratio = info["ratios"]["convlens"]["NumPy's product"]
+    for value in ratio.values():
+        changed(stored, json.dumps(value), json.dumps(value / 1000))
+    slower = pytester.runpytest_subprocess(*SUITE, "--convlens-bench-fail=1.25")
+    assert slower.ret == pytest.ExitCode.TESTS_FAILED
+    slower.stdout.fnmatch_lines(["  FAILED gram: * times as long as then*"])
+
+    changed(stored, machine["hardware"], "an-abacus")
+    refused = pytester.runpytest_subprocess(*SUITE, "--convlens-bench-fail=1.25")
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    refused.stderr.fnmatch_lines(["*of other hardware*an-abacus*"])
+    refused.stdout.no_fnmatch_line("*1 passed*")
+
+
+def test_a_run_without_a_stored_one_is_refused(pytester):
+    result = pytester.runpytest_subprocess(*SUITE, "--convlens-bench-fail=1.25")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*no run of the suite is stored here*--benchmark-autosave*"])
+
+
+def test_the_suite_does_not_run_beside_other_processes(pytester):
+    result = pytester.runpytest_subprocess(*SUITE, "-n", "2")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*the benchmark suite runs alone*leave out -n*"])
+
+
+def test_in_a_worker_it_fails_and_says_why(pytester):
+    folder = Path(__file__).parents[2] / "benchmarks"
+    pytester.makepyfile("def test_other(): pass")
+    (pytester.path / "benchmarks").symlink_to(folder)
+    result = pytester.runpytest_subprocess(".", "-n", "1", "-p", "no:cacheprovider")
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(["*the benchmark suite runs alone*"])
+
+
+def test_a_users_model_is_what_is_timed(pytester):
+    result = pytester.runpytest_subprocess(
+        "--pyargs", "convlens.benchmarks", "--convlens", "mnist_cnn", "--collect-only", "-q"
+    )
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*test_core?ascent-mnist_cnn?"])
+    result.stdout.no_fnmatch_line("*VGG19*")
+    result.stdout.no_fnmatch_line("*finite*")
+
+
+@pytest.mark.parametrize("ratio", ["0.5", "nan", "inf"])
+def test_a_limit_that_is_no_ratio_is_refused(pytester, ratio):
+    result = pytester.runpytest(f"--convlens-bench-fail={ratio}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*is a ratio of 1 or more*"])
+
+
+def test_a_limit_without_the_suite_is_refused(pytester):
+    result = pytester.runpytest("--convlens-bench-fail=1.25")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*is for the benchmarks: --pyargs convlens.benchmarks"])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from convlens.benchmarks.measure import Info
 from convlens.benchmarks.tables import HEAD, comparisons, duration, rows
+from convlens.files import write_whole
 
 _WIDTH, _HEIGHT, _MARGIN = 360, 220, 52
 
@@ -30,18 +29,9 @@ def write_page(
         when: the time of the run.
 
     Raises:
-        OSError: it cannot be written there.
+        OSError: the folder cannot be made or written to; the message names it.
     """
-    text = render(figures, machine, when)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_whole(path, render(figures, machine, when).encode())
 
 
 def render(figures: Sequence[Info], machine: Mapping[str, Any], when: datetime) -> str:

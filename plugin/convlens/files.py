@@ -7,17 +7,18 @@ import tempfile
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file: to a temporary one beside it, which then takes its place.
 
     Raises:
         OSError: the folder cannot be made or written to; the message is one line and names it.
     """
+    folder = Path(path).parent
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
     except OSError as error:
-        raise OSError(f"cannot write to {path.parent} ({error.strerror})") from None
+        raise OSError(f"cannot write to {folder} ({error.strerror})") from None
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)

@@ -80,7 +80,7 @@ def save_sound(sound: Sound, path: str | os.PathLike[str]) -> None:
     peak = max(1.0, float(np.abs(sound.samples).max(initial=0.0)))
     content = io.BytesIO()
     wavfile.write(content, sound.rate, np.round(sound.samples / peak * 32767).astype(np.int16))
-    write_whole(Path(path), content.getvalue())
+    write_whole(path, content.getvalue())
 
 
 class SpectrogramTransform:

@@ -15,6 +15,7 @@ from convlens.pictures import (
     feature_map_pixels,
     grid,
     heat_map,
+    save_gif,
     save_png,
     sheet,
     signed_pixels,
@@ -191,6 +192,15 @@ def test_saving_is_all_or_nothing(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["b.png"]
     with Image.open(path) as picture:
         assert picture.getpixel((0, 0)) == (1, 2, 3)
+
+
+def test_pictures_and_animations_are_written_to_a_path_given_as_text(tmp_path):
+    save_png(Image.new("L", (2, 2)), f"{tmp_path}/a/b.png")
+    save_gif([np.full((4, 4, 3), v) for v in (0.0, 0.5, 1.0)], f"{tmp_path}/a/b.gif")
+    with Image.open(tmp_path / "a" / "b.png") as picture:
+        assert picture.size == (2, 2)
+    with Image.open(tmp_path / "a" / "b.gif") as animation:
+        assert animation.n_frames == 3
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):

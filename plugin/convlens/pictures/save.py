@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,7 +33,7 @@ def slug(name: str) -> str:
     return f"{kept}~{digest}" if kept else f"~{digest}"
 
 
-def save_png(image: Image.Image, path: Path) -> None:
+def save_png(image: Image.Image, path: str | os.PathLike[str]) -> None:
     """Write a picture, whole or not at all.
 
     Raises:
@@ -44,7 +44,9 @@ def save_png(image: Image.Image, path: Path) -> None:
     write_whole(path, content.getvalue())
 
 
-def save_gif(frames: Sequence[ArrayLike], path: Path, *, seconds: float = 0.1) -> None:
+def save_gif(
+    frames: Sequence[ArrayLike], path: str | os.PathLike[str], *, seconds: float = 0.1
+) -> None:
     """Write images as an animation that repeats, whole or not at all.
 
     Args:

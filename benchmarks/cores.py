@@ -175,7 +175,11 @@ def gram(setting: Setting) -> Contest:
     n, h, c = (16, 64, 256) if setting.full else (8, 32, 128)
     maps = np.random.default_rng(0).random((n, h, h, c), dtype=np.float32)
     flat = maps.reshape(n, h * h, c)
-    wanted = flat.transpose(0, 2, 1) @ flat
+
+    def product() -> NDArray[Any]:
+        return np.stack([of_one.T @ of_one for of_one in flat])
+
+    wanted = product()
 
     def right(found: Any) -> None:
         np.testing.assert_allclose(found, wanted, rtol=1e-4)
@@ -183,7 +187,7 @@ def gram(setting: Setting) -> Contest:
     return Contest(
         f"Gram matrices of {n} maps, {h}×{h}×{c}",
         {
-            "NumPy's product": lambda: flat.transpose(0, 2, 1) @ flat,
+            "NumPy's product": product,
             "convlens": lambda: gram_matrix(maps),
         },
         "convlens",

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from convlens.pytest_plugin.targets import SHIPPED, Target, parse_target
+from convlens.pytest_plugin import baselines
+from convlens.pytest_plugin.targets import SHIPPED, TARGETS, Target, parse_target
 
-TARGETS = pytest.StashKey[list[Target]]()
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
@@ -105,6 +105,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fetch weights of networks of keras.applications that are not on this machine",
     )
+    baselines.add_options(group)
+    parser.addini("convlens_baselines", "the folder of baselines, from pytest's root folder")
     parser.addini(
         "convlens_models",
         "glob patterns of model files to check when they are found while collecting",
@@ -139,6 +141,7 @@ def pytest_configure(config: pytest.Config) -> None:
     files = [t.spec for t in targets if t.kind == "file"]
     config.args[:] = [*paths, *(f for f in files if f not in paths)]
     config.stash[TARGETS] = _merge(targets, selected)
+    baselines.configure(config)
 
 
 def value_range(config: pytest.Config) -> tuple[float, float] | None:

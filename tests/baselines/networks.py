@@ -37,9 +37,7 @@ def build_inception() -> Any:
     for module in ("a", "b"):
         one = layers.Conv2D(6, 1, activation="relu", name=f"{module}_1x1")(x)
         three = layers.Conv2D(4, 1, activation="relu", name=f"{module}_3x3_reduce")(x)
-        three = layers.Conv2D(
-            6, 3, padding="same", activation="relu", name=f"{module}_3x3"
-        )(three)
+        three = layers.Conv2D(6, 3, padding="same", activation="relu", name=f"{module}_3x3")(three)
         five = layers.Conv2D(4, 1, activation="relu", name=f"{module}_5x5_reduce")(x)
         five = layers.Conv2D(6, 5, padding="same", activation="relu", name=f"{module}_5x5")(five)
         pool = layers.MaxPooling2D(3, 1, padding="same", name=f"{module}_pool")(x)
@@ -70,3 +68,15 @@ def _trained(model: Any) -> Any:
             weights.append(draw.uniform(-0.2, 0.2, shape).astype(np.float32))
     model.set_weights(weights)
     return model
+
+
+def subjects() -> dict[str, tuple[Any, Any]]:
+    """Return the shipped network and the two small ones, each with images."""
+    from convlens.fixtures.digits import load_digits
+    from convlens.fixtures.mnist_cnn import load_mnist_cnn
+
+    return {
+        "mnist_cnn": (load_mnist_cnn(), load_digits()[0]),
+        "residual": (build_residual(), random_images()),
+        "inception": (build_inception(), random_images()),
+    }

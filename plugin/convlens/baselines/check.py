@@ -203,9 +203,8 @@ def _compare(expected: Observed, actual: Observed, key: str, tol: float | None) 
     if isinstance(expected, Values) and isinstance(actual, Values):
         return compare_values(expected, actual, key=key, tol=tol)
     kinds = {Record: "a network", Values: "a value"}
-    verdict = (
-        f"the baseline of {key!r} is of {kinds[type(expected)]}, not of {kinds[type(actual)]}."
-    )
+    old, new = kinds[type(expected)], kinds[type(actual)]
+    verdict = f"the baseline of {key!r} is of {old}, and this is {new}."
     return Comparison(key, actual.fingerprint, verdict, passed=False)
 
 

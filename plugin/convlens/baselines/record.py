@@ -61,8 +61,9 @@ def record_network(network: Network, images: ArrayLike) -> Record:
         source = pool.submit(provenance.of_network, network, SEED)
         layers, predictions = sketch_layers(network, x, seed=SEED)
     for name, sketch in layers.items():
-        if not (np.isfinite(sketch.rms).all() and np.isfinite(sketch.high).all()):
-            bad = int(np.flatnonzero(~(np.isfinite(sketch.rms) & np.isfinite(sketch.high)))[0])
+        finite = np.isfinite(np.vstack([sketch.projection, sketch.mean, sketch.rms, sketch.high]))
+        if not finite.all():
+            bad = int(np.flatnonzero(~finite.all(axis=0))[0])
             raise FloatingPointError(
                 f"{network.name} layer {name!r} gives NaN or infinity in channel {bad}: nothing "
                 "can be compared with that; find the weights with assert_finite"

@@ -10,7 +10,6 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -122,15 +121,10 @@ class Store:
             number += 1
         return first.with_name(f"{first.stem}+{number}.npz")
 
-    def keys(self) -> Iterator[tuple[str, Path]]:
-        """Yield the name and the file of each baseline in the folder, its variants' too.
 
-        Raises:
-            BaselineFileError: a file that cannot be read.
-        """
-        for path in sorted(self.folder.glob("*~*.npz")):
-            if not path.name.startswith("."):
-                yield read_key(path), path
+def files(folder: Path) -> list[Path]:
+    """Return the files of all baselines in a folder, their variants' too."""
+    return sorted(folder.glob("*~*.npz"))
 
 
 def picture_of(path: Path) -> Path:
@@ -158,7 +152,7 @@ def write(path: Path, stored: Stored) -> None:
         archive.writestr(_entry(_HEADER), text)
         for i, array in enumerate(stored.arrays.values()):
             plain = io.BytesIO()
-            np.lib.format.write_array(plain, np.ascontiguousarray(array), allow_pickle=False)
+            np.lib.format.write_array(plain, array, allow_pickle=False)
             archive.writestr(_entry(f"{i}.npy"), plain.getvalue())
     write_bytes(path, content.getvalue())
 

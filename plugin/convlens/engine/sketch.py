@@ -83,16 +83,17 @@ def sketch_layers(
         seed: of the projections and of the places of samples.
 
     Returns:
-        'input' and layer → its sketch, in the graph's order; and the first output (n, …).
+        'input' and layer → its sketch, in the graph's order, that of the output layer before its
+        activation; and the first output (n, …).
 
     Raises:
         ValueError: images of a wrong shape, or values not finite.
     """
     x = network.check_images(images)
-    names = sketched_layers(network)
+    sketched = {name: _value_of(network, name) for name in sketched_layers(network)}
 
     def build() -> Callable[..., Any]:
-        tensors = [network.image, *(network.outputs[name] for name in names), network.result]
+        tensors = [network.image, *sketched.values(), network.result]
 
         def summarise(batch: Any) -> Any:
             *maps, result = network.run(batch, tensors)
@@ -101,18 +102,29 @@ def sketch_layers(
         return summarise
 
     run = network.compiled(("sketch", seed), build)
-    parts: list[list[_Summary]] = [[] for _ in range(len(names) + 1)]
+    parts: list[list[_Summary]] = [[] for _ in range(len(sketched) + 1)]
     results = []
     for batch, kept in _batches(x):
         found, result = run(ops.convert_to_tensor(batch))
         results.append(ops.convert_to_numpy(result)[:kept])
         for part, summary in zip(parts, found, strict=True):
             part.append({k: ops.convert_to_numpy(v)[:kept] for k, v in summary.items()})
-    shapes = {INPUT: network.image, **{name: network.outputs[name] for name in names}}
+    symbols = {INPUT: network.image, **sketched}
     return {
         name: _gathered(name, part, str(symbol.dtype), seed)
-        for (name, symbol), part in zip(shapes.items(), parts, strict=True)
+        for (name, symbol), part in zip(symbols.items(), parts, strict=True)
     }, np.concatenate(results)
+
+
+def _value_of(network: Network, layer: str) -> Any:
+    """Return the symbolic tensor that is sketched for a layer.
+
+    That is its output, but before the activation where it is the model's output: a softmax that is
+    sure of itself hides what changed.
+    """
+    if layer == network.output_layer:
+        return network.preactivations.get(layer, network.outputs[layer])
+    return network.outputs[layer]
 
 
 _Summary = dict[str, Any]

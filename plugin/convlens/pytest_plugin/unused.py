@@ -101,11 +101,11 @@ class Usage:
 
     def _unused(self, remove: bool) -> list[str]:
         """Return a line for each baseline that nobody used, and remove it if `remove` says so."""
-        from convlens.baselines.store import BaselineFileError, read_key
+        from convlens.baselines.store import BaselineFileError, files, read_key
         from convlens.baselines.store import remove as remove_file
 
         lines = []
-        for path in sorted(self.folder.glob("*~*.npz")):
+        for path in files(self.folder):
             try:
                 key = read_key(path)
             except BaselineFileError as error:

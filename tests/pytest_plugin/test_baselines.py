@@ -72,9 +72,7 @@ def test_a_missing_baseline_fails_is_recorded_and_then_passes(pytester):
     )
     result = pytester.runpytest(*MODEL, "--convlens-update=missing")
     result.assert_outcomes(passed=8, deselected=21)
-    result.stdout.fnmatch_lines(
-        ["*= convlens: baselines =*", "recorded: *mnist-cnn-baseline~*.npz"]
-    )
+    result.stdout.fnmatch_lines(["*= convlens: baselines =*", "recorded: *mnist-cnn-baseline~*npz"])
     assert len(files(pytester)) == len(files(pytester, "*.png")) == 1
     pytester.runpytest(*MODEL).assert_outcomes(passed=8, deselected=21)
 
@@ -89,13 +87,13 @@ def test_a_changed_layer_fails_and_those_after_it_say_which_was_first(pytester, 
     path = pytester.path / "tiny.keras"
     tiny.save(path)
     run = (*RUN, str(path), "-k", "baseline")
-    pytester.runpytest(*run, "--convlens-update=missing").assert_outcomes(passed=6, deselected=14)
+    pytester.runpytest(*run, "--convlens-update=missing").assert_outcomes(passed=5, deselected=14)
     kernel, bias = tiny.get_layer("conv_b").get_weights()
     kernel[..., 2] *= 1.01
     tiny.get_layer("conv_b").set_weights([kernel, bias])
     tiny.save(path)
     result = pytester.runpytest(*run)
-    result.assert_outcomes(passed=2, failed=4, deselected=14)
+    result.assert_outcomes(passed=2, failed=3, deselected=14)
     result.stdout.fnmatch_lines(
         [
             "layer 'predictions' diverges too (*). the first layer that diverges is 'conv_b'*",
@@ -105,8 +103,8 @@ def test_a_changed_layer_fails_and_those_after_it_say_which_was_first(pytester, 
     )
     assert "Traceback" not in result.stdout.str()
     result = pytester.runpytest(*run, "--convlens-update=failed")
-    result.assert_outcomes(passed=6, deselected=14)
-    pytester.runpytest(*run).assert_outcomes(passed=6, deselected=14)
+    result.assert_outcomes(passed=5, deselected=14)
+    pytester.runpytest(*run).assert_outcomes(passed=5, deselected=14)
 
 
 @pytest.mark.parametrize(
@@ -141,8 +139,7 @@ def test_the_fixture_says_what_changed(pytester, changing):
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "E * AssertionError: 'value' differs from the baseline: *",
-            "E * at (1,) it is 2.5, in the baseline 2 *",
+            "E * AssertionError: 'value' differs from the baseline: * at (1,) it is 2.5, in the*",
             "E * accept it with --convlens-update=failed",
         ]
     )
@@ -270,13 +267,13 @@ def test_an_accepted_change_of_a_model(pytester, tiny, tiny_file):
         """
     )
     result = pytester.runpytest(*run)
-    result.assert_outcomes(passed=0, failed=6, deselected=14)
+    result.assert_outcomes(failed=5, deselected=14)
     (found,) = set((pytester.path / "found.txt").read_text().splitlines())
     key, mark = found.split()
     pytester.runpytest(*run, accept(pytester, {"key": key, "fingerprint": mark})).assert_outcomes(
-        passed=6, deselected=14
+        passed=5, deselected=14
     )
-    pytester.runpytest(*run).assert_outcomes(passed=6, deselected=14)
+    pytester.runpytest(*run).assert_outcomes(passed=5, deselected=14)
 
 
 GOOD = {"key": "k", "fingerprint": "0" * 16}

@@ -175,7 +175,11 @@ def _leaves(value: Any, path: str, pixels: bool) -> Iterator[tuple[str, Any, boo
         yield path, str(value), False
     elif is_dataclass(value) and not isinstance(value, type):
         for each in fields(value):
-            yield from below(each.name, getattr(value, each.name), each.name in _PIXELS + _PATCHES)
+            part = getattr(value, each.name)
+            if each.name in _PATCHES:  # what lies outside the image is NaN there
+                yield from below(f"{each.name}_outside", np.isnan(part), False)
+                part = np.nan_to_num(part)
+            yield from below(each.name, part, each.name in _PIXELS + _PATCHES)
     elif isinstance(value, Mapping):
         for name, part in value.items():
             yield from below(name, part, pixels)

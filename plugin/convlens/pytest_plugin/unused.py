@@ -54,9 +54,10 @@ class Usage:
             self.partial.add("tests failed")
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if hasattr(self.config, "workeroutput"):
+        output = getattr(self.config, "workeroutput", None)
+        if output is not None:
             names = ("used", "written", "seen", "partial")
-            self.config.workeroutput[_OUTPUT] = {n: sorted(getattr(self, n)) for n in names}
+            output[_OUTPUT] = {name: sorted(getattr(self, name)) for name in names}
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
@@ -72,6 +73,8 @@ class Usage:
         self, terminalreporter: pytest.TerminalReporter, exitstatus: int
     ) -> None:
         """List what was recorded and what nobody used; remove the latter if that was asked for."""
+        if hasattr(self.config, "workerinput"):  # a worker of xdist knows its own tests alone
+            return
         remove = self.config.getoption("convlens_remove_unused")
         lines = [f"recorded: {path}" for path in sorted(self.written)]
         if self.config.getoption("collectonly") or not self.folder.is_dir():

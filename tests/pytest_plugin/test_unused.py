@@ -70,33 +70,32 @@ def test_nothing_is_said_where_all_are_used(suite):
 MORE = "\ndef test_last(): "
 
 
+PARTS = [
+    (MORE + "pass", ("-k", "one"), "tests were deselected"),
+    (MORE + "pytest.skip('x')", (), "tests were skipped"),
+    (MORE + "assert 0", (), "tests failed"),
+    ("\nraise RuntimeError", (), "could not be collected or was skipped"),
+    (MORE + "pass", ("--deselect", "test_it.py::test_last"), "tests were deselected"),
+    (MORE + "pytest.xfail('x')", (), "tests were skipped or expected to fail"),
+    (MORE + "assert 0", ("-x",), "tests failed"),
+    (MORE + "raise KeyboardInterrupt", (), "the run was interrupted"),
+    (MORE + "pass", ("--lf",), "only tests that failed before were run"),
+    (MORE + "pass", ("test_it.py::test_one",), "tests were named one by one"),
+    ("\npytest.skip('x', allow_module_level=True)", (), "not be collected or was skipped"),
+]
+
+
 @pytest.mark.parametrize(
-    ("more", "arguments", "reason"),
-    [
-        (MORE + "pass", ("-k", "one"), "tests were deselected"),
-        (MORE + "pass", ("--deselect", "test_it.py::test_last"), "tests were deselected"),
-        (MORE + "pytest.skip('x')", (), "tests were skipped"),
-        (MORE + "pytest.xfail('x')", (), "tests were skipped or expected to fail"),
-        (MORE + "assert 0", (), "tests failed"),
-        (MORE + "assert 0", ("-x",), "tests failed"),
-        (MORE + "raise KeyboardInterrupt", (), "the run was interrupted"),
-        (MORE + "pass", ("--lf",), "only tests that failed before were run"),
-        (MORE + "pass", ("test_it.py::test_one",), "tests were named one by one"),
-        (
-            "\npytest.skip('x', allow_module_level=True)",
-            (),
-            "could not be collected or was skipped",
-        ),
-        ("\nraise RuntimeError", (), "could not be collected or was skipped"),
-    ],
+    ("more", "arguments", "reason", "workers"),
+    [*((*part, ()) for part in PARTS), *((*part, ("-n2",)) for part in PARTS[:4])],
 )
-@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "workers"])
 def test_nothing_is_removed_or_listed_after_a_part_of_the_suite(
     suite, more, arguments, reason, workers
 ):
     suite.makepyfile(test_it=LESS + more)
     run = [a for a in REMOVE if not (arguments == ("--lf",) and a in RUN)]
-    result = suite.runpytest_subprocess(*run, *arguments, *workers)
+    alone = not workers and "Interrupt" not in more
+    result = (suite.runpytest if alone else suite.runpytest_subprocess)(*run, *arguments, *workers)
     assert files(suite) == ALL
     assert "\nunused: " not in result.stdout.str()
     assert "\nremoved: " not in result.stdout.str()

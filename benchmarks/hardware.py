@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from convlens.engine.backend import backend_name
+from convlens.engine.backend import accelerators, backend_name, settings
 
 _DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -37,7 +37,7 @@ def describe(brand: str) -> dict[str, Any]:
         "numpy": np.__version__,
         "python": platform.python_version(),
         "precision": keras.config.dtype_policy().name,
-        **_of_backend(),
+        **settings(),
     }
 
 
@@ -58,45 +58,8 @@ def hardware_key(described: Mapping[str, Any]) -> str:
     return f"{short}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
 
 
-def accelerators() -> list[str]:
-    """Return the names of the accelerators that the backend uses."""
-    if backend_name() == "jax":
-        import jax
-
-        return [d.device_kind for d in jax.devices() if d.platform != "cpu"]
-    import tensorflow as tf
-
-    found = []
-    for device in tf.config.list_physical_devices("GPU"):
-        details = tf.config.experimental.get_device_details(device)
-        found.append(str(details.get("device_name", device.name)))
-    return found
-
-
 def _driver() -> str | None:
     try:
         return _DRIVER.read_text(encoding="ascii", errors="replace").splitlines()[0]
     except OSError:  # no such accelerator
         return None
-
-
-def _of_backend() -> dict[str, Any]:
-    if backend_name() == "jax":
-        import jax
-
-        return {
-            "jax": jax.__version__,
-            "xla": True,
-            "matmul_precision": str(jax.config.jax_default_matmul_precision),
-        }
-    import tensorflow as tf
-
-    threads = tf.config.threading
-    return {
-        "tensorflow": tf.__version__,
-        "xla": "on request",
-        "tf32": bool(tf.config.experimental.tensor_float_32_execution_enabled()),
-        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
-        "threads_within_an_op": threads.get_intra_op_parallelism_threads() or "automatic",
-        "threads_between_ops": threads.get_inter_op_parallelism_threads() or "automatic",
-    }

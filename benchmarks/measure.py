@@ -8,11 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from convlens.benchmarks.contest import Contest
-from convlens.benchmarks.hardware import accelerators
 from convlens.benchmarks.memory import peak_memory
 from convlens.benchmarks.peak import peak_gflops
 from convlens.benchmarks.timing import Run, ratios, seconds, spread
-from convlens.engine.backend import backend_name
+from convlens.engine.backend import accelerators, backend_name
 
 _LEAST_ROUNDS = 3
 Info = dict[str, Any]

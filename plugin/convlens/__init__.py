@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from convlens.baselines.check import assert_matches_baseline
+    from convlens.baselines.compare import Comparison
     from convlens.checks.ascent import AscentGain, assert_activation_increases
     from convlens.checks.classes import assert_class_images_recognised
     from convlens.checks.deconvnet import RoundTrip, assert_deconv_round_trip
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 _MODULE_OF = {
     "AscentGain": "checks.ascent",
     "AscentInterrupted": "engine.ascent",
+    "Comparison": "baselines.compare",
     "FilterStatistics": "checks.filters",
     "GramInvariance": "checks.gram",
     "GramResiduals": "checks.gram",
@@ -75,6 +78,7 @@ _MODULE_OF = {
     "assert_gram_invariant": "checks.gram",
     "assert_gram_symmetric": "checks.gram",
     "assert_invariant": "checks.invariance",
+    "assert_matches_baseline": "baselines.check",
     "assert_no_dead_filters": "checks.filters",
     "assert_no_duplicate_filters": "checks.filters",
     "assert_occlusion_on_object": "checks.occlusion",
@@ -103,6 +107,7 @@ _MODULE_OF = {
 __all__ = [
     "AscentGain",
     "AscentInterrupted",
+    "Comparison",
     "FilterStatistics",
     "GramInvariance",
     "GramResiduals",
@@ -132,6 +137,7 @@ __all__ = [
     "assert_gram_invariant",
     "assert_gram_symmetric",
     "assert_invariant",
+    "assert_matches_baseline",
     "assert_no_dead_filters",
     "assert_no_duplicate_filters",
     "assert_occlusion_on_object",

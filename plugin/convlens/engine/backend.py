@@ -2,13 +2,14 @@
 
 It offers `vjp` (reverse-mode differentiation), `compile` (one traced graph, on one device or spread
 over several; `with_xla` by XLA), `repeat` (a loop within it), `copier` (weights from model to
-model) and `shapes`.
+model), `shapes`, and what it runs on (`settings`).
 Every other numerical module is written in `keras.ops` alone, so the same code runs on
 TensorFlow and on JAX.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -203,6 +204,58 @@ def free_accelerator_memory() -> int | None:
     limits = [d.memory_limit for d in device_lib.list_local_devices() if d.device_type == "GPU"]
     used = tf.config.experimental.get_memory_info("GPU:0")["current"]
     return int(limits[0] - used)
+
+
+def accelerators() -> list[str]:
+    """Return the names of the accelerators that the backend uses."""
+    if backend_name() == "jax":
+        import jax
+
+        return [d.device_kind for d in jax.devices() if d.platform != "cpu"]
+    import tensorflow as tf
+
+    details = tf.config.experimental.get_device_details
+    return [
+        str(details(device).get("device_name", device.name))
+        for device in tf.config.list_physical_devices("GPU")
+    ]
+
+
+def settings() -> dict[str, Any]:
+    """Return the backend's version and the settings that change how it rounds.
+
+    'TF32' says whether float32 products are rounded to TensorFloat-32 on an accelerator.
+    """
+    if backend_name() == "jax":
+        import jax
+
+        precision = jax.config.jax_default_matmul_precision
+        return {
+            "jax": jax.__version__,
+            "oneDNN": False,
+            "TF32": bool(accelerators()) and precision not in ("highest", "float32"),
+            "XLA": True,
+            "threads": os.cpu_count(),
+        }
+    import tensorflow as tf
+
+    return {
+        "tensorflow": tf.__version__,
+        "oneDNN": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1").lower() not in ("0", "false"),
+        "TF32": bool(accelerators()) and tf.config.experimental.tensor_float_32_execution_enabled(),
+        "XLA": _xla.get() or bool(tf.config.optimizer.get_jit()),
+        "threads": tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count(),
+    }
+
+
+def host_array(variable: Any) -> np.ndarray[Any, Any]:
+    """Return a Keras variable's value as an array, not copied where it lies in this memory."""
+    if backend_name() == "tensorflow":
+        tensor = variable.value.value()
+        if "CPU" in tensor.device and tensor.dtype.name != "bfloat16":
+            return np.asarray(memoryview(tensor))
+    value: np.ndarray[Any, Any] = np.asarray(keras.ops.convert_to_numpy(variable.value))
+    return value
 
 
 def within(distribution: Any) -> AbstractContextManager[Any]:

@@ -295,6 +295,11 @@ class Network:
         """The symbolic tensor of the images (None, h, w, c)."""
         return self._flat.image
 
+    @property
+    def result(self) -> Any:
+        """The symbolic tensor of the model's first output (None, …)."""
+        return self._flat.result
+
     def _needed(self, wanted: Sequence[Any], known: Collection[int] = ()) -> list[Call]:
         need = {id(t) for t in wanted if id(t) not in known}
         calls = []

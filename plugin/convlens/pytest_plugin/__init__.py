@@ -6,6 +6,7 @@ needs them is imported where it is used.
 
 from __future__ import annotations
 
+from convlens.pytest_plugin.baselines import baseline
 from convlens.pytest_plugin.collection import (
     pytest_collect_file,
     pytest_collection_modifyitems,
@@ -26,6 +27,7 @@ from convlens.pytest_plugin.pretrained import pretrained, vgg16, vgg19
 from convlens.pytest_plugin.summary import pytest_terminal_summary
 
 __all__ = [
+    "baseline",
     "conv_layer",
     "convlens_images",
     "convlens_model",

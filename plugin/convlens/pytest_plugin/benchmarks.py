@@ -39,19 +39,28 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
-def suite_asked(config: pytest.Config) -> bool:
-    """Return whether this run is of the suite: its folder, or its name, was given.
+def configure(config: pytest.Config, targets: list[Target]) -> bool:
+    """Check the options, keep the models to be timed, and return whether this run is of the suite.
 
-    The folder's conftest.py registers it; where the name was given, this does.
+    It is where its folder, whose conftest.py registers it, or its name was given.
+
+    Raises:
+        pytest.UsageError: a limit that is no ratio, or that has nothing to limit.
     """
+    config.stash[SUBJECTS] = targets
+    limit = config.getoption("convlens_bench_fail")
+    if limit is not None and not 1 <= limit < float("inf"):
+        raise pytest.UsageError(f"--convlens-bench-fail is a ratio of 1 or more, not {limit:g}")
     if config.pluginmanager.has_plugin(NAME):
         return True
     heads = [str(arg).split("::")[0] for arg in config.args]
-    if not config.option.pyargs or not any(f"{h}.".startswith(f"{PACKAGE}.") for h in heads):
-        return False
-    from convlens.benchmarks.suite import register
+    if config.option.pyargs and any(f"{h}.".startswith(f"{PACKAGE}.") for h in heads):
+        from convlens.benchmarks.suite import register
 
-    return register(config) is not None
+        return register(config) is not None
+    if limit is not None:
+        raise pytest.UsageError(f"--convlens-bench-fail is for the benchmarks: --pyargs {PACKAGE}")
+    return False
 
 
 def subjects(config: pytest.Config) -> dict[str, Callable[[], Any]] | None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from convlens.pytest_plugin.options import MODEL_SUFFIXES, TARGETS
+from convlens.pytest_plugin.options import MODEL_SUFFIXES
 from convlens.pytest_plugin.progress import item_progress
-from convlens.pytest_plugin.targets import Target
+from convlens.pytest_plugin.targets import TARGETS, Target
 
 if TYPE_CHECKING:
     from convlens.battery import Property
@@ -89,6 +89,11 @@ def model_items(parent: pytest.Collector, target: Target) -> Iterable[ModelItem]
                 yield ModelItem.from_parent(
                     parent, name=name, target=target, lens=lens, prop=prop, layer=layer
                 )
+    from convlens.pytest_plugin.baseline_items import baseline_items
+
+    for item in baseline_items(parent, target, lens):
+        if target.only is None or any(_matches(wanted, item.name) for wanted in target.only):
+            yield item
 
 
 class NamedModel(pytest.Collector):

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from convlens.pytest_plugin.options import TARGETS
-from convlens.pytest_plugin.targets import Target
+from convlens.pytest_plugin.targets import TARGETS, Target
 
 if TYPE_CHECKING:
     import numpy as np

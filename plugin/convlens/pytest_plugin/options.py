@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from convlens.pytest_plugin.benchmarks import PACKAGE, SUBJECTS, add_options, suite_asked
-from convlens.pytest_plugin.targets import SHIPPED, Target, parse_target
+from convlens.pytest_plugin import baselines, benchmarks
+from convlens.pytest_plugin.targets import SHIPPED, TARGETS, Target, parse_target
 
-TARGETS = pytest.StashKey[list[Target]]()
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
@@ -106,7 +105,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fetch weights of networks of keras.applications that are not on this machine",
     )
-    add_options(parser)
+    baselines.add_options(group)
+    benchmarks.add_options(parser)
+    parser.addini("convlens_baselines", "the folder of baselines, from pytest's root folder")
     parser.addini(
         "convlens_models",
         "glob patterns of model files to check when they are found while collecting",
@@ -133,16 +134,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for place in config.getoption("convlens_weights"):
         if not Path(place).exists():
             raise pytest.UsageError(f"--convlens-weights {place}: there is no such file or folder")
-    limit = config.getoption("convlens_bench_fail")
-    if limit is not None and not 1 <= limit < float("inf"):
-        raise pytest.UsageError(f"--convlens-bench-fail is a ratio of 1 or more, not {limit:g}")
     targets = [parse_target(spec) for spec in config.getoption("convlens")]
-    config.stash[SUBJECTS] = targets
-    if suite_asked(config):
+    if benchmarks.configure(config, targets):
         config.stash[TARGETS] = []
         return
-    if limit is not None:
-        raise pytest.UsageError(f"--convlens-bench-fail is for the benchmarks: --pyargs {PACKAGE}")
     paths, selected = _split_node_ids(config.args)
     given = config.args_source is pytest.Config.ArgsSource.ARGS
     asked = any(str(a).split("=")[0] == "--convlens" for a in config.invocation_params.args)
@@ -151,6 +146,7 @@ def pytest_configure(config: pytest.Config) -> None:
     files = [t.spec for t in targets if t.kind == "file"]
     config.args[:] = [*paths, *(f for f in files if f not in paths)]
     config.stash[TARGETS] = _merge(targets, selected)
+    baselines.configure(config)
 
 
 def value_range(config: pytest.Config) -> tuple[float, float] | None:

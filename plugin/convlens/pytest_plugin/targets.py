@@ -38,6 +38,9 @@ class Target:
     only: frozenset[str] | None = None
 
 
+TARGETS = pytest.StashKey[list[Target]]()
+
+
 def parse_target(spec: str) -> Target:
     """Return what a --convlens value names.
 

@@ -1,0 +1,143 @@
+"""Where a baseline came from: the weights, the images, the versions and the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from convlens.engine import backend
+from convlens.engine.network import Network
+
+Provenance = dict[str, Any]
+_LOOKED_AT = 2**16
+# Of a layer's settings these say how it was trained or called, not what it computes.
+_NO_SETTINGS = ("name", "dtype", "trainable", "seed")
+_NO_SUFFIXES = ("_initializer", "_regularizer", "_constraint")
+
+
+def environment() -> Provenance:
+    """Return the versions, the device and the settings of this run."""
+    return {
+        "convlens": version("pytest-convlens"),
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "backend": backend.backend_name(),
+        **backend.settings(),
+        "device": device(),
+        "family": family(),
+    }
+
+
+def device() -> str:
+    """Return the name of the device that networks run on."""
+    found = backend.accelerators()
+    return found[0] if found else _processor()
+
+
+def family() -> str:
+    """Return the kind of device that networks run on, such as 'gpu' or 'cpu-x86_64'."""
+    if backend.accelerators():
+        return "gpu"
+    return f"cpu-{platform.machine() or 'unknown'}"
+
+
+def of_network(network: Network, seed: int) -> Provenance:
+    """Return a network's weights' hashes, how finely they are rounded, and its settings.
+
+    Weights are read where they lie; nothing is computed with them.
+    """
+    weights, precision, settings = {}, {}, {}
+    for name, layer in network.layers.items():
+        values = [backend.host_array(v) for v in layer.weights]
+        settings[name] = _hash_settings(layer)
+        if values:
+            weights[name] = hash_arrays(values)
+            precision[name] = _coarsest([_precision(v) for v in values if v.ndim > 1])
+    whole = hashlib.sha256("".join(weights.values()).encode()).hexdigest()
+    return {
+        "model": network.name,
+        "output": network.output_layer,
+        "weights": weights,
+        "weights hash": whole[:16],
+        "precision": precision,
+        "settings": settings,
+        "dtypes": sorted({layer.compute_dtype for layer in network.layers.values()}),
+        "seed": seed,
+    }
+
+
+def hash_arrays(arrays: list[NDArray[Any]]) -> str:
+    """Return a short hash of arrays' types, shapes and values."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()[:16]
+
+
+def hash_json(value: Mapping[str, Any]) -> str:
+    """Return a short hash of what JSON can hold, and of other things' types."""
+    text = json.dumps(value, sort_keys=True, default=lambda thing: type(thing).__name__)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _hash_settings(layer: Any) -> str:
+    kept = {
+        key: value
+        for key, value in layer.get_config().items()
+        if key not in _NO_SETTINGS and not key.endswith(_NO_SUFFIXES)
+    }
+    return hash_json({"type": type(layer).__name__, **kept})
+
+
+def _precision(values: NDArray[Any]) -> str:
+    """Return the coarsest type that holds a kernel exactly: 'int8', 'float16', 'bfloat16', …
+
+    'int8' means whole multiples, up to 127, of a step for the kernel or for each output channel.
+    """
+    if values.dtype != np.float32:
+        return str(values.dtype)
+    step = max(1, values.size // _LOOKED_AT)
+    few = values.reshape(-1)[:: step | 1]
+    if not np.isfinite(few).all() or not few.any():
+        return "float32"
+    rows = values.reshape(-1, values.shape[-1])[:: max(1, step)]
+    if _is_int8(few) or _is_int8(rows):
+        return "int8"
+    if not (few.view(np.uint32) & 0xFFFF).any():
+        return "bfloat16"
+    with np.errstate(over="ignore"):
+        is_half = (few.astype(np.float16).astype(np.float32) == few).all()
+    return "float16" if is_half else "float32"
+
+
+def _is_int8(values: NDArray[Any]) -> bool:
+    """Return whether values, or each column of them, are whole multiples of their largest / 127."""
+    largest = np.abs(values).max(axis=0)
+    if len(values) < 4:
+        return False
+    whole = values * (127 / np.where(largest == 0, 1, largest))
+    return bool(np.abs(whole - np.round(whole)).max() < 2e-4)
+
+
+def _coarsest(found: list[str]) -> str:
+    return next((kind for kind in ("int8", "float16", "bfloat16") if kind in found), "float32")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # no Linux
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine() or "unknown processor"

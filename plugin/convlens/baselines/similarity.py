@@ -1,0 +1,53 @@
+"""Local measures of how alike two images are: the worst tile, and structural similarity."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+
+TILE = 8
+_WINDOW = 7
+
+
+def worst_tile(
+    expected: NDArray[np.float64], actual: NDArray[np.float64]
+) -> tuple[float, tuple[int, int]]:
+    """Return the largest root mean square difference of an 8×8 tile, and that tile's middle.
+
+    A tile may lie anywhere, so that no small change falls between two.
+
+    Args:
+        expected, actual: (h, w, c), in units of the pixels' range.
+    """
+    square = np.square(actual - expected).mean(axis=-1)
+    means = uniform_filter(square, (min(TILE, square.shape[0]), min(TILE, square.shape[1])))
+    row, column = np.unravel_index(int(means.argmax()), means.shape)
+    # A running sum can leave less than nothing of zeros.
+    return float(np.sqrt(max(0.0, means.max()))), (int(row), int(column))
+
+
+def structural_similarity(
+    expected: NDArray[np.float64], actual: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return (h, w) the structural similarity around each pixel (Wang et al. 2004).
+
+    Of 7×7 windows with equal weights, with K₁ = 0.01 and K₂ = 0.03, and the mean over channels.
+
+    Args:
+        expected, actual: (h, w, c), in units of the pixels' range.
+    """
+    size = (min(_WINDOW, expected.shape[0]), min(_WINDOW, expected.shape[1]), 1)
+
+    def blurred(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        smooth: NDArray[np.float64] = uniform_filter(values, size, mode="reflect")
+        return smooth
+
+    c1, c2 = 0.01**2, 0.03**2
+    a, b = blurred(expected), blurred(actual)
+    var_a = blurred(expected**2) - a**2
+    var_b = blurred(actual**2) - b**2
+    both = blurred(expected * actual) - a * b
+    ratio = (2 * a * b + c1) * (2 * both + c2) / ((a**2 + b**2 + c1) * (var_a + var_b + c2))
+    similarity: NDArray[np.float64] = ratio.mean(axis=-1)
+    return similarity

@@ -1,0 +1,238 @@
+"""Baselines in a pytest run: the fixture, what is recorded, and which baselines nobody used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from convlens.pytest_plugin.accept import read_accepted
+from convlens.pytest_plugin.unused import Usage
+
+if TYPE_CHECKING:
+    from convlens.baselines.check import Observed, Recording
+    from convlens.baselines.compare import Comparison
+    from convlens.baselines.store import Store
+
+COMPARISONS = pytest.StashKey["list[Comparison]"]()
+SESSION = pytest.StashKey["BaselineSession"]()
+FOLDER = "convlens-baselines"
+
+
+def add_options(group: pytest.OptionGroup) -> None:
+    """Add the options of baselines."""
+    group.addoption(
+        "--convlens-baselines",
+        metavar="DIR",
+        help=f"the folder of baselines (default: {FOLDER}, beside pytest's configuration). With "
+        "this, or where that folder is, a model's layers are held against its baseline",
+    )
+    group.addoption(
+        "--convlens-update",
+        choices=("missing", "failed", "all"),
+        help="record the baselines that are missing, that are missing or failed, or all",
+    )
+    group.addoption(
+        "--convlens-accept",
+        metavar="FILE",
+        help="record the changes that this list, exported from the report, accepts, and no others",
+    )
+    group.addoption(
+        "--convlens-variant",
+        choices=("generic", "family", "device"),
+        help="record baselines for any device, for this kind of device, or for this very one "
+        "(default: as the baseline that counts here)",
+    )
+    group.addoption(
+        "--convlens-keep",
+        action="store_true",
+        help="keep what a baseline accepted before as well: either will pass",
+    )
+    group.addoption(
+        "--convlens-remove-unused",
+        action="store_true",
+        help="after a whole run in which every test passed, remove baselines that none used",
+    )
+
+
+def configure(config: pytest.Config) -> None:
+    """Check the options, and keep what the run needs.
+
+    Raises:
+        pytest.UsageError: a list of accepted changes that cannot be read, or options that say
+            nothing without another.
+    """
+    option = config.getoption
+    accepted = option("convlens_accept")
+    if accepted is not None and option("convlens_update") is not None:
+        raise pytest.UsageError(
+            "--convlens-accept records what a review accepted and --convlens-update what there is: "
+            "give one of them"
+        )
+    if accepted is None and option("convlens_update") is None:
+        for name in ("variant", "keep"):
+            if option(f"convlens_{name}"):
+                raise pytest.UsageError(
+                    f"--convlens-{name} says how baselines are recorded: give it with "
+                    "--convlens-update or --convlens-accept"
+                )
+    accept = {} if accepted is None else read_accepted(config.invocation_params.dir / accepted)
+    session = BaselineSession(config, accept)
+    config.stash[SESSION] = session
+    config.pluginmanager.register(session.usage, "convlens-usage")
+
+
+class BaselineSession:
+    """The baselines of a run.
+
+    Attributes:
+        folder: where they are.
+        usage: which of them were used, and whether the suite ran whole.
+    """
+
+    def __init__(self, config: pytest.Config, accept: dict[str, str]) -> None:
+        self.config = config
+        self.accept = accept
+        given, ini = config.getoption("convlens_baselines"), config.getini("convlens_baselines")
+        if given is not None:
+            self.folder: Path = config.invocation_params.dir / given
+        else:
+            self.folder = config.rootpath / (ini or FOLDER)
+        self.usage = Usage(config, self.folder)
+        self._observed: dict[str, tuple[Observed, Comparison]] = {}
+        self._settled: set[str] = set()
+        self._store: Store | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether models are held against baselines in this run."""
+        option = self.config.getoption
+        named = ("baselines", "update", "accept")
+        return (
+            any(option(f"convlens_{name}") is not None for name in named)
+            or bool(self.config.getini("convlens_baselines"))
+            or self.folder.is_dir()
+        )
+
+    def check(
+        self,
+        item: pytest.Item,
+        key: str,
+        observe: Callable[[], Observed],
+        *,
+        tol: float | None = None,
+        layer: str | None = None,
+    ) -> Comparison:
+        """Hold what is observed against its baseline, and record it if that was asked for.
+
+        Args:
+            item: the test, in whose stash the comparison is put.
+            key: the baseline's name.
+            observe: returns what there is; for a `layer` it is called once for all layers.
+            tol: the tolerance.
+            layer: the layer that the test is about; None for all.
+
+        Raises:
+            AssertionError: it differs, or there is no usable baseline.
+        """
+        __tracebackhide__ = True
+        from convlens.baselines.check import examine, settle
+
+        self.usage.use(key)
+        if layer is None or key not in self._observed:
+            observed = observe()
+            comparison = examine(self.store, key, observed, tol)
+            self._observed[key] = observed, comparison
+        observed, comparison = self._observed[key]
+        found = comparison if layer is None else comparison.of_layer(layer)
+        recording = self.recording
+        if key not in self._settled and (recording.update == "all" or not found.passed):
+            settled, path = settle(self.store, observed, comparison, recording)
+            if path is not None:
+                self.usage.wrote(path)
+                self._observed[key] = observed, settled
+                if layer is not None:  # the other layers' tests need not record it again
+                    self._settled.add(key)
+            found = settled if layer is None else settled.of_layer(layer)
+        item.stash.setdefault(COMPARISONS, []).append(found)
+        if not found.passed:
+            raise AssertionError(found.message)
+        return found
+
+    @property
+    def store(self) -> Store:
+        """The folder of baselines, for this run's device."""
+        if self._store is None:
+            from convlens.baselines.check import here
+            from convlens.baselines.store import Store
+
+            self._store = Store(self.folder, here())
+        return self._store
+
+    @property
+    def recording(self) -> Recording:
+        """What this run may record."""
+        from convlens.baselines.check import Recording
+
+        option = self.config.getoption
+        return Recording(
+            option("convlens_update"),
+            option("convlens_variant"),
+            option("convlens_keep"),
+            self.accept,
+        )
+
+
+class Baseline:
+    """What the fixture `baseline` is: checks of one test."""
+
+    def __init__(self, item: pytest.Item, session: BaselineSession) -> None:
+        self._item = item
+        self._session = session
+        self._keys: set[str] = set()
+
+    def check(self, value: Any, name: str | None = None, tol: float | None = None) -> Comparison:
+        """Assert that a value is what its baseline says.
+
+        Args:
+            value: a `Lens`, an engine result, or arrays, numbers, pictures, and mappings and
+                sequences of these.
+            name: tells several baselines of one test apart; they are numbered without.
+            tol: the largest difference; see `assert_matches_baseline`.
+
+        Returns:
+            How it compares.
+
+        Raises:
+            AssertionError: it differs, or there is no usable baseline.
+            TypeError, ValueError: a value that cannot be kept, or a name that was used before.
+        """
+        __tracebackhide__ = True
+        from convlens.baselines.check import observe
+
+        key = self._key(name)
+        return self._session.check(self._item, key, lambda: observe(value), tol=tol)
+
+    def _key(self, name: str | None) -> str:
+        """Return the baseline's name: the test's id, and after it a quoted name or a number."""
+        if name is not None and not (isinstance(name, str) and name):
+            raise ValueError(f"a baseline's name is a text, not {name!r}")
+        own = self._item.nodeid
+        if name is not None:
+            key = f"{own} :: {json.dumps(name)}"
+        else:
+            numbered = (f"{own} :: {number}" for number in range(2, len(self._keys) + 3))
+            key = next(k for k in (own, *numbered) if k not in self._keys)
+        if key in self._keys:
+            raise ValueError(f"this test has used the baseline {name!r} before: give another name")
+        self._keys.add(key)
+        return key
+
+
+@pytest.fixture
+def baseline(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Baseline:
+    """Holds values against what they were: `baseline.check(value, name=None, tol=None)`."""
+    return Baseline(request.node, pytestconfig.stash[SESSION])

@@ -1,0 +1,140 @@
+"""Which baselines a run used, and which nobody did: listed, and removed only after a whole run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convlens.pytest_plugin.targets import TARGETS
+
+_OUTPUT = "convlens_usage"
+
+
+class Usage:
+    """Keeps, in each process of a run, what it used; the controller of xdist gathers it.
+
+    Attributes:
+        folder: of the baselines.
+        used: the names of the baselines that were used.
+        written: the files that were recorded.
+        seen: what was collected: files, and models that are none.
+        partial: why the suite did not run whole; empty where it did.
+    """
+
+    def __init__(self, config: pytest.Config, folder: Path) -> None:
+        self.config = config
+        self.folder = folder
+        self.used: set[str] = set()
+        self.written: set[str] = set()
+        self.seen: set[str] = set()
+        self.partial: set[str] = set()
+
+    def use(self, key: str) -> None:
+        """Note that a baseline was used."""
+        self.used.add(key)
+
+    def wrote(self, path: Path) -> None:
+        """Note that a baseline was recorded."""
+        self.written.add(str(path))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.seen.add(report.nodeid.split("::")[0])
+        if not report.passed:
+            self.partial.add("part of it could not be collected or was skipped")
+
+    def pytest_deselected(self) -> None:
+        self.partial.add("tests were deselected")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped:
+            self.partial.add("tests were skipped or expected to fail")
+        elif report.failed:
+            self.partial.add("tests failed")
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        output = getattr(self.config, "workeroutput", None)
+        if output is not None:
+            names = ("used", "written", "seen", "partial")
+            output[_OUTPUT] = {name: sorted(getattr(self, name)) for name in names}
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """Gather what a worker of xdist used."""
+        found = getattr(node, "workeroutput", {}).get(_OUTPUT)
+        if found is None:
+            self.partial.add("a worker crashed")
+            return
+        for name, values in found.items():
+            getattr(self, name).update(values)
+
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter, exitstatus: int
+    ) -> None:
+        """List what was recorded and what nobody used; remove the latter if that was asked for."""
+        if hasattr(self.config, "workerinput"):  # a worker of xdist knows its own tests alone
+            return
+        remove = self.config.getoption("convlens_remove_unused")
+        lines = [f"recorded: {path}" for path in sorted(self.written)]
+        if self.config.getoption("collectonly") or not self.folder.is_dir():
+            lines += []
+        elif why := self._why_partial(exitstatus):
+            if remove:
+                lines.append(f"no unused baseline was looked for or removed: {'; '.join(why)}")
+        else:
+            lines += self._unused(remove)
+        if lines:
+            terminalreporter.section("convlens: baselines")
+            for line in lines:
+                terminalreporter.line(line)
+
+    def _why_partial(self, exitstatus: int) -> list[str]:
+        why = set(self.partial)
+        option = self.config.getoption
+        if any("::" in str(arg) for arg in self.config.args):
+            why.add("tests were named one by one")
+        if any(target.only is not None for target in self.config.stash[TARGETS]):
+            why.add("tests were named one by one")
+        if option("lf", False) or option("stepwise", False):
+            why.add("only tests that failed before were run")
+        if exitstatus != pytest.ExitCode.OK and not why:
+            why.add("the run was interrupted, or had nothing to run")
+        return sorted(why)
+
+    def _unused(self, remove: bool) -> list[str]:
+        """Return a line for each baseline that nobody used, and remove it if `remove` says so."""
+        from convlens.baselines.store import BaselineFileError, files, read_key
+        from convlens.baselines.store import remove as remove_file
+
+        lines = []
+        for path in files(self.folder):
+            try:
+                key = read_key(path)
+            except BaselineFileError as error:
+                lines.append(f"unreadable: {error}")
+                continue
+            if key in self.used or not self._in_scope(key):
+                continue
+            if remove:
+                remove_file(path)
+            what = "removed" if remove else "unused"
+            lines.append(f"{what}: {path} ({key})")
+        if lines and not remove:
+            lines.append("remove unused baselines with --convlens-remove-unused")
+        return lines
+
+    def _in_scope(self, key: str) -> bool:
+        """Return whether this run would have used a baseline, if anything still did.
+
+        It is of a file or model that was collected, or of a file that is gone from under what
+        was collected.
+        """
+        head = key.split("::")[0].rstrip()
+        if head in self.seen:
+            return True
+        file = self.config.rootpath / head
+        if file.exists() or not file.suffix or ":" in head:
+            return False
+        places = [self.config.invocation_params.dir / str(arg) for arg in self.config.args]
+        return any(place.resolve() in file.resolve().parents for place in places)

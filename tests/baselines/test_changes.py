@@ -1,0 +1,338 @@
+"""A change is found, and reported as the layer that it is in."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from convlens import Network
+from convlens.baselines.compare import compare_records
+from convlens.baselines.record import record_network
+from convlens.fixtures.digits import load_digits
+from convlens.fixtures.mnist_cnn import load_mnist_cnn
+
+from .networks import build_inception, build_residual, random_images
+
+KINDS = ("mnist_cnn", "residual", "inception")
+WEIGHTED = {
+    "mnist_cnn": ["conv2d_1", "conv2d_2", "conv2d_3", "dense_1", "predictions"],
+    "residual": [
+        *("stem", "stem_bn", "a_conv1", "a_bn1", "a_conv2", "a_bn2"),
+        *("b_conv1", "b_bn1", "b_conv2", "b_bn2", "classes"),
+    ],
+    "inception": [
+        "stem",
+        *(
+            f"{module}_{layer}"
+            for module in ("a", "b")
+            for layer in ("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "project")
+        ),
+        "classes",
+    ],
+}
+
+
+class Subject:
+    """A model, its images, and the record of it as it was."""
+
+    def __init__(self, model, images):
+        self.model, self.images = model, images
+        self.network = Network(model)
+        self.weights = [w.copy() for w in model.get_weights()]
+        self.before = record_network(self.network, images)
+
+    def change(self, layer, function):
+        """Let a function change the list of a layer's weights in place."""
+        own = self.model.get_layer(layer)
+        values = [value.copy() for value in own.get_weights()]
+        function(values)
+        own.set_weights(values)
+
+    def compare(self, images=None):
+        now = record_network(self.network, self.images if images is None else images)
+        return compare_records(self.before, now, key="subject")
+
+
+@pytest.fixture(scope="module")
+def subjects():
+    return {
+        "mnist_cnn": Subject(load_mnist_cnn(), load_digits()[0][::4]),
+        "residual": Subject(build_residual(), random_images()),
+        "inception": Subject(build_inception(), random_images()),
+    }
+
+
+@pytest.fixture
+def subject(request, subjects):
+    """The subject that the test names, with its weights as they were."""
+    chosen = subjects[getattr(request, "param", "mnist_cnn")]
+    chosen.model.set_weights(chosen.weights)
+    yield chosen
+    chosen.model.set_weights(chosen.weights)
+
+
+def noise(filter_number=3, share=0.01):
+    """Return a change that multiplies one filter's weights by 1 ± 1 %."""
+
+    def change(values):
+        kernel = values[0]
+        draw = np.random.default_rng(0).standard_normal(kernel[..., filter_number].shape)
+        kernel[..., filter_number] *= 1 + share * draw
+
+    return change
+
+
+def swap(values):
+    for value in values:
+        value[..., [2, 3]] = value[..., [3, 2]]
+
+
+def swap_read(values):
+    values[0][..., [2, 3], :] = values[0][..., [3, 2], :]
+
+
+EVERY_LAYER = [(kind, layer) for kind in KINDS for layer in WEIGHTED[kind]]
+
+
+def test_the_list_of_layers_is_that_of_the_networks(subjects):
+    for kind, subject in subjects.items():
+        weighted = {name for name, layer in subject.network.layers.items() if layer.weights}
+        assert weighted == set(WEIGHTED[kind])
+
+
+@pytest.mark.parametrize(("subject", "layer"), EVERY_LAYER, indirect=["subject"])
+def test_noise_of_1_percent_on_one_filter_of_a_layer_is_reported_as_that_layer(subject, layer):
+    subject.change(layer, noise())
+    found = subject.compare()
+    assert not found.passed
+    assert found.first == layer
+    assert f"the first layer that diverges is {layer!r}" in found.verdict
+    (own,) = [each for each in found.layers if each.layer == layer]
+    assert own.worst_channel == 3
+    assert f"differs in provenance: weights of {layer}" in found.message
+    assert f"usually explained by this: the weights of {layer!r} changed" in found.message
+    names = [each.layer for each in found.layers]
+    assert all(each.passed for each in found.layers[: names.index(layer)])
+
+
+@pytest.mark.parametrize("subject", KINDS, indirect=True)
+def test_without_a_change_all_layers_agree(subject):
+    found = subject.compare()
+    assert found.passed
+    assert found.first is None
+    assert found.verdict.startswith(f"all {len(found.layers)} layers agree")
+    assert max(layer.worst_error for layer in found.layers) < 1e-6
+
+
+def test_a_filter_that_is_zeroed_is_named_as_silent(subject):
+    def zero(values):
+        values[0][..., 5] = 0
+        values[1][5] = 0
+
+    subject.change("conv2d_2", zero)
+    found = subject.compare()
+    assert found.first == "conv2d_2"
+    assert "silent now: 5" in found.verdict
+
+
+def test_filters_that_change_places_with_the_next_layer_adapted_are_told_apart(subject):
+    subject.change("conv2d_2", swap)
+    subject.change("conv2d_3", swap_read)
+    found = subject.compare()
+    assert not found.passed
+    assert found.first == "conv2d_2"
+    assert "were permuted to match: the predictions are equal" in found.verdict
+    assert "2→3, 3→2: nothing but their order" in found.message
+    failed = [layer.layer for layer in found.layers if not layer.passed]
+    assert failed == ["conv2d_2", "max_pooling2d_2"]
+
+
+def test_filters_that_change_places_alone_are_told_apart(subject):
+    subject.change("conv2d_2", swap)
+    found = subject.compare()
+    assert found.first == "conv2d_2"
+    assert "not permuted to match: the predictions differ" in found.verdict
+    assert not found.layers[-1].passed
+
+
+def test_another_order_of_classes_is_reported_as_such(subject):
+    subject.change("predictions", swap)
+    found = subject.compare()
+    assert found.first == "predictions"
+    assert "the outputs of 'predictions' are in another order" in found.verdict
+    assert "2→3, 3→2" in found.message
+    assert "images have another class" in found.message
+
+
+@pytest.mark.parametrize("subject", ["residual"], indirect=True)
+def test_another_order_of_classes_is_reported_where_the_output_has_another_name(subject):
+    subject.change("classes", swap)
+    found = subject.compare()
+    assert found.first == "classes"
+    assert "the outputs of 'classes' are in another order" in found.verdict
+
+
+@pytest.mark.parametrize("subject", ["residual"], indirect=True)
+def test_batch_normalisation_whose_statistics_were_reset_is_found(subject):
+    def reset(values):
+        values[2][...], values[3][...] = 0, 1
+
+    subject.change("a_bn2", reset)
+    found = subject.compare()
+    assert found.first == "a_bn2"
+    assert "the weights of 'a_bn2' changed" in found.message
+
+
+def test_images_that_were_prepared_in_another_way_are_reported_as_such(subject):
+    found = subject.compare(2 * subject.images - 1)
+    assert found.first == "input"
+    assert "the images themselves differ" in found.verdict
+    assert "other images were given, or they were prepared in another way" in found.message
+
+
+def test_preprocessing_inside_the_model_that_changed_is_reported_as_that_layer(subjects):
+    before = subjects["residual"].before
+    model = build_residual()
+    model.get_layer("rescale").scale = 1.0
+    found = compare_records(before, record_network(Network(model), random_images()), key="k")
+    assert found.first == "rescale"
+    assert "the settings of rescale changed, not the weights" in found.message
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+@pytest.mark.parametrize("subject", KINDS, indirect=True)
+def test_weights_rounded_to_half_precision_are_reported_as_such(subject, kind):
+    import ml_dtypes
+
+    half = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}[kind]
+    subject.model.set_weights([w.astype(half).astype(np.float32) for w in subject.weights])
+    found = subject.compare()
+    assert not found.passed
+    assert f"rounded to {kind}" in found.verdict
+    assert f"usually explained by this: the weights were rounded to {kind}" in found.message
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("subject", KINDS, indirect=True)
+def test_weights_rounded_to_8_bits_are_reported_as_such(subject, per_channel):
+    def rounded(value):
+        if value.ndim < 2:
+            return value
+        axes = tuple(range(value.ndim - 1)) if per_channel else None
+        step = np.abs(value).max(axis=axes) / 127
+        return (np.round(value / step) * step).astype(np.float32)
+
+    subject.model.set_weights([rounded(w) for w in subject.weights])
+    found = subject.compare()
+    assert "rounded to int8" in found.verdict
+
+
+def test_a_network_that_computes_in_half_precision_is_found(subjects):
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = build_residual()
+    finally:
+        keras.config.set_dtype_policy(policy)
+    now = record_network(Network(model), random_images())
+    found = compare_records(subjects["residual"].before, now, key="k")
+    assert found.first == "rescale"
+    assert "it computes in float16, in the baseline in float32" in found.message
+    assert "computes in another precision" in found.message
+
+
+def test_a_layer_that_is_new_or_gone_is_named():
+    image = keras.Input((13, 13, 2))
+    x = layers.Conv2D(6, 3, padding="same", activation="relu", name="conv_a")(image)
+    wide = layers.AveragePooling2D(2, name="wide")(x)
+    models = [keras.Model(image, layers.Flatten(name="flatten")(y)) for y in (x, wide)]
+    images = np.random.default_rng(0).random((2, 13, 13, 2))
+    before, now = (record_network(Network(model), images) for model in models)
+    found = compare_records(before, now, key="k")
+    assert not found.passed
+    assert "with wide" in found.verdict
+    assert "without wide" in compare_records(now, before, key="k").verdict
+
+
+def test_another_width_is_reported_by_its_shape():
+    def build(width):
+        return keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                layers.Conv2D(3, 3, kernel_initializer="ones", name="first"),
+                layers.Conv2D(width, 3, kernel_initializer="ones", name="second"),
+            ]
+        )
+
+    images = np.random.default_rng(0).random((2, 8, 8, 1))
+    before, now = (record_network(Network(build(width)), images) for width in (4, 5))
+    found = compare_records(before, now, key="k")
+    assert found.first == "second"
+    assert "its shape is (4, 4, 5), in the baseline (4, 4, 4)" in found.message
+
+
+def test_names_that_keras_numbered_anew_are_no_change():
+    def build():
+        return keras.Sequential(
+            [keras.Input((8, 8, 1)), layers.Conv2D(3, 3), layers.Flatten(), layers.Dense(2)]
+        )
+
+    first, second = build(), build()
+    second.set_weights(first.get_weights())
+    assert first.layers[0].name != second.layers[0].name
+    images = np.random.default_rng(0).random((3, 8, 8, 1))
+    records = [record_network(Network(model), images) for model in (first, second)]
+    assert compare_records(*records, key="k").passed
+
+
+@pytest.mark.parametrize("subject", ["residual"], indirect=True)
+def test_what_is_not_a_number_is_never_recorded(subject):
+    def spoil(values):
+        values[0][0, 0, 0, 4] = np.nan
+
+    subject.change("stem", spoil)
+    with pytest.raises(FloatingPointError, match=r"layer 'stem' gives NaN .* channel 4"):
+        subject.compare()
+
+
+def test_one_value_that_changed_in_one_map_is_found(subject):
+    """A change of one bias shows in one channel alone."""
+
+    def nudge(values):
+        values[1][7] += 1e-3
+
+    subject.change("conv2d_1", nudge)
+    found = subject.compare()
+    assert (found.first, found.layers[1].worst_channel) == ("conv2d_1", 7)
+    assert "1 of 24 channels diverge" in found.verdict
+
+
+def test_a_comparison_shows_expected_and_actual_maps(subject):
+    subject.change("conv2d_1", noise(share=3.0))
+    pictures = {pair.title: pair for pair in subject.compare().pictures}
+    pair = pictures["conv2d_1"]
+    assert pair.expected.shape == pair.actual.shape == (61, 127)
+    assert pair.expected.dtype == pair.actual.dtype == np.uint8
+    assert (pair.expected != pair.actual).any()
+    assert (pictures["input"].expected == pictures["input"].actual).all()
+
+
+def test_one_layers_part_of_a_comparison(subject):
+    subject.change("conv2d_2", noise())
+    whole = subject.compare()
+    before, own, after = (whole.of_layer(n) for n in ("conv2d_1", "conv2d_2", "conv2d_3"))
+    assert (before.passed, own.passed, after.passed) == (True, False, False)
+    assert own.verdict == whole.verdict
+    assert after.verdict.startswith("layer 'conv2d_3' diverges too")
+    assert whole.verdict in after.verdict
+    assert [pair.title for pair in after.pictures] == ["conv2d_3"]
+
+
+def test_the_fingerprint_follows_the_weights_and_the_images(subject):
+    before = subject.compare().fingerprint
+    assert before == subject.compare().fingerprint
+    assert before != subject.compare(subject.images[:-1]).fingerprint
+    subject.change("conv2d_2", noise(share=1e-6))
+    assert before != subject.compare().fingerprint

@@ -1,0 +1,134 @@
+"""What is no change passes, with the default tolerances."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from convlens import Network, assert_matches_baseline
+from convlens.baselines.compare import compare_records
+from convlens.baselines.record import record_network
+from convlens.baselines.store import Device, Store, read
+from convlens.engine import backend, sketch
+
+from .networks import subjects
+
+RECORD = Path(__file__).with_name("record_all.py")
+
+
+@pytest.fixture(scope="module")
+def known():
+    """Each subject's model, images and record."""
+    return {
+        name: (model, images, record_network(Network(model), images))
+        for name, (model, images) in subjects().items()
+    }
+
+
+@pytest.fixture(params=["mnist_cnn", "residual", "inception"])
+def subject(request, known):
+    return known[request.param]
+
+
+def compare(subject, model):
+    """Return how a model compares with the subject's record."""
+    _, images, before = subject
+    return compare_records(before, record_network(Network(model), images), key="subject")
+
+
+def rebuilt(model):
+    """Return the same architecture with weights of its own."""
+    return keras.models.clone_model(model)
+
+
+def test_a_model_that_was_saved_and_loaded(subject, tmp_path):
+    subject[0].save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    found = compare(subject, loaded)
+    assert found.passed, found.message
+    assert found.fingerprint == subject[2].fingerprint
+
+
+def test_weights_that_were_saved_alone(subject, tmp_path):
+    subject[0].save_weights(tmp_path / "model.weights.h5")
+    loaded = rebuilt(subject[0])
+    assert not compare(subject, loaded).passed  # its weights are new
+    loaded.load_weights(tmp_path / "model.weights.h5")
+    found = compare(subject, loaded)
+    assert found.passed, found.message
+
+
+def test_weights_that_went_through_a_saved_model(subject, tmp_path):
+    import tensorflow as tf
+
+    model, images, before = subject
+    model.export(tmp_path / "saved", verbose=False)
+    saved = tf.saved_model.load(tmp_path / "saved")
+    served = saved.serve(tf.constant(images[: len(before.predictions)])).numpy()
+    assert np.abs(served - before.predictions).max() < 1e-5
+    loaded = rebuilt(model)
+    values = {variable.name.split(":")[0]: variable.numpy() for variable in saved.variables}
+    # Each layer's own, by path; Keras numbers the model's name anew when it is cloned.
+    by_path = {path.split("/", path.count("/") - 1)[-1]: value for path, value in values.items()}
+    for variable in loaded.weights:
+        variable.assign(by_path["/".join(variable.path.split("/")[-2:])])
+    found = compare(subject, loaded)
+    assert found.passed, found.message
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_batches_of_another_size(subject, size, monkeypatch):
+    model, images, before = subject
+    monkeypatch.setattr(sketch, "_BATCH", size)
+    now = record_network(Network(model), images)
+    found = compare_records(before, now, key="subject")
+    assert found.passed, found.message
+
+
+def test_with_xla(subject):
+    model, images, before = subject
+    with backend.with_xla():
+        now = record_network(Network(model), images)
+    assert now.provenance["environment"]["XLA"]
+    found = compare_records(before, now, key="subject")
+    assert found.passed, found.message
+    assert max(layer.worst_error for layer in found.layers) > 0, "XLA was not used"
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "changed"),
+    [
+        ({"TF_ENABLE_ONEDNN_OPTS": "0"}, [], {"oneDNN": False}),
+        ({}, ["1"], {"threads": 1}),
+        ({}, ["2"], {"threads": 2}),
+    ],
+    ids=["without oneDNN", "one thread", "two threads"],
+)
+def test_another_setting_of_the_machine(known, tmp_path, environment, arguments, changed):
+    subprocess.run(
+        [sys.executable, str(RECORD), str(tmp_path), *arguments],
+        env={**os.environ, **environment},
+        check=True,
+        capture_output=True,
+    )
+    for name, (model, images, _) in known.items():
+        path = Store(tmp_path, Device("any", "any")).path(name)
+        there = read(path, name).header["provenance"]["environment"]
+        assert {key: there[key] for key in changed} == changed
+        found = assert_matches_baseline(model, tmp_path, name, images=images)
+        assert found.passed
+
+
+def test_another_model_fails(known, tmp_path):
+    """The comparison above is not blind: another model's baseline fails."""
+    model, images, _ = known["residual"]
+    assert_matches_baseline(model, tmp_path, "net", images=images, update="missing")
+    other, _, _ = known["inception"]
+    with pytest.raises(AssertionError, match="the network has other layers than its baseline"):
+        assert_matches_baseline(other, tmp_path, "net", images=images)

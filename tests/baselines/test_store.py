@@ -1,0 +1,289 @@
+"""Files of baselines: their names, their variants, and what becomes of damaged ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convlens import assert_matches_baseline
+from convlens.baselines import store
+from convlens.baselines.check import Recording, examine, observe, settle
+from convlens.baselines.store import BaselineFileError, Device, Store, Stored, read, stem, write
+
+HERE = Device("Card 9000", "gpu")
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Store(tmp_path / "baselines", HERE)
+
+
+def record(place, key, value, **options):
+    """Record a value, whatever there was."""
+    observed = observe(value)
+    return settle(place, observed, examine(place, key, observed), Recording("all", **options))[1]
+
+
+def passes(place, key, value):
+    return examine(place, key, observe(value)).passed
+
+
+ALIKE = [
+    *("a/b", "a.b", "a-b", "a b", "A-b", "a--b", "a/b ", "a\\b"),
+    *("test_x.py::TestOne::test_it", "test_x.py::TestTwo::test_it"),
+    *("test_x.py::test_it[1]", "test_x.py::test_it[2]", "test_x.py::test_it"),
+    *("../../x", "/etc/passwd", "..", ".", "", "x" * 500, "x" * 501, "é", "ë", "\ud800", "con"),
+]
+
+
+def test_no_two_names_share_a_file():
+    names = [stem(name).lower() for name in ALIKE]
+    assert len(set(names)) == len(ALIKE)
+
+
+@given(st.text())
+def test_no_name_leaves_the_folder_or_is_hidden(name):
+    made = stem(name)
+    assert "/" not in made
+    assert "\\" not in made
+    assert not made.startswith((".", "-"))
+    assert made.isascii()
+    assert len(made) < 120
+
+
+def test_every_such_name_can_be_recorded_and_stays_in_the_folder(place, tmp_path):
+    for number, name in enumerate(ALIKE):
+        record(place, name, np.arange(3.0) + number)
+    for number, name in enumerate(ALIKE):
+        assert passes(place, name, np.arange(3.0) + number)
+        assert not passes(place, name, np.arange(3.0) - 1)
+    assert {path.parent for path in tmp_path.rglob("*.npz")} == {place.folder}
+    assert len(list(place.folder.glob("*.npz"))) == len(list(place.folder.glob("*.png")))
+    assert {store.read_key(path) for path in store.files(place.folder)} == set(ALIKE)
+
+
+def test_the_same_content_is_the_same_file(place):
+    first = record(place, "k", np.arange(4.0)).read_bytes()
+    time.sleep(2.1)  # an archive's times are in steps of two seconds
+    assert record(place, "k", np.arange(4.0)).read_bytes() == first
+
+
+def test_the_most_specific_variant_counts(place):
+    record(place, "k", [1.0], variant="generic")
+    record(place, "k", [2.0], variant="family")
+    assert passes(place, "k", [2.0])
+    assert not passes(place, "k", [1.0])
+    record(place, "k", [3.0], variant="device")
+    assert [passes(place, "k", [v]) for v in (1.0, 2.0, 3.0)] == [False, False, True]
+    family = Store(place.folder, Device("Card 8000", "gpu"))
+    assert [passes(family, "k", [v]) for v in (1.0, 2.0, 3.0)] == [False, True, False]
+    elsewhere = Store(place.folder, Device("Chip", "cpu-x86_64"))
+    assert [passes(elsewhere, "k", [v]) for v in (1.0, 2.0, 3.0)] == [True, False, False]
+
+
+def test_an_update_replaces_the_variant_that_counts(place):
+    record(place, "k", [1.0], variant="generic")
+    path = record(place, "k", [2.0], variant="device")
+    assert record(place, "k", [3.0]) == path
+    assert passes(Store(place.folder, Device("Chip", "cpu")), "k", [1.0])
+
+
+def test_several_baselines_may_be_accepted_for_one_name(place):
+    for value in (1.0, 2.0, 3.0):
+        record(place, "k", [value], keep=True)
+    assert [passes(place, "k", [v]) for v in (1.0, 2.0, 3.0, 4.0)] == [True, True, True, False]
+    assert len(list(place.folder.glob("*.npz"))) == 3
+    record(place, "k", [4.0])  # without keep it takes the place of them all
+    assert [passes(place, "k", [v]) for v in (1.0, 2.0, 3.0, 4.0)] == [False, False, False, True]
+    assert len(list(place.folder.glob("*"))) == 2
+
+
+def rewrite(path, change, headers=None):
+    """Let a function change the entries of a baseline's archive."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    change(entries)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+
+
+def edit_header(**values):
+    def change(entries):
+        header = json.loads(entries["provenance.json"])
+        entries["provenance.json"] = json.dumps({**header, **values}).encode()
+
+    return change
+
+
+def put(name, array, **options):
+    def change(entries):
+        import io
+
+        stream = io.BytesIO()
+        np.lib.format.write_array(stream, array, **options)
+        entries[name] = stream.getvalue()
+
+    return change
+
+
+DAMAGES = {
+    "empty": (lambda path: path.write_bytes(b""), "not a zip file"),
+    "text": (lambda path: path.write_text("hello"), "not a zip file"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-40]), "not a zip file"),
+    "corrupt": (
+        lambda path: path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"PK\x01\x09")),
+        "",
+    ),
+    "pickled": (
+        lambda path: rewrite(path, put("0.npy", np.array([{}], object), allow_pickle=True)),
+        "allow_pickle=False",
+    ),
+    "wrong shape": (
+        lambda path: rewrite(path, put("0.npy", np.zeros((7, 7)))),
+        r"has shape \(7, 7\), where \[3, 3\] is stated",
+    ),
+    "not a number": (
+        lambda path: rewrite(path, put("0.npy", np.full((3, 3), np.nan))),
+        "values that are not finite",
+    ),
+    "array missing": (
+        lambda path: rewrite(path, lambda entries: entries.pop("0.npy")),
+        "its arrays are not those that it lists",
+    ),
+    "no header": (
+        lambda path: rewrite(path, lambda entries: entries.pop("provenance.json")),
+        "it lacks .*provenance.json",
+    ),
+    "header without shapes": (
+        lambda path: rewrite(path, edit_header(shapes={})),
+        "it lacks 'value'",
+    ),
+    "another format": (lambda path: rewrite(path, edit_header(format="x")), "is no baseline"),
+    "a later version": (lambda path: rewrite(path, edit_header(version=2)), "is of version 2"),
+    "another's": (
+        lambda path: rewrite(path, edit_header(key="other")),
+        "it is the baseline of 'other'",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_baseline_fails_with_its_name_and_a_remedy(place, damage):
+    path = record(place, "k", np.eye(3))
+    harm, reason = DAMAGES[damage]
+    harm(path)
+    found = examine(place, "k", observe(np.eye(3)))
+    assert not found.passed
+    assert str(path) in found.verdict
+    assert "restore it from version control, or record it anew" in found.verdict
+    import re
+
+    assert re.search(reason, found.verdict), found.verdict
+    assert "\n" not in found.verdict
+    assert settle(place, observe(np.eye(3)), found, Recording("failed"))[1] == path
+    assert passes(place, "k", np.eye(3))
+
+
+def test_a_damaged_byte_anywhere_is_never_taken_for_another_value(place):
+    path = record(place, "k", np.arange(40.0))
+    whole = path.read_bytes()
+    failed = 0
+    for at in range(0, len(whole), 7):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        found = examine(place, "k", observe(np.arange(40.0)))
+        failed += not found.passed
+        assert found.passed or str(path) in found.message
+    assert failed > len(whole) / 7 / 2  # the rest are times and the like, which say nothing
+
+
+def test_an_oversized_file_is_not_read(place):
+    path = record(place, "k", [1.0])
+    with path.open("r+b") as stream:
+        stream.truncate(store.LARGEST_FILE + 1)  # a hole: it takes no room
+    with pytest.raises(BaselineFileError, match="bytes are more than a baseline has"):
+        read(path, "k")
+
+
+def test_a_small_file_that_unpacks_to_much_is_not_unpacked(place):
+    path = record(place, "k", [1.0])
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for number in range(5):
+            archive.writestr(f"{number + 1}.npy", bytes(60 * 2**20))
+    assert path.stat().st_size < 2**20
+    with pytest.raises(BaselineFileError, match="it unpacks to"):
+        read(path, "k")
+
+
+def test_a_folder_that_cannot_be_written_to_says_what_to_do(tmp_path):
+    (tmp_path / "blocked").write_text("")
+    with pytest.raises(OSError, match=r"cannot write to .*blocked.* make the folder of baselines"):
+        assert_matches_baseline([1.0], tmp_path / "blocked", "k", update="missing")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to read-only folders")
+def test_a_read_only_folder_says_what_to_do(tmp_path):
+    (tmp_path / "b").mkdir(mode=0o500)
+    with pytest.raises(OSError, match="make the folder of baselines writable"):
+        assert_matches_baseline([1.0], tmp_path / "b", "k", update="missing")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from convlens.baselines.store import Stored, write
+
+path, value = Path(sys.argv[1]), 0
+print("ready", flush=True)
+while True:
+    value += 1
+    write(path, Stored("k", "values", {"a": np.full(200_000, value % 250, np.uint8)}))
+"""
+
+
+def test_a_process_killed_while_it_writes_leaves_a_whole_file(tmp_path):
+    path = tmp_path / "k.npz"
+    write(path, Stored("k", "values", {"a": np.zeros(200_000, np.uint8)}))
+    draw = np.random.default_rng(0)
+    seen, cut_short = set(), 0
+    for _ in range(25):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(float(draw.uniform(0.005, 0.05)))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        values = read(path, "k").arrays["a"]
+        assert len(set(values.tolist())) == 1
+        seen.add(int(values[0]))
+        leftovers = list(tmp_path.glob(".*.tmp"))
+        cut_short += bool(leftovers)
+        for leftover in leftovers:
+            leftover.unlink()
+    assert len(seen) > 3, "the processes were killed before they wrote anything"
+    assert cut_short > 3, "no process was killed while it wrote"
+
+
+def test_the_file_has_no_pickle_and_can_be_read_without_convlens(place):
+    path = record(place, "k", {"a": np.eye(2), "b": "word"})
+    with zipfile.ZipFile(path) as archive:
+        header = json.loads(archive.read("provenance.json"))
+    assert header["key"] == "k"
+    assert header["facts"] == {"b": "word"}
+    assert header["provenance"]["environment"]["backend"] == "tensorflow"
+    with np.load(path, allow_pickle=False) as data:
+        assert (data["0"] == np.eye(2)).all()

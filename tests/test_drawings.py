@@ -11,19 +11,19 @@ from convlens import invariance, maximize, occlude, top_images, top_patches
 from convlens.drawings import draw_invariance, draw_maximized, draw_occlusion, draw_top
 
 
-def shown(picture):
-    return np.asarray(picture)
+def shown(figure):
+    return np.asarray(figure.image())
 
 
 def test_top_patches_are_shown_beside_their_reconstructions(mnist_network, digits):
     top = top_images(mnist_network, digits.images, "conv2d_2", k=9)
     patches = top_patches(mnist_network, top, "conv2d_2", range(6))
-    picture = draw_top(patches, (0.0, 1.0))
+    picture = draw_top(patches, (0.0, 1.0)).image()
     assert 600 < picture.width < 1300
     swapped = replace(patches, patches=patches.patches[:, ::-1])
-    assert (shown(draw_top(swapped, (0.0, 1.0))) != shown(picture)).any()
+    assert (shown(draw_top(swapped, (0.0, 1.0))) != np.asarray(picture)).any()
     one = draw_top(top_patches(mnist_network, top, "conv2d_2", 3), (0.0, 1.0))
-    assert one.width >= 240
+    assert one.image().width >= 240
 
 
 def test_occlusion_is_bright_where_the_score_falls(mnist_network, digits):
@@ -38,7 +38,7 @@ def test_occlusion_is_bright_where_the_score_falls(mnist_network, digits):
 
 def test_invariance_is_drawn_as_curves(mnist_network, digits):
     curves = invariance(mnist_network, digits.images[:5], "rotation")
-    assert draw_invariance(curves).size == (760, 460)
+    assert draw_invariance(curves).image().size == (760, 460)
 
 
 @pytest.mark.parametrize("basis", ["pixel", "fourier"])

@@ -114,7 +114,7 @@ def test_the_weights_come_from_the_seed():
 
 
 def test_the_picture_shows_the_three_spectrograms(result):
-    page = draw_sounds(result)
+    page = draw_sounds(result).image()
     assert page.width > 3 * 256
     assert len(np.unique(np.asarray(page).reshape(-1, 3), axis=0)) > 50
 

@@ -35,10 +35,10 @@ from convlens.style import transfer_style
 from convlens.style_task import StyleTransfer
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from convlens.pictures import Figure
 
 Measures = dict[str, float | int]
-Pictures = Mapping[str, "Callable[[], Image.Image]"]
+Pictures = Mapping[str, "Callable[[], Figure]"]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Property:
         return {}
 
     def draw(self, lens: Lens, layer: Any, seen: Any) -> Pictures:
-        """Return pictures of what was seen, by name, each drawn when it is called."""
+        """Return figures of what was seen, by name, each made when it is called."""
         return {}
 
     def judge(self, lens: Lens, layer: Any, seen: Any) -> Measures:

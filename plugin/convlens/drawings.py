@@ -1,4 +1,4 @@
-"""The battery's pictures: what each property saw."""
+"""What each property of the battery saw, and other results, as figures to be drawn."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from convlens.engine.ascent import Maximization
 from convlens.engine.deconvnet import Reconstruction
@@ -17,12 +16,12 @@ from convlens.engine.patches import TopPatches
 from convlens.lens import Lens
 from convlens.photographs import resized
 from convlens.pictures import (
-    curves,
+    Curves,
+    HeatMap,
+    Tiles,
     deprocess,
     feature_map_pixels,
     grid,
-    heat_map,
-    sheet,
     signed_pixels,
     viridis,
 )
@@ -34,7 +33,7 @@ from convlens.style_task import StyleTransfer
 _AMOUNT = {"translation": "pixels down", "scale": "factor", "rotation": "degrees"}
 
 
-def draw_activations(lens: Lens, layer: str) -> Image.Image:
+def draw_activations(lens: Lens, layer: str) -> Tiles:
     """Return the feature maps of the lens's first image, each unit's in viridis, eight a row."""
     chosen = lens.one_of_each(1)
     maps = lens.activations(layer, lens.images[chosen])[layer][0]
@@ -43,7 +42,7 @@ def draw_activations(lens: Lens, layer: str) -> Image.Image:
     labels = [f"{u} (flat)" if flat[u] else str(u) for u in range(len(pixels))]
     h, w = maps.shape[:2]
     what = "" if lens.labels is None else f" of a {lens.labels[chosen[0]]}"
-    return sheet(
+    return Tiles(
         pixels,
         labels,
         f"{lens.name} · {layer}: feature maps{what}",
@@ -51,7 +50,7 @@ def draw_activations(lens: Lens, layer: str) -> Image.Image:
     )
 
 
-def draw_maximized(result: Maximization) -> Image.Image:
+def draw_maximized(result: Maximization) -> Tiles:
     """Return the images that excite a layer's units, with each unit's final activation.
 
     Pixels that were climbed on their own are brought to one contrast. Images in the Fourier basis
@@ -63,7 +62,7 @@ def draw_maximized(result: Maximization) -> Image.Image:
         for image in map(_displayed, result.images)
     ]
     labels = [f"{name}: {a:.3g}" for name, a in zip(result.labels, result.trace[-1], strict=True)]
-    return sheet(
+    return Tiles(
         pixels,
         labels,
         f"{result.model} · {result.layer}: images that excite each unit",
@@ -72,10 +71,10 @@ def draw_maximized(result: Maximization) -> Image.Image:
     )
 
 
-def draw_curves(result: Maximization) -> Image.Image:
+def draw_curves(result: Maximization) -> Curves:
     """Return each unit's activation along its ascent."""
     series = {f"unit {u}": result.trace[:, i].tolist() for i, u in enumerate(result.units)}
-    return curves(
+    return Curves(
         series,
         result.trace_steps.tolist(),
         f"{result.model} · {result.layer}: ascent",
@@ -84,12 +83,12 @@ def draw_curves(result: Maximization) -> Image.Image:
     )
 
 
-def draw_gram(lens: Lens, layer: str, gram: NDArray[Any]) -> Image.Image:
+def draw_gram(lens: Lens, layer: str, gram: NDArray[Any]) -> HeatMap:
     """Return a layer's Gram matrix (c, c) as a heat map."""
-    return heat_map(gram, f"{lens.name} · {layer}: Gram matrix", "of the first image; unit by unit")
+    return HeatMap(gram, f"{lens.name} · {layer}: Gram matrix", "of the first image; unit by unit")
 
 
-def draw_reconstructions(lens: Lens, layer: str, columns: list[Reconstruction]) -> Image.Image:
+def draw_reconstructions(lens: Lens, layer: str, columns: list[Reconstruction]) -> Tiles:
     """Return each image beside the reconstructions of its strongest units, a row an image."""
     pixels, labels = [], []
     for i, image in enumerate(columns[0].inputs):
@@ -98,17 +97,18 @@ def draw_reconstructions(lens: Lens, layer: str, columns: list[Reconstruction]) 
         for column in columns:
             pixels.append(signed_pixels(_displayed(column.images[i])))
             labels.append(f"unit {column.units[i]}: {column.activations[i]:.3g}")
-    return sheet(
+    return Tiles(
         pixels,
         labels,
         f"{lens.name} · {layer}: what excited the strongest units",
         "deconvnet reconstructions of each unit's largest activation; mid-grey is 0",
         columns=(len(columns) + 1) * (2 if len(columns[0].inputs) > 5 else 1),
         cell=112,
+        together=len(columns) + 1,
     )
 
 
-def draw_top(top: TopPatches, value_range: tuple[float, float]) -> Image.Image:
+def draw_top(top: TopPatches, value_range: tuple[float, float]) -> Tiles:
     """Return each unit's strongest patches beside their reconstructions, as in the paper's fig. 2.
 
     What lies outside an image is mid-grey, as is a reconstruction of 0.
@@ -130,7 +130,7 @@ def draw_top(top: TopPatches, value_range: tuple[float, float]) -> Image.Image:
         tiles.append(np.concatenate([blocks[0], gap, blocks[1]], axis=1))
     side = max(tiles[0].shape[:2])
     cell = side * max(1, round(240 / side))
-    return sheet(
+    return Tiles(
         tiles,
         [f"{u}: {a[0]:.3g}" for u, a in zip(top.units, top.activations, strict=True)],
         f"{top.model} · {top.layer}: the {k} strongest patches of each unit",
@@ -140,7 +140,7 @@ def draw_top(top: TopPatches, value_range: tuple[float, float]) -> Image.Image:
     )
 
 
-def draw_occlusion(occlusion: Occlusion, value_range: tuple[float, float]) -> Image.Image:
+def draw_occlusion(occlusion: Occlusion, value_range: tuple[float, float]) -> Tiles:
     """Return each image beside how far its class's score falls where a part is hidden."""
     heat = occlusion.heat
     top = max(float(heat.max()), 1e-12)
@@ -150,7 +150,7 @@ def draw_occlusion(occlusion: Occlusion, value_range: tuple[float, float]) -> Im
         labels.append(f"class {occlusion.classes[i]}: {occlusion.score[i]:.3g}")
         pixels.append(viridis((np.clip(heat[i] / top, 0, 1) * 255).astype(np.uint8)))
         labels.append(f"falls by {occlusion.drops[i].max():.3g}")
-    return sheet(
+    return Tiles(
         pixels,
         labels,
         f"{occlusion.model}: where hiding lowers the score",
@@ -160,14 +160,14 @@ def draw_occlusion(occlusion: Occlusion, value_range: tuple[float, float]) -> Im
     )
 
 
-def draw_invariance(curves_of: Invariance) -> Image.Image:
+def draw_invariance(curves_of: Invariance) -> Curves:
     """Return the curves of invariance: the class's probability, and how far features move."""
     medians = {
         f"{layer}: distance": np.median(curves_of.relative(layer), axis=1)
         for layer in curves_of.distances
     }
     medians["probability of the class"] = curves_of.probabilities.mean(axis=1)
-    return curves(
+    return Curves(
         {name: values.tolist() for name, values in medians.items()},
         curves_of.amounts.tolist(),
         f"{curves_of.model} under {curves_of.transformation}",
@@ -176,13 +176,13 @@ def draw_invariance(curves_of: Invariance) -> Image.Image:
     )
 
 
-def draw_style(result: StyleTransfer) -> Image.Image:
+def draw_style(result: StyleTransfer) -> Tiles:
     """Return the content, the styles and the result side by side."""
     size = result.image.shape[:2]
     styles = [resized(s, (size[0], size[1])) for s in result.styles]
     pixels = [range_pixels(x, (0.0, 1.0)) for x in (result.content, *styles, result.image)]
     names = ["style"] if len(styles) == 1 else [f"style {i + 1}" for i in range(len(styles))]
-    return sheet(
+    return Tiles(
         [np.repeat(p, 3, axis=-1) if p.shape[-1] == 1 else p for p in pixels],
         ["content", *names, "result"],
         f"{result.model}: style transfer",
@@ -192,7 +192,7 @@ def draw_style(result: StyleTransfer) -> Image.Image:
     )
 
 
-def draw_sounds(result: SoundTransfer) -> Image.Image:
+def draw_sounds(result: SoundTransfer) -> Tiles:
     """Return the spectrograms of content, style and result, low tones below, time to the right."""
     transform = SpectrogramTransform(result.window, result.hop)
     sounds = {"content": result.content, "style": result.style, "result": result.sound}
@@ -201,7 +201,7 @@ def draw_sounds(result: SoundTransfer) -> Image.Image:
         logs = np.log1p(np.abs(transform(sound.samples))).T[::-1] / result.peak
         shown = resized(np.clip(logs, 0, 1).astype(np.float32)[..., None], (256, 384))[..., 0]
         pixels.append(viridis(np.round(shown * 255).astype(np.uint8)))
-    return sheet(
+    return Tiles(
         pixels,
         [f"{name}, {sound.seconds:.2g} s" for name, sound in sounds.items()],
         "style transfer of a sound",
@@ -211,11 +211,11 @@ def draw_sounds(result: SoundTransfer) -> Image.Image:
     )
 
 
-def draw_losses(result: StyleTransfer) -> Image.Image:
+def draw_losses(result: StyleTransfer) -> Curves:
     """Return the loss and its parts along a style transfer, on a logarithmic scale."""
     losses = {name: values for name, values in result.losses.items() if values.any()}
     least = 1e-4 * losses["total"].min()  # a term may be 0, which has no logarithm
-    return curves(
+    return Curves(
         {name: np.log10(np.maximum(v, least)).tolist() for name, v in losses.items()},
         list(range(result.steps + 1)),
         f"{result.model}: style transfer",

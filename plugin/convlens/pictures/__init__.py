@@ -1,16 +1,28 @@
 """Pictures of what was seen: grids, colour maps, charts and PNG files."""
 
 from convlens.pictures.charts import curves, heat_map
-from convlens.pictures.normalise import deprocess, feature_map_pixels, signed_pixels, viridis
+from convlens.pictures.figures import Curves, Figure, HeatMap, Tiles
+from convlens.pictures.normalise import (
+    deprocess,
+    feature_map_pixels,
+    heat_pixels,
+    signed_pixels,
+    viridis,
+)
 from convlens.pictures.save import save_gif, save_png, slug
 from convlens.pictures.sheet import grid, sheet
 
 __all__ = [
+    "Curves",
+    "Figure",
+    "HeatMap",
+    "Tiles",
     "curves",
     "deprocess",
     "feature_map_pixels",
     "grid",
     "heat_map",
+    "heat_pixels",
     "save_gif",
     "save_png",
     "sheet",

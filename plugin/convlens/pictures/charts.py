@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
-from convlens.pictures.normalise import viridis
+from convlens.pictures.normalise import heat_pixels, viridis
 from convlens.pictures.sheet import FAINT, INK, PAPER, fit, font
+from convlens.ticks import ticks
 
 _COLOURS = (
     *("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e"),
@@ -56,7 +57,7 @@ def curves(
     page = Image.new("RGB", _SIZE, PAPER)
     draw = ImageDraw.Draw(page)
     width, height = _SIZE[0] - _LEFT - _RIGHT, _SIZE[1] - _TOP - _BOTTOM
-    x_ticks, y_ticks = _ticks(xs[0], xs[-1]), _ticks(float(stacked.min()), float(stacked.max()))
+    x_ticks, y_ticks = ticks(xs[0], xs[-1]), ticks(float(stacked.min()), float(stacked.max()))
     x0, x1 = xs[0], xs[-1]
     y0, y1 = y_ticks[0], y_ticks[-1]
 
@@ -96,7 +97,6 @@ def heat_map(matrix: ArrayLike, title: str, subtitle: str = "") -> Image.Image:
     if values.ndim != 2 or not values.size or not np.isfinite(values).all():
         raise ValueError(f"a heat map needs a finite matrix, not {values.shape}")
     low, high = float(values.min()), float(values.max())
-    levels = np.round((values - low) / ((high - low) or 1) * 255).astype(np.uint8)
     rows, columns = values.shape
     factor = max(1, round(480 / max(rows, columns)))
     h, w = rows * factor, columns * factor
@@ -105,7 +105,7 @@ def heat_map(matrix: ArrayLike, title: str, subtitle: str = "") -> Image.Image:
     draw = ImageDraw.Draw(page)
     draw.text((16, 12), fit(title, 18, page.width - 32), INK, font(18))
     draw.text((16, 38), fit(subtitle, 13, page.width - 32), FAINT, font(13))
-    picture = Image.fromarray(viridis(levels)).resize((w, h), Image.Resampling.NEAREST)
+    picture = Image.fromarray(heat_pixels(values)).resize((w, h), Image.Resampling.NEAREST)
     page.paste(picture, (left, top))
     every = max(1, math.ceil(max(rows, columns) / 12))
     for i in range(0, rows, every):
@@ -117,13 +117,3 @@ def heat_map(matrix: ArrayLike, title: str, subtitle: str = "") -> Image.Image:
     draw.text((left + w + 38, top), f"{high:.3g}", INK, font(12))
     draw.text((left + w + 38, top + h - 14), f"{low:.3g}", INK, font(12))
     return page
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Return four to eight round numbers that enclose [low, high]."""
-    span = (high - low) or max(abs(high), 1.0)
-    step = 10 ** math.floor(math.log10(span / 4))
-    step *= next(m for m in (1, 2, 5, 10) if span / (step * m) <= 6)
-    first = math.floor(low / step + 1e-9)
-    last = max(math.ceil(high / step - 1e-9), first + 1)
-    return [i * step for i in range(first, last + 1)]

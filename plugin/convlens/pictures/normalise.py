@@ -81,6 +81,17 @@ def range_pixels(image: ArrayLike, value_range: tuple[float, float]) -> Pixels:
     return _to_bytes((_finite(image) - low) / (high - low) * 255)
 
 
+def heat_pixels(values: ArrayLike) -> Pixels:
+    """Return values (…) in viridis (…, 3) uint8, the least dark and the largest yellow.
+
+    Raises:
+        ValueError: values that are not finite.
+    """
+    array = _finite(values)
+    low, high = float(array.min()), float(array.max())
+    return viridis(np.round((array - low) / ((high - low) or 1) * 255).astype(np.uint8))
+
+
 def _to_bytes(values: NDArray[np.float64]) -> Pixels:
     return np.round(np.clip(values, 0, 255)).astype(np.uint8)
 

@@ -64,6 +64,8 @@ def test_the_wheel_holds_the_package_and_nothing_beside_it(wheel: Path):
         "convlens/pytest_plugin/__init__.py",
         "convlens/benchmarks/__init__.py",
         "convlens/benchmarks/templates/page.html",
+        "convlens/report/templates/page.html",
+        "convlens/report/templates/script.js",
     ):
         assert needed in names
     assert wheel.stat().st_size < 2_000_000

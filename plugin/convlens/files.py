@@ -7,8 +7,13 @@ import tempfile
 from pathlib import Path
 
 
-def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+def write_whole(path: str | os.PathLike[str], content: bytes, *, durable: bool = True) -> None:
     """Write a file: to a temporary one beside it, which then takes its place.
+
+    Args:
+        path: of the file.
+        content: all of it.
+        durable: whether it must outlive a machine that stops, for which the disk is waited for.
 
     Raises:
         OSError: the folder cannot be made or written to; the message is one line and names it.
@@ -22,8 +27,9 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         Path(temporary).chmod(0o644)  # mkstemp's own is for its owner alone
         os.replace(temporary, path)
     except BaseException:

@@ -104,8 +104,8 @@ class Comparison:
             )
         if layer == self.first:
             return replace(self, pictures=pictures)
-        verdict = f"layer {layer!r} diverges too ({own}). {self.verdict}"
-        return replace(self, verdict=verdict, pictures=pictures)
+        verdict = f"layer {layer!r} diverges too ({own}); {self.verdict}"
+        return replace(self, verdict=verdict, pictures=pictures, details=self.details[-1:])
 
 
 def listed(names: Sequence[object], most: int = MOST_LINES) -> str:

@@ -23,10 +23,10 @@ class Unchanged(Property):
     summary = "the layer does what it did"
 
     def layers(self, lens: Lens) -> tuple[str | None, ...]:
-        """Return the predictions, and the layers before them."""
+        """Return the layers in the network's order, and the predictions."""
         output = lens.network.output_layer
         inner = [name for name in sketched_layers(lens.network) if name != output]
-        return (OTHERWISE if PREDICTIONS in inner else PREDICTIONS, *inner)
+        return (*inner, OTHERWISE if PREDICTIONS in inner else PREDICTIONS)
 
 
 class BaselineItem(ModelItem):

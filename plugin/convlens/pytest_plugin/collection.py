@@ -11,6 +11,7 @@ import pytest
 
 from convlens.pytest_plugin.options import MODEL_SUFFIXES
 from convlens.pytest_plugin.progress import item_progress
+from convlens.pytest_plugin.report import show
 from convlens.pytest_plugin.targets import TARGETS, Target
 
 if TYPE_CHECKING:
@@ -189,16 +190,18 @@ class ModelItem(pytest.Item):
         self.user_properties.append((f"convlens.{name}", value))
 
     def write_pictures(self, seen: Any) -> None:
-        """Write pictures of what was seen, where they were asked for."""
+        """Show what was seen in the report, and as picture files, where they were asked for."""
         __tracebackhide__ = True
+        figures = self.prop.draw(self.lens, self.layer, seen)
+        show(self, figures)
         folder = self.config.getoption("convlens_pictures")
         if folder is None:
             return
         from convlens.pictures import save_png, slug
 
-        for name, draw in self.prop.draw(self.lens, self.layer, seen).items():
+        for name, make in figures.items():
             stem = name if self.layer is None else f"{slug(self.layer)}-{name}"
-            save_png(draw(), Path(folder) / slug(self.model) / f"{stem}.png")
+            save_png(make().image(), Path(folder) / slug(self.model) / f"{stem}.png")
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show a verdict as its message alone; anything else with its traceback."""

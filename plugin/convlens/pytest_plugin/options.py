@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from convlens.pytest_plugin import baselines, benchmarks
+from convlens.pytest_plugin import baselines, benchmarks, report
 from convlens.pytest_plugin.targets import SHIPPED, TARGETS, Target, parse_target
 
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -106,6 +106,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="fetch weights of networks of keras.applications that are not on this machine",
     )
     baselines.add_options(group)
+    report.add_options(group)
     benchmarks.add_options(parser)
     parser.addini("convlens_baselines", "the folder of baselines, from pytest's root folder")
     parser.addini(
@@ -147,6 +148,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.args[:] = [*paths, *(f for f in files if f not in paths)]
     config.stash[TARGETS] = _merge(targets, selected)
     baselines.configure(config)
+    report.configure(config)
 
 
 def value_range(config: pytest.Config) -> tuple[float, float] | None:

@@ -1,0 +1,263 @@
+"""The report of a run: what each process saw goes to a spool, of which the page is made."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from convlens.pytest_plugin.baselines import COMPARISONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from convlens.pictures import Figure
+    from convlens.report.entry import Exhibit
+    from convlens.report.spool import Spool
+
+RECORDER = "convlens-recorder"
+_SPOOL_INPUT = "convlens_spool"
+_EXHIBIT = pytest.StashKey["Exhibit"]()
+# A test that uses one of these looks at a model.
+_FIXTURES = frozenset(
+    ("lens", "conv_layer", "convlens_model", "mnist_cnn", "vgg16", "vgg19", "pretrained")
+)
+_PACKAGES = ("pytest", "keras", "tensorflow", "jax", "numpy")
+
+
+def add_options(group: pytest.OptionGroup) -> None:
+    """Add the options of the report."""
+    group.addoption(
+        "--convlens-report",
+        metavar="PATH",
+        help="write what was seen as one HTML page, with pictures",
+    )
+    group.addoption(
+        "--convlens-markdown",
+        metavar="PATH",
+        help="write a summary in Markdown, such as for the summary page of a CI job",
+    )
+
+
+def configure(config: pytest.Config) -> None:
+    """Prepare the report, where one was asked for.
+
+    Raises:
+        pytest.UsageError: it could not be written in the end.
+    """
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        if _SPOOL_INPUT in worker:
+            _record(config, Path(worker[_SPOOL_INPUT]))
+        return
+    wanted = {
+        name: config.invocation_params.dir / path
+        for name in ("report", "markdown")
+        if (path := config.getoption(f"convlens_{name}")) is not None
+    }
+    for name, path in wanted.items():
+        _check_place(f"--convlens-{name}", path)
+    if wanted:
+        spool = Path(tempfile.mkdtemp(prefix="convlens-report-"))
+        _record(config, spool)
+        config.pluginmanager.register(Reporter(config, spool, wanted), "convlens-reporter")
+
+
+def show(item: pytest.Item, figures: Mapping[str, Callable[[], Figure]]) -> None:
+    """Put figures of what an item saw into the report, where there is one."""
+    recorder: Recorder | None = item.config.pluginmanager.get_plugin(RECORDER)
+    if recorder is not None:
+        recorder.show(item, figures)
+
+
+def _check_place(option: str, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise pytest.UsageError(f"{option} {path}: cannot write there ({error.strerror})") from None
+    if path.is_dir():
+        raise pytest.UsageError(f"{option} {path}: is a folder; give the name of a file in it")
+
+
+def _record(config: pytest.Config, folder: Path) -> None:
+    from convlens.report.spool import Spool
+
+    config.pluginmanager.register(Recorder(Spool(folder)), RECORDER)
+
+
+class Recorder:
+    """Writes to the spool what the items of this process see."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._order: dict[str, int] = {}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        self._order = {item.nodeid: number for number, item in enumerate(items)}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        exhibit = _exhibit(item, self._order.get(item.nodeid, 0))
+        if exhibit is not None:
+            item.stash[_EXHIBIT] = exhibit
+            self._spool.write_exhibit(exhibit)  # so that one that crashes is known of
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
+        exhibit = item.stash.get(_EXHIBIT, None)
+        if exhibit is None:
+            return
+        if COMPARISONS in item.stash:
+            from convlens.report.encode import add_comparison
+
+            for comparison in item.stash[COMPARISONS]:
+                add_comparison(self._spool, exhibit, comparison)
+        self._spool.write_exhibit(exhibit)
+
+    def show(self, item: pytest.Item, figures: Mapping[str, Callable[[], Figure]]) -> None:
+        """Add figures to what an item saw."""
+        from convlens.report.encode import add_figure
+
+        exhibit = item.stash[_EXHIBIT]
+        for make in figures.values():
+            add_figure(self._spool, exhibit, make())
+
+
+class Reporter:
+    """Gathers what became of each item, and writes the report in the end, however it comes."""
+
+    def __init__(self, config: pytest.Config, folder: Path, wanted: dict[str, Path]) -> None:
+        from convlens.report.spool import Spool
+
+        self._config = config
+        self._spool = Spool(folder)
+        self._wanted = wanted
+        self._problem = ""
+        self._spool.write_event({"kind": "facts", "facts": _facts(config)})
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput[_SPOOL_INPUT] = str(self._spool.folder)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._spool.write_event(_event(report))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._spool.write_event(
+                {
+                    "kind": "report",
+                    "nodeid": report.nodeid,
+                    "when": "teardown",
+                    "outcome": "error",
+                    "message": report.longreprtext,
+                    "reason": "",
+                    "numbers": {},
+                    "seconds": 0.0,
+                    "worker": "",
+                }
+            )
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        from convlens.files import write_whole
+        from convlens.report.assemble import assemble
+        from convlens.report.markdown import render_markdown
+        from convlens.report.page import render
+
+        cut = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+        if exitstatus not in cut:
+            self._spool.write_event({"kind": "finished"})
+        run = assemble(self._spool)
+        try:
+            for name, path in self._wanted.items():
+                text = render(run, self._spool) if name == "report" else render_markdown(run)
+                write_whole(path, text.encode("utf-8", "replace"))
+        except OSError as error:
+            self._problem = f"the report was not written: {error}"
+            session.exitstatus = exitstatus or pytest.ExitCode.TESTS_FAILED
+        finally:
+            shutil.rmtree(self._spool.folder, ignore_errors=True)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._problem:
+            terminalreporter.write_line(self._problem, red=True)
+            return
+        for name, path in self._wanted.items():
+            what = "report" if name == "report" else "summary"
+            terminalreporter.write_line(f"{what}: {path}")
+
+
+def _exhibit(item: pytest.Item, order: int) -> Exhibit | None:
+    """Return what is known of an item before it runs; None where it is none of convlens's."""
+    from convlens.pytest_plugin.collection import ModelItem
+    from convlens.report.entry import Exhibit
+
+    if isinstance(item, ModelItem):
+        prop = item.prop
+        return Exhibit(
+            item.nodeid, item.model, item.layer or "", prop.name, prop.name, prop.summary, order
+        )
+    names = getattr(item, "fixturenames", ())
+    if not _FIXTURES.intersection(names) and "baseline" not in names:
+        return None
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    layer = parameters.get("conv_layer", "")
+    doc = getattr(getattr(item, "obj", None), "__doc__", None) or ""
+    claim = doc.strip().partition("\n")[0].rstrip(".")
+    file = item.nodeid.partition("::")[0]
+    title = item.nodeid.partition("::")[2] or item.name
+    return Exhibit(item.nodeid, file, str(layer), "tests", title, claim, order)
+
+
+def _event(report: pytest.TestReport) -> dict[str, Any]:
+    """Return a report on an item's phase as the spool keeps it."""
+    outcome: str = report.outcome
+    reason = ""
+    if hasattr(report, "wasxfail"):
+        outcome = "xfailed" if report.skipped else "xpassed"
+        reason = str(report.wasxfail).removeprefix("reason: ")
+    elif report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+    elif report.failed:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        reason = crash.message.partition("\n")[0] if crash else ""
+        known = {"call": "failed", "???": "crashed"}  # xdist says ??? of one whose worker died
+        outcome = known.get(str(report.when), "error")
+    return {
+        "kind": "report",
+        "nodeid": report.nodeid,
+        "when": report.when,
+        "outcome": outcome,
+        "message": report.longreprtext if report.failed else "",
+        "reason": reason,
+        "numbers": {
+            str(name): value if isinstance(value, int | float | str) else str(value)
+            for name, value in report.user_properties
+        },
+        "seconds": getattr(report, "duration", 0.0),
+        "worker": getattr(report, "worker_id", ""),
+    }
+
+
+def _facts(config: pytest.Config) -> dict[str, str]:
+    found = {
+        "began": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": " ".join(["pytest", *map(str, config.invocation_params.args)]),
+        "python": platform.python_version(),
+    }
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # one backend is enough
+            continue
+    return {**found, "machine": f"{platform.system()} {platform.machine()}"}

@@ -1,0 +1,116 @@
+"""What a spool holds is joined into entries, whatever became of the processes that wrote it."""
+
+from __future__ import annotations
+
+import pytest
+from tests.report.conftest import EVIL, add, event, exhibit
+
+from convlens.report.assemble import assemble, clean
+from convlens.report.markdown import escaped, render_markdown
+from convlens.report.overview import overview
+from convlens.report.spool import Spool
+
+
+def outcomes(spool: Spool) -> dict[str, str]:
+    return {entry.exhibit.title: entry.outcome for entry in assemble(spool).entries}
+
+
+def test_each_item_has_its_outcome_its_verdict_and_its_numbers(spool):
+    run = assemble(spool)
+    by = {entry.exhibit.title: entry for entry in run.entries}
+    assert by["passes"].verdict == "Passes holds."
+    assert by["passes"].numbers == {"gram_residual": 1.5e-7}
+    assert by["passes"].seconds == 1.0
+    assert by["dead"].verdict == "Dead filters."
+    assert by["dead"].message == "dead filters:\n  unit 3"
+    assert by["skips"].verdict == "Skipped: it has no softmax."
+    assert by["baseline"].verdict == "conv_a diverges."
+    assert run.headline == "5 of 8 items failed"
+    assert run.finished
+    assert [f.nodeid for f in run.failures] == ["tests/test_plain.py::test_bad"]
+    assert run.others == {"failed": 1, "passed": 1}
+
+
+@pytest.mark.parametrize(
+    ("events", "outcome"),
+    [
+        ([], "unfinished"),
+        ([("passed", "setup")], "unfinished"),
+        ([("passed", "setup"), ("passed", "call"), ("passed", "teardown")], "passed"),
+        ([("passed", "setup"), ("passed", "call"), ("error", "teardown")], "error"),
+        ([("error", "setup"), ("passed", "teardown")], "error"),
+        ([("passed", "setup"), ("crashed", "???")], "crashed"),
+        ([("xfailed", "call"), ("passed", "teardown")], "xfailed"),
+        ([("xpassed", "call"), ("passed", "teardown")], "xpassed"),
+        ([("skipped", "setup"), ("passed", "teardown")], "skipped"),
+    ],
+)
+def test_the_worst_phase_is_what_became_of_an_item(tmp_path, events, outcome):
+    spool = Spool(tmp_path)
+    one = exhibit("one")
+    spool.write_exhibit(one)
+    for found, when in events:
+        spool.write_event(event(one.nodeid, found, when))
+    assert outcomes(spool) == {"one": outcome}
+
+
+def test_a_line_that_a_dying_process_left_is_left_out(tmp_path):
+    spool = Spool(tmp_path)
+    add(spool, exhibit("one"))
+    with (tmp_path / "events.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write('{"kind": "rep')
+    assert outcomes(spool) == {"one": "passed"}
+
+
+def test_layers_stand_in_the_order_of_the_network(tmp_path):
+    spool = Spool(tmp_path)
+    for prop, layers in {
+        "finite": ("a", "c"),
+        "baseline": ("a", "b", "d"),
+        "classes": ("",),
+        "extra": ("b", "x"),
+    }.items():
+        for layer in layers:
+            add(spool, exhibit(f"{prop}-{layer}", layer, prop))
+    entries = sorted(assemble(spool).entries, key=lambda e: e.exhibit.layer)
+    (block,) = overview(entries).blocks
+    names = [row.layer for row in block.rows]
+    assert names.index("a") < names.index("b") < names.index("d")
+    assert names.index("a") < names.index("c")
+    assert names.index("b") < names.index("x")
+    assert names[-1] == ""
+
+
+def test_the_overview_shows_the_worst_and_counts_the_good(spool):
+    table = overview(assemble(spool).entries)
+    (block,) = [b for b in table.blocks if b.model == "m"]
+    cells = dict(zip(table.properties, block.cells, strict=True))
+    assert cells["baseline"].outcome == "failed"
+    assert (cells["baseline"].good, len(cells["baseline"].entries)) == (0, 2)
+    assert cells["gram"].outcome == "passed"
+    assert cells["classes"].outcome == "skipped"
+    assert cells[EVIL].outcome is None
+
+
+def test_colours_and_characters_that_a_page_cannot_show_are_taken_out():
+    assert clean("\x1b[31mred\x1b[0m \x00\udc80") == "red \N{REPLACEMENT CHARACTER}?"
+    assert clean("x" * 30_000).endswith("characters more")
+
+
+def test_the_markdown_says_what_failed_and_shows_names_as_text(spool):
+    text = render_markdown(assemble(spool))
+    assert text.startswith("# 5 of 8 items failed\n")
+    assert "| conv\\_b | " in text
+    assert "✗" in text
+    assert "<" not in text.replace("\\<", "")
+    assert "tests/test\\_plain\\.py::test\\_bad" in text.replace("\\:", ":")
+    assert escaped("a|b\nc") == "a\\|b c"
+
+
+def test_of_many_failures_the_markdown_shows_the_first(tmp_path):
+    spool = Spool(tmp_path)
+    for i in range(60):
+        add(spool, exhibit(f"item {i}"), outcome="failed", message="no")
+    text = render_markdown(assemble(spool))
+    assert text.count("\n- **") == 50
+    assert "- and 10 more" in text

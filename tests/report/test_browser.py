@@ -1,0 +1,242 @@
+"""The page in a real browser: names are text, and search, filters, swipe and export work."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_plus
+
+import pytest
+from tests.report.conftest import EVIL, EVIL_TOO
+
+from convlens.report.assemble import assemble
+from convlens.report.page import render
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+DRIVER = shutil.which("chromedriver")
+if CHROMIUM is None or DRIVER is None:
+    pytest.skip(
+        "needs Chromium and ChromeDriver: apt-get install chromium chromium-driver",
+        allow_module_level=True,
+    )
+webdriver = pytest.importorskip("selenium.webdriver", reason="needs pip install '.[browser]'")
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--disable-dev-shm-usage",
+)
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory, downloads: Path) -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(executable_path=DRIVER)
+    with webdriver.Chrome(options=options, service=service) as started:
+        started.set_window_size(1280, 900)
+        yield started
+
+
+@pytest.fixture
+def page(driver: Any, spool: Any, tmp_path: Path) -> Iterator[Any]:
+    """Show the report; afterwards, nothing was logged and nothing was asked of the network."""
+    place = tmp_path / "report.html"
+    place.write_text(render(assemble(spool), spool), encoding="utf-8")
+    driver.get_log("browser")
+    driver.get_log("performance")
+    driver.get(place.as_uri())
+    yield driver
+    assert driver.get_log("browser") == []
+    asked = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    urls = [
+        m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"
+    ]
+    assert urls
+    assert {url.partition(":")[0] for url in urls} <= {"file", "data", "blob"}
+    driver.get("about:blank")
+
+
+def find(page: Any, selector: str) -> Any:
+    return page.find_element(By.CSS_SELECTOR, selector)
+
+
+def titles(page: Any) -> list[str]:
+    """Return the titles of the items that are shown."""
+    shown = page.find_elements(By.CSS_SELECTOR, ".entry:not([hidden]) .title .name")
+    return [element.get_attribute("textContent") for element in shown]
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 10
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def test_hostile_names_show_as_text_and_nothing_of_them_runs(page):
+    assert page.title.startswith("5 of 8 items failed")
+    shown = find(page, "main").get_attribute("textContent")
+    assert EVIL in shown
+    assert EVIL_TOO in shown
+    assert len(page.find_elements(By.CSS_SELECTOR, "img[src='x']")) == 0
+    assert len(page.find_elements(By.CSS_SELECTOR, "[onerror]")) == 0
+    broken = "return [...document.images].filter(i => i.complete && !i.naturalWidth).length"
+    assert page.execute_script(broken) == 0
+
+
+def test_the_search_keeps_what_matches_and_is_in_the_address(page):
+    everything = titles(page)
+    assert len(everything) == 6
+    page.find_element(By.TAG_NAME, "body").send_keys("/")
+    assert page.switch_to.active_element.get_attribute("id") == "search"
+    page.switch_to.active_element.send_keys("dead FILTERS")
+    assert titles(page) == ["dead"]
+    assert "q=dead FILTERS" in unquote_plus(page.current_url)
+    assert find(page, "#shown").text == "1 of 6 items"
+    page.refresh()
+    assert titles(page) == ["dead"]
+    find(page, "#search").send_keys("nothing like it")
+    assert titles(page) == []
+    find(page, "#none-reset").click()
+    assert titles(page) == everything
+
+
+def test_the_filters_narrow_by_field_and_status(page):
+    find(page, "[data-status='failed']").click()
+    assert set(titles(page)) == {"dead", "baseline", "baseline too", EVIL_TOO}
+    find(page, "#layer option[value='=conv_b']").click()
+    assert set(titles(page)) == {"dead", "baseline too"}
+    assert "status=failed" in page.current_url
+    find(page, "#reset").click()
+    options = find(page, "#model").find_elements(By.TAG_NAME, "option")
+    next(option for option in options if option.get_attribute("value") == f"={EVIL}").click()
+    assert titles(page) == [EVIL_TOO]
+    page.refresh()
+    assert titles(page) == [EVIL_TOO]
+
+
+def test_a_cell_of_the_overview_leads_to_its_item(page):
+    find(page, "a.cell.passed[href^='#i-']").click()
+    opened = find(page, ".entry.open .title[aria-expanded='true']")
+    assert opened.is_displayed()
+    assert "item=i-" in page.current_url
+    page.back()
+    assert "item=" not in page.current_url
+
+
+def test_the_keyboard_goes_through_the_items(page):
+    body = page.find_element(By.TAG_NAME, "body")
+    body.send_keys("j")
+    first = page.switch_to.active_element
+    first.send_keys("j")
+    second = page.switch_to.active_element
+    assert first != second
+    second.send_keys("k")
+    assert page.switch_to.active_element == first
+    state = first.get_attribute("aria-expanded")
+    first.send_keys(Keys.ENTER)
+    assert first.get_attribute("aria-expanded") != state
+    body.send_keys("?")
+    assert find(page, "#help").is_displayed()
+    page.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert not find(page, "#help").is_displayed()
+
+
+def test_expected_and_actual_can_be_swiped_and_blinked(page):
+    pair = find(page, ".entry.open .pair")
+    for view in ("swipe", "blink", "difference", "side"):
+        button = pair.find_element(By.CSS_SELECTOR, f".views [data-view='{view}']")
+        page.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+        button.click()
+        assert pair.get_attribute("data-view") == view
+        assert button.get_attribute("aria-pressed") == "true"
+        expected, actual, difference = (
+            pair.find_element(By.CSS_SELECTOR, f".shot.{name}")
+            for name in ("expected", "actual", "difference")
+        )
+        if view == "swipe":
+            slider = pair.find_element(By.CSS_SELECTOR, "input[type=range]")
+            cut = "return getComputedStyle(arguments[0].querySelector('img')).clipPath"
+            assert "50%" in page.execute_script(cut, actual)
+            slider.send_keys(Keys.HOME)
+            assert "50%" not in page.execute_script(cut, actual)
+        if view == "blink":
+            until(lambda: "lit" in pair.get_attribute("class"))
+            until(lambda: "lit" not in pair.get_attribute("class"))
+        if view == "difference":
+            assert difference.is_displayed()
+            assert not expected.is_displayed()
+
+
+def test_accepted_changes_are_exported_once_each(page, downloads):
+    accept = page.find_elements(By.CSS_SELECTOR, ".entry.open .accept")
+    assert len(accept) == 2
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", accept[0])
+    accept[0].click()
+    assert [button.text for button in accept] == ["Accepted", "Accepted"]
+    assert find(page, "#accepted-count").text == "1 change accepted"
+    page.refresh()
+    find(page, "#export").click()
+    file = downloads / "convlens-accept.json"
+    until(file.exists)
+    assert json.loads(file.read_text(encoding="utf-8")) == {
+        "format": "convlens-accept",
+        "version": 1,
+        "accept": [{"key": f"m::baseline {EVIL}", "fingerprint": "f00d"}],
+    }
+    find(page, "#forget").click()
+    assert not find(page, "#accepted").is_displayed()
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_is_wider_than_the_window(page, width):
+    page.set_window_size(max(width, 500), 900)
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
+    )
+    try:
+        find(page, "#unfold").click()
+        wide = "return document.documentElement.scrollWidth"
+        assert page.execute_script(wide) <= width
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_both_schemes(page, scheme):
+    page.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
+    )
+    colours = """
+    const parse = (c) => c.match(/[\\d.]+/g).slice(0, 3).map((v) => v / 255);
+    const light = (c) => parse(c).map((v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+      .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+    const body = getComputedStyle(document.body);
+    const [a, b] = [light(body.color), light(body.backgroundColor)].sort((x, y) => y - x);
+    return [(a + .05) / (b + .05), light(body.backgroundColor)];
+    """
+    contrast, paper = page.execute_script(colours)
+    assert contrast > 7
+    assert (paper > 0.5) == (scheme == "light")
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

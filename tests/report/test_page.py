@@ -1,0 +1,167 @@
+"""The page holds what was seen, escaped, within its size."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.report.conftest import EVIL, EVIL_TOO, add, exhibit
+
+from convlens.pictures import Curves, Tiles
+from convlens.report.assemble import assemble
+from convlens.report.chart import chart
+from convlens.report.entry import Lines
+from convlens.report.page import render
+from convlens.report.spool import Spool
+
+
+class Page(HTMLParser):
+    """A page's elements, by tag, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: dict[str, list[dict[str, str | None]]] = {}
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.found.setdefault(tag, []).append(dict(attrs))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@pytest.fixture
+def page(spool) -> Page:
+    return Page(render(assemble(spool), spool))
+
+
+def test_hostile_names_are_text(page):
+    assert len(page.found["script"]) == 1
+    assert all(img["src"].startswith("data:image/webp;base64,") for img in page.found["img"])
+    assert not any(name.startswith("on") for tag in page.found.values() for a in tag for name in a)
+    text = "".join(page.texts)
+    assert text.count(EVIL) >= 5
+    assert EVIL_TOO in text
+
+
+def test_nothing_is_fetched_and_only_the_pages_own_script_may_run(spool):
+    text = render(assemble(spool), spool)
+    page = Page(text)
+    assert not {"iframe", "object", "embed", "base"} & page.found.keys()
+    assert [link["href"] for link in page.found["link"]] == ["data:,"]
+    assert "@import" not in text
+    assert "url(" not in text
+    (policy,) = [m["content"] for m in page.found["meta"] if m.get("http-equiv")]
+    script = re.search(r"<script>(.*)</script>", text, re.DOTALL).group(1)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+
+
+def test_each_item_shows_its_figures(page):
+    articles = {a["data-model"]: a for a in page.found["article"]}
+    assert len(page.found["article"]) == 6
+    assert articles[EVIL]["data-layer"] == EVIL
+    assert len(page.found["svg"]) == 1
+    assert "Gram matrix" in page.texts
+    labels = {img["alt"] for img in page.found["img"]}
+    assert {"unit 0", "unit 5", "expected", "actual", "difference", EVIL} <= labels
+    assert "inf" in page.texts  # an error beyond all bounds
+
+
+def test_pictures_keep_their_pixels(page):
+    (shot,) = [img for img in page.found["img"] if img["alt"] == "expected"]
+    data = base64.b64decode(shot["src"].partition(",")[2])
+    with Image.open(io.BytesIO(data)) as image:
+        seen = np.asarray(image.convert("RGB"))
+    wanted = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(seen, wanted)
+
+
+def test_identifiers_are_unique(page):
+    ids = [a["id"] for tag in page.found.values() for a in tag if "id" in a]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_page_that_would_be_too_large_shows_fewer_pictures_of_what_passed(tmp_path):
+    spool = Spool(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), dtype=np.uint8)
+    for name, fate in (("good", "passed"), ("bad", "failed")):
+        for i in range(4):
+            own = [n ^ np.uint8(i + 8 * len(name)) for n in noise]
+            figure = Tiles(own, [f"{name} {j}" for j in range(40)], "maps", together=2)
+            add(spool, exhibit(f"{name} {i}"), figure, outcome=fate, message="")
+    limit = 3 * 2**20
+    text = render(assemble(spool), spool, limit=limit)
+    shown = [img["alt"] for img in Page(text).found["img"]]
+    assert len(text) < limit + 300_000
+    assert sum(s.startswith("bad") for s in shown) == 160
+    assert 0 < sum(s.startswith("good") for s in shown) < 160
+    assert "items that passed show fewer pictures" in text
+    assert "items that passed show fewer" not in render(assemble(spool), spool)
+    smallest = render(assemble(spool), spool, limit=1000)
+    assert len(smallest) < 300_000
+
+
+def test_large_pictures_are_made_smaller(tmp_path):
+    spool = Spool(tmp_path)
+    large = np.random.default_rng(0).integers(0, 256, (900, 600, 3), dtype=np.uint8)
+    add(spool, exhibit("one"), Tiles([large] * 9, [str(i) for i in range(9)], "maps"))
+    (entry,) = assemble(spool).entries
+    picture = entry.exhibit.galleries[0].pictures[0]
+    assert max(picture.width, picture.height) <= 112
+    assert len(spool.read_picture(picture.file)) < 20_000
+
+
+def test_of_many_images_some_are_kept_from_first_to_last(tmp_path):
+    spool = Spool(tmp_path)
+    tiles = [np.full((4, 4), i, np.uint8) for i in range(200)]
+    add(spool, exhibit("one"), Tiles(tiles, [str(i) for i in range(200)], "maps", together=4))
+    (entry,) = assemble(spool).entries
+    labels = [int(p.label) for p in entry.exhibit.galleries[0].pictures]
+    assert len(labels) == 64
+    assert labels[:4] == [0, 1, 2, 3]
+    assert labels[-4:] == [196, 197, 198, 199]
+    assert "64 of 200 are shown" in render(assemble(spool), spool)
+
+
+def test_a_run_without_items_says_so(tmp_path):
+    spool = Spool(tmp_path)
+    text = render(assemble(spool), spool)
+    assert "Nothing was run" in text
+    assert "No test of this run used convlens" in text
+    assert "did not come to its end" in text
+
+
+def test_a_chart_has_its_lines_within_its_frame():
+    few = chart(Lines("t", "step", "loss", [0, 1, 2], [("a", [3.0, 2.0, 1.0]), ("b", [1.0] * 3)]))
+    assert [path.name for path in few.legend] == ["a", "b"]
+    assert few.summary == "loss over step: a ends at 1; b ends at 1"
+    points = [tuple(map(float, p.split(","))) for p in few.paths[0].points.split()]
+    assert points == sorted(points)
+    assert points[0][1] < points[-1][1]  # down the page as the loss falls
+    many = chart(Lines("t", "x", "y", [0, 1], [(str(i), [0.0, float(i)]) for i in range(9)]))
+    assert [path.name for path in many.legend] == ["median"]
+    assert many.legend[0].end == "4"
+    flat = chart(Lines("t", "x", "y", [0], [("a", [1.0])]))
+    assert flat.paths[0].points
+
+
+def test_curves_are_thinned_and_keep_their_ends(tmp_path):
+    spool = Spool(tmp_path)
+    add(
+        spool,
+        exhibit("one"),
+        Curves({"a": [float(i) for i in range(500)]}, list(range(500)), "t", "x", "y"),
+    )
+    (lines,) = assemble(spool).entries[0].exhibit.curves
+    assert len(lines.x) == 60
+    assert (lines.x[0], lines.x[-1]) == (0.0, 499.0)

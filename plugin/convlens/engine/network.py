@@ -93,6 +93,13 @@ class Network:
             return model
         return cls(model)
 
+    def copy(self) -> Network:
+        """Return a network of a clone of the model with the same weights, free to be changed."""
+        clone = keras.models.clone_model(self.model)
+        clone.set_weights(self.model.get_weights())
+        clone.name = self.name
+        return Network(clone, held=self._held)
+
     def refresh(self) -> None:
         """Copy the user's current weights over."""
         self._copy_weights()

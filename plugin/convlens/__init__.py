@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from convlens.checks.ascent import AscentGain, assert_activation_increases
     from convlens.checks.classes import assert_class_images_recognised
     from convlens.checks.deconvnet import RoundTrip, assert_deconv_round_trip
+    from convlens.checks.faithfulness import Faithfulness, assert_faithful
     from convlens.checks.filters import (
         FilterStatistics,
         assert_no_dead_filters,
@@ -27,12 +28,18 @@ if TYPE_CHECKING:
         assert_gram_invariant,
         assert_gram_symmetric,
     )
+    from convlens.checks.randomization import (
+        RandomizationSensitivity,
+        assert_randomization_sensitive,
+    )
     from convlens.engine.activations import activations
     from convlens.engine.ascent import Maximization, maximize
     from convlens.engine.deconvnet import Reconstruction, deconvolve, project
+    from convlens.engine.faithfulness import PixelCurve, deletion_curve, insertion_curve
     from convlens.engine.gram import gram_matrix
     from convlens.engine.loading import ModelFileError, load_model
     from convlens.engine.network import Network
+    from convlens.engine.randomization import RandomizationCurve, randomization_curve
     from convlens.lens import Lens
     from convlens.photographs import read_image
     from convlens.sound import Sound, read_sound, save_sound
@@ -49,6 +56,7 @@ _MODULE_OF = {
     "AscentGain": "checks.ascent",
     "AscentInterrupted": "engine.ascent",
     "Comparison": "baselines.compare",
+    "Faithfulness": "checks.faithfulness",
     "FilterStatistics": "checks.filters",
     "GramInvariance": "checks.gram",
     "GramResiduals": "checks.gram",
@@ -60,6 +68,9 @@ _MODULE_OF = {
     "Network": "engine.network",
     "Objective": "engine.objectives",
     "Occlusion": "engine.occlusion",
+    "PixelCurve": "engine.faithfulness",
+    "RandomizationCurve": "engine.randomization",
+    "RandomizationSensitivity": "checks.randomization",
     "Reconstruction": "engine.deconvnet",
     "RoundTrip": "checks.deconvnet",
     "Sound": "sound",
@@ -74,6 +85,7 @@ _MODULE_OF = {
     "assert_activation_increases": "checks.ascent",
     "assert_class_images_recognised": "checks.classes",
     "assert_deconv_round_trip": "checks.deconvnet",
+    "assert_faithful": "checks.faithfulness",
     "assert_finite": "checks.finite",
     "assert_gram_invariant": "checks.gram",
     "assert_gram_symmetric": "checks.gram",
@@ -83,16 +95,20 @@ _MODULE_OF = {
     "assert_no_duplicate_filters": "checks.filters",
     "assert_occlusion_on_object": "checks.occlusion",
     "assert_occlusion_sensitive": "checks.occlusion",
+    "assert_randomization_sensitive": "checks.randomization",
     "assert_style_closer": "checks.style",
     "assert_style_transfer_converges": "checks.style",
     "deconvolve": "engine.deconvnet",
+    "deletion_curve": "engine.faithfulness",
     "filter_statistics": "checks.filters",
     "gram_matrix": "engine.gram",
+    "insertion_curve": "engine.faithfulness",
     "invariance": "engine.invariance",
     "load_model": "engine.loading",
     "maximize": "engine.ascent",
     "occlude": "engine.occlusion",
     "project": "engine.deconvnet",
+    "randomization_curve": "engine.randomization",
     "read_image": "photographs",
     "read_sound": "sound",
     "receptive_field": "engine.receptive_field",
@@ -108,6 +124,7 @@ __all__ = [
     "AscentGain",
     "AscentInterrupted",
     "Comparison",
+    "Faithfulness",
     "FilterStatistics",
     "GramInvariance",
     "GramResiduals",
@@ -119,6 +136,9 @@ __all__ = [
     "Network",
     "Objective",
     "Occlusion",
+    "PixelCurve",
+    "RandomizationCurve",
+    "RandomizationSensitivity",
     "Reconstruction",
     "RoundTrip",
     "Sound",
@@ -133,6 +153,7 @@ __all__ = [
     "assert_activation_increases",
     "assert_class_images_recognised",
     "assert_deconv_round_trip",
+    "assert_faithful",
     "assert_finite",
     "assert_gram_invariant",
     "assert_gram_symmetric",
@@ -142,16 +163,20 @@ __all__ = [
     "assert_no_duplicate_filters",
     "assert_occlusion_on_object",
     "assert_occlusion_sensitive",
+    "assert_randomization_sensitive",
     "assert_style_closer",
     "assert_style_transfer_converges",
     "deconvolve",
+    "deletion_curve",
     "filter_statistics",
     "gram_matrix",
+    "insertion_curve",
     "invariance",
     "load_model",
     "maximize",
     "occlude",
     "project",
+    "randomization_curve",
     "read_image",
     "read_sound",
     "receptive_field",

@@ -39,7 +39,8 @@ class RandomizationCurve:
         units: (n,) the unit explained in each image.
         layers: the k re-initialised layers, the top one first; each row below is measured after
             that layer and all those before it.
-        explanation: (n, h, w) the absolute explanation of the trained network, summed over channels.
+        explanation: (n, h, w) the trained network's explanation, absolute values summed over
+            channels.
         explanations: (k, n, h, w) the same with the layers re-initialised.
         spearman: (k, n) rank correlation with `explanation`, -1 to 1; NaN where one of the two is
             the same everywhere, or not finite.
@@ -107,7 +108,9 @@ def randomization_curve(
     target = output_of(network, layer)
     given = np.asarray(images)
     x = network.check_images(given[None] if given.ndim == 3 else given)
-    chosen = _most_excited(network, x, layer) if units is None else _one_each(network, x, target, units)
+    chosen = (
+        _most_excited(network, x, layer) if units is None else _one_each(network, x, target, units)
+    )
 
     def explain() -> NDArray[np.float32]:
         if callable(method):

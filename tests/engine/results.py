@@ -16,7 +16,9 @@ from convlens import (
     Objective,
     activations,
     deconvolve,
+    deletion_curve,
     gram_matrix,
+    insertion_curve,
     maximize,
     top_images,
     transfer_style,
@@ -38,6 +40,8 @@ def results() -> dict[str, Any]:
     found["scores"] = class_scores(network, few)
     for method in ("deconvnet", "guided", "gradient"):
         found[method] = deconvolve(network, few, "conv2d_3", 5, method=method).images
+    for curve in (deletion_curve, insertion_curve):
+        found[curve.__name__] = curve(network, few, found["gradient"]).probabilities
     found["top"] = top_images(network, images, "conv2d_2", k=3).activations["conv2d_2"]
     goal = Objective.unit("conv2d_2", 3) - 0.5 * Objective.unit("conv2d_1", 1, "center")
     runs: dict[str, dict[str, Any]] = {

@@ -115,7 +115,8 @@ def assert_faithful(
     deletion, insertion, followed = areas(values)
     draw = np.random.default_rng(seed)
     control = [areas(draw.random(values.shape)) for _ in range(orders)]
-    random_out, random_in = (np.stack([c[i] for c in control]) for i in (0, 1))
+    random_out: NDArray[np.float64] = np.stack([c[0] for c in control])
+    random_in: NDArray[np.float64] = np.stack([c[1] for c in control])
     measured = {"deletion": deletion, "insertion": insertion}
     measured |= {"random deletion": random_out, "random insertion": random_in}
     assert_finite(measured, name=f"{network.name}: the areas under the curves")

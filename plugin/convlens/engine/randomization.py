@@ -167,8 +167,8 @@ def reinitialise(layer: Any, draw: np.random.Generator) -> bool:
         old = np.asarray(keras.ops.convert_to_numpy(variable.value))
         number = int(draw.integers(2**31))
         initializer = _initializer_of(layer, variable.name)
-        config = initializer.get_config() if initializer is not None else {}
-        if "seed" in config:
+        config = {} if initializer is None else initializer.get_config()
+        if initializer is not None and "seed" in config:
             fresh = type(initializer).from_config({**config, "seed": number})
             new = np.asarray(keras.ops.convert_to_numpy(fresh(old.shape, dtype=variable.dtype)))
         else:

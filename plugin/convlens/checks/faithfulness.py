@@ -46,8 +46,8 @@ def assert_faithful(
     classes: ArrayLike | None = None,
     *,
     margin: float = 0.05,
-    fraction: float = 0.75,
-    own: float = 0.65,
+    fraction: float = 0.6,
+    own: float = 0.7,
     orders: int = 8,
     deleted: Substitute = "mean",
     inserted: Substitute = "mean",
@@ -120,11 +120,6 @@ def assert_faithful(
     measured = {"deletion": deletion, "insertion": insertion}
     measured |= {"random deletion": random_out, "random insertion": random_in}
     assert_finite(measured, name=f"{network.name}: the areas under the curves")
-    others = [
-        areas(np.roll(values, shift, axis=0)) for shift in range(1, min(orders, len(x) - 1) + 1)
-    ]
-    wins = [np.stack([deletion < o[0], insertion > o[1]]) for o in others]
-    share = float(np.mean(wins)) if wins else float("nan")
     fell = random_out.mean(axis=0) - deletion
     rose = insertion - random_in.mean(axis=0)
     held = (np.minimum(fell, rose) >= margin) & (deletion < random_out.min(axis=0))
@@ -142,6 +137,11 @@ def assert_faithful(
                 for i in wrong[np.argsort(np.minimum(fell, rose)[wrong], kind="stable")]
             ],
         )
+    others = [
+        areas(np.roll(values, shift, axis=0)) for shift in range(1, min(orders, len(x) - 1) + 1)
+    ]
+    wins = [np.stack([deletion < o[0], insertion > o[1]]) for o in others]
+    share = float(np.mean(wins)) if wins else float("nan")
     if wins and not share >= own:
         each = np.mean(wins, axis=(0, 1))
         raise_offenders(

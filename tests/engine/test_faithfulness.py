@@ -78,6 +78,21 @@ def test_channels_are_summed_and_one_image_is_a_batch(tiny_network, tiny_images)
     np.testing.assert_allclose(into.probabilities[:, -1], said.max(axis=1), atol=1e-6)
 
 
+def test_an_insertion_follows_what_the_whole_image_shows_and_not_the_blurred_one():
+    image = keras.Input((6, 6, 1))
+    y = layers.Conv2D(1, 1, activation="relu", name="conv")(image)
+    y = layers.GlobalAveragePooling2D()(y)
+    model = keras.Model(image, layers.Dense(2, name="out")(y), name="sharp")
+    ones, zero = np.ones((1, 1, 1, 1)), np.zeros(1)
+    model.set_weights([ones, zero - 0.5, np.float32([[0, 100]]), np.float32([0.1, 0])])
+    dot = np.zeros((1, 6, 6, 1), np.float32)
+    dot[0, 2, 3] = 1  # blurred, it is below 0.5, and class 0 wins
+    found = insertion_curve(model, dot, dot, steps=6)
+    assert found.classes.tolist() == [1]
+    assert found.probabilities[0, 0] == 0
+    assert found.probabilities[0, -1] == pytest.approx(50 / 36)
+
+
 def test_equal_values_are_taken_in_a_seeded_random_order(linear, images):
     flat = np.zeros((3, 4, 5))
     one, again, other = (

@@ -54,6 +54,8 @@ class Contest:
         references: the contestants that the others are set in proportion to, the limit first.
         work: what one run of ours does.
         slow: those that take part in the first rounds alone, and do not warm up.
+        guests: those that leave the contest, with what they failed in, where their result is no
+            working one: other projects' code, on networks that it was not written for.
         checks: contestant → a function of its result that raises where that is no working result:
             who does nothing is not to be beaten.
         setting: how it is run.
@@ -68,6 +70,7 @@ class Contest:
     references: tuple[str, ...]
     work: Work
     slow: tuple[str, ...] = ()
+    guests: tuple[str, ...] = ()
     checks: Mapping[str, Check] = field(default_factory=dict)
     setting: Setting = field(default_factory=Setting)
     series: Series | None = None

@@ -80,6 +80,7 @@ def ascent(setting: Setting) -> Contest:
         ("bare passes", *others),
         Work(count, steps, count * steps * ascent_flops(of.network, of.layer, of.shape) / 1e9),
         tuple(others),
+        tuple(name for name in others if name != _ONE),
         checks,
         setting,
     )
@@ -134,6 +135,7 @@ def deconvnet(setting: Setting) -> Contest:
         "convlens",
         ("one gradient", *others),
         Work(count, gflop=count * ascent_flops(of.network, of.layer, of.shape) / 1e9),
+        guests=tuple(others),
         checks={"convlens": shown, "convlens, classes": shown, "xplique, classes": some},
         setting=setting,
     )

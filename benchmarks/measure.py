@@ -10,7 +10,7 @@ import numpy as np
 from convlens.benchmarks.contest import Contest
 from convlens.benchmarks.memory import peak_memory
 from convlens.benchmarks.peak import peak_gflops
-from convlens.benchmarks.timing import Run, ratios, seconds, spread
+from convlens.benchmarks.timing import ratios, seconds, spread
 from convlens.engine.backend import accelerators, backend_name
 
 _LEAST_ROUNDS = 3
@@ -49,10 +49,11 @@ def measure(
         progress: called with (rounds done, in all).
 
     Raises:
-        RuntimeError: a contestant's result is no working one.
+        RuntimeError: a contestant's result is no working one, and it is no guest.
     """
-    quick = {name: run for name, run in contest.contestants.items() if name not in contest.slow}
-    first, turn = ({}, budget) if contest.processes else _warm_up(contest, quick, budget)
+    quick = [name for name in contest.contestants if name not in contest.slow]
+    left: dict[str, str] = {}
+    first, turn = ({}, budget) if contest.processes else _warm_up(contest, quick, budget, left)
     rounds = int(np.clip(budget / turn, _LEAST_ROUNDS, most_rounds))
     times: dict[str, list[float]] = {name: [] for name in contest.contestants}
 
@@ -61,28 +62,49 @@ def measure(
         progress(done, rounds)
         for name in contest.contestants:
             if name != contest.ours and (name in quick or done < slow_rounds):
-                times[name].append(_timed(contest, name, check=name not in first))
+                _take_turn(contest, name, times, left, check=name not in first)
 
     def ours() -> None:
-        name = contest.ours
-        times[name].append(_timed(contest, name, check=name not in first))
+        _take_turn(contest, contest.ours, times, left, check=contest.ours not in first)
 
     pedantic(ours, setup=others, rounds=rounds)
-    found = {**_described(contest), **_figures(contest, times, first)}
+    times = {name: taken for name, taken in times.items() if name not in left}
+    found = {**_described(contest), **_figures(contest, times, first), "left": left}
     if not contest.processes:
         found.update(peak_memory(contest.contestants[contest.ours]))
     return found
 
 
 def _warm_up(
-    contest: Contest, runs: Mapping[str, Run], budget: float
+    contest: Contest, names: list[str], budget: float, left: dict[str, str]
 ) -> tuple[dict[str, float], float]:
     """Run each, and check its result; return their seconds, and about what a turn takes."""
-    first = {name: _timed(contest, name, check=True) for name in runs}
+    firsts: dict[str, list[float]] = {name: [] for name in names}
+    for name in names:
+        _take_turn(contest, name, firsts, left, check=True)
+    first = {name: taken[0] for name, taken in firsts.items() if taken}
     turn = sum(first.values())
     if turn < budget / 2:
-        turn = sum(_timed(contest, name, check=False) for name in runs)
+        turn = sum(_timed(contest, name, check=False) for name in first)
     return first, turn
+
+
+def _take_turn(
+    contest: Contest,
+    name: str,
+    times: dict[str, list[float]],
+    left: dict[str, str],
+    check: bool,
+) -> None:
+    """Run a contestant and note its time; a guest whose result does not work leaves instead."""
+    if name in left:
+        return
+    try:
+        times[name].append(_timed(contest, name, check))
+    except RuntimeError as error:
+        if name not in contest.guests:
+            raise
+        left[name] = str(error)
 
 
 def _timed(contest: Contest, name: str, check: bool) -> float:
@@ -119,7 +141,9 @@ def _figures(
         "first_call_seconds": dict(first),
         "ratios": {
             name: {
-                other: ratios(taken, times[other]) for other in contest.references if other != name
+                other: ratios(taken, times[other])
+                for other in contest.references
+                if other != name and other in times
             }
             for name, taken in times.items()
         },

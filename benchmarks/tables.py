@@ -31,10 +31,11 @@ def comparisons(info: Info) -> list[str]:
     """Return ours in proportion to each other, such as '1.06 (1.04–1.09) of bare passes'."""
     if "series" in info:
         return [f"slope {info['series']['slope']:.2f} over {info['series']['label']}"]
-    return [
+    against = [
         f"{r['median']:.3g} ({r['q1']:.3g}–{r['q3']:.3g}) of {other}"
         for other, r in info["ratios"][info["ours"]].items()
     ]
+    return [*against, *(f"{other} has no working result" for other in info.get("left", {}))]
 
 
 def terminal_table(figures: Sequence[Info]) -> list[str]:

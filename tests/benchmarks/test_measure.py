@@ -10,6 +10,7 @@ import pytest
 
 from convlens.benchmarks.contest import Contest, Series, Work
 from convlens.benchmarks.measure import measure, slope
+from convlens.benchmarks.tables import comparisons
 from convlens.benchmarks.timing import finished, ratios, seconds
 
 
@@ -115,6 +116,21 @@ def test_a_contestant_without_a_working_result_is_named(name, slow):
 
     with pytest.raises(RuntimeError, match=f"{name}: does no work"):
         measure(contest([], checks={name: fails}, slow=slow), pedantic, budget=0.1)
+
+
+@pytest.mark.parametrize("slow", [(), ("peer",)])
+def test_a_guest_without_a_working_result_leaves_and_is_named(slow):
+    def fails(result: Any) -> None:
+        raise RuntimeError("does no work")
+
+    order: list[str] = []
+    given = contest(order, checks={"peer": fails}, slow=slow, guests=("peer",))
+    found = measure(given, pedantic, budget=0.1, most_rounds=5)
+    assert order.count("peer") == 1
+    assert found["left"] == {"peer": "peer: does no work"}
+    assert set(found["seconds"]) == {"limit", "ours"}
+    assert found["ratios"]["ours"].keys() == {"limit"}
+    assert comparisons(found)[-1] == "peer has no working result"
 
 
 def test_a_series_has_the_slope_of_its_cost():

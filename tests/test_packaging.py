@@ -81,6 +81,6 @@ def test_it_works_installed(how: str, wheel: Path, source: Path, tmp_path: Path)
     run(python, "-m", "pip", "install", "-q", *what, cwd=tmp_path)
     job = ("--convlens", "mnist_cnn", "--convlens-pictures", "pictures", "--convlens-steps=60")
     out = run(python, "-m", "pytest", *job, cwd=tmp_path)
-    assert "21 passed" in out
+    assert "24 passed" in out
     assert "convlens: mnist_cnn" in out
     assert len(list((tmp_path / "pictures").rglob("*.png"))) == 5 * 3 + 1

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convlens.baselines.check import assert_matches_baseline
     from convlens.baselines.compare import Comparison
+    from convlens.checks.accuracy import assert_accuracy
     from convlens.checks.ascent import AscentGain, assert_activation_increases
+    from convlens.checks.batch_norm import assert_batch_norm_trained
     from convlens.checks.classes import assert_class_images_recognised
     from convlens.checks.deconvnet import RoundTrip, assert_deconv_round_trip
     from convlens.checks.faithfulness import Faithfulness, assert_faithful
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
         RandomizationSensitivity,
         assert_randomization_sensitive,
     )
+    from convlens.checks.repeatable import assert_repeatable
+    from convlens.checks.saturation import assert_not_saturated
     from convlens.engine.activations import activations
     from convlens.engine.ascent import Maximization, maximize
     from convlens.engine.deconvnet import Reconstruction, deconvolve, project
@@ -82,7 +86,9 @@ _MODULE_OF = {
     "TopInterrupted": "engine.topk",
     "TopPatches": "engine.patches",
     "activations": "engine.activations",
+    "assert_accuracy": "checks.accuracy",
     "assert_activation_increases": "checks.ascent",
+    "assert_batch_norm_trained": "checks.batch_norm",
     "assert_class_images_recognised": "checks.classes",
     "assert_deconv_round_trip": "checks.deconvnet",
     "assert_faithful": "checks.faithfulness",
@@ -93,9 +99,11 @@ _MODULE_OF = {
     "assert_matches_baseline": "baselines.check",
     "assert_no_dead_filters": "checks.filters",
     "assert_no_duplicate_filters": "checks.filters",
+    "assert_not_saturated": "checks.saturation",
     "assert_occlusion_on_object": "checks.occlusion",
     "assert_occlusion_sensitive": "checks.occlusion",
     "assert_randomization_sensitive": "checks.randomization",
+    "assert_repeatable": "checks.repeatable",
     "assert_style_closer": "checks.style",
     "assert_style_transfer_converges": "checks.style",
     "deconvolve": "engine.deconvnet",
@@ -150,7 +158,9 @@ __all__ = [
     "TopInterrupted",
     "TopPatches",
     "activations",
+    "assert_accuracy",
     "assert_activation_increases",
+    "assert_batch_norm_trained",
     "assert_class_images_recognised",
     "assert_deconv_round_trip",
     "assert_faithful",
@@ -161,9 +171,11 @@ __all__ = [
     "assert_matches_baseline",
     "assert_no_dead_filters",
     "assert_no_duplicate_filters",
+    "assert_not_saturated",
     "assert_occlusion_on_object",
     "assert_occlusion_sensitive",
     "assert_randomization_sensitive",
+    "assert_repeatable",
     "assert_style_closer",
     "assert_style_transfer_converges",
     "deconvolve",

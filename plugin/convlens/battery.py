@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convlens.checks.accuracy import SIGNIFICANCE, assert_accuracy, chance, luck
 from convlens.checks.ascent import assert_activation_increases
+from convlens.checks.batch_norm import assert_batch_norm_trained, batch_norm_layers
 from convlens.checks.classes import assert_class_images_recognised
 from convlens.checks.deconvnet import assert_deconv_round_trip
 from convlens.checks.filters import (
@@ -23,6 +25,8 @@ from convlens.checks.filters import (
 )
 from convlens.checks.finite import assert_finite, assert_finite_weights
 from convlens.checks.gram import assert_gram_invariant, assert_gram_symmetric
+from convlens.checks.repeatable import assert_repeatable
+from convlens.checks.saturation import assert_not_saturated
 from convlens.checks.style import assert_style_closer, assert_style_transfer_converges
 from convlens.engine.activations import activations
 from convlens.engine.ascent import Maximization
@@ -51,6 +55,7 @@ class Settings:
         seed: all random draws come from it.
         preset: of each ascent, as for `maximize`.
         memory: the bytes that an ascent's batch may take; None for what is free.
+        accuracy: the least share of labelled images to be right; None for more than by chance.
         progress: called with (steps done, steps in all) of an ascent; None shows a bar on a
             terminal.
     """
@@ -60,6 +65,7 @@ class Settings:
     seed: int = 0
     preset: Preset | None = None
     memory: int | None = None
+    accuracy: float | None = None
     progress: ItemProgress | None = None
 
     def choose(self, count: int) -> list[int]:
@@ -134,7 +140,7 @@ class Finite(Property):
     def judge(self, lens: Lens, layer: Any, seen: Any) -> Measures:
         __tracebackhide__ = True
         examined = assert_finite(seen, name=f"{lens.name} layer {layer!r}")
-        assert_finite(lens.activations(layer), name=f"{lens.name}: the activations of")
+        assert_finite(lens.activations(layer), name=f"{lens.name}: the output")
         return {"weights": sum(examined.values())}
 
 
@@ -251,9 +257,44 @@ class Deconvnet(Property):
         return {"stages": trip.shapes, "deconvnet_residual": trip.worst}
 
 
-class Classes(Property):
-    name = "classes"
-    summary = "each class image is recognised as its class"
+class BatchNorm(Property):
+    name = "batchnorm"
+    summary = "the statistics of each batch normalisation come from data"
+
+    def layers(self, lens: Lens) -> tuple[str | None, ...]:
+        return batch_norm_layers(lens.network)
+
+    def look(self, lens: Lens, layer: Any, settings: Settings) -> Any:
+        return None
+
+    def judge(self, lens: Lens, layer: Any, seen: Any) -> Measures:
+        __tracebackhide__ = True
+        assert_batch_norm_trained(lens.network, layer)
+        return {}
+
+
+class Repeatable(Property):
+    name = "repeatable"
+    summary = "an image's outputs are the same each time, and in any batch"
+    most_images = 8
+
+    def layers(self, lens: Lens) -> tuple[str | None, ...]:
+        return (None,)
+
+    def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
+        return "one image alone is no batch: give two or more" if len(lens.images) < 2 else None
+
+    def look(self, lens: Lens, layer: Any, settings: Settings) -> Any:
+        return lens.images[: self.most_images]
+
+    def judge(self, lens: Lens, layer: Any, seen: Any) -> Measures:
+        __tracebackhide__ = True
+        found = assert_repeatable(lens.network, seen)
+        return {"repeat_residual": max(found.values())}
+
+
+class OfClasses(Property):
+    """A property of the vector of classes that a model ends with."""
 
     def layers(self, lens: Lens) -> tuple[str | None, ...]:
         return (None,)
@@ -265,6 +306,59 @@ class Classes(Property):
         if lens.network.units(output) < 2:
             return f"{lens.name} has a single output, and so no other class to tell it from"
         return None
+
+    def look(self, lens: Lens, layer: Any, settings: Settings) -> Any:
+        return None
+
+
+class Saturation(OfClasses):
+    """Where there is a softmax."""
+
+    name = "saturation"
+    summary = "the softmax is not so sure that it rounds to 0 and 1"
+
+    def layers(self, lens: Lens) -> tuple[str | None, ...]:
+        output = lens.network.output_layer
+        if output is None or lens.network.activation_name(output) != "softmax":
+            return ()
+        return super().layers(lens)
+
+    def judge(self, lens: Lens, layer: Any, seen: Any) -> Measures:
+        __tracebackhide__ = True
+        margins = assert_not_saturated(lens.network, lens.images)
+        return {"score_margin_median": float(np.median(margins))}
+
+
+class Accuracy(OfClasses):
+    """Where the images have labels."""
+
+    name = "accuracy"
+    summary = "labelled images are classified as they should be"
+
+    def layers(self, lens: Lens) -> tuple[str | None, ...]:
+        return () if lens.labels is None else super().layers(lens)
+
+    def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
+        reason = super().reason_to_skip(lens, layer)
+        if reason is not None or lens.labels is None:
+            return reason
+        share = chance(lens.labels, lens.network.units(lens.network.output_layer or ""))
+        if luck(len(lens.labels), len(lens.labels), share) > SIGNIFICANCE:
+            return "too few labels, or all the same: they cannot tell knowledge from luck"
+        return None
+
+    def look(self, lens: Lens, layer: Any, settings: Settings) -> Any:
+        return settings.accuracy
+
+    def judge(self, lens: Lens, layer: Any, seen: Any) -> Measures:
+        __tracebackhide__ = True
+        labels = np.asarray(lens.labels)
+        return {"accuracy": assert_accuracy(lens.network, lens.images, labels, least=seen)}
+
+
+class Classes(OfClasses):
+    name = "classes"
+    summary = "each class image is recognised as its class"
 
     def look(self, lens: Lens, layer: Any, settings: Settings) -> Maximization:
         output = lens.network.output_layer or ""
@@ -351,6 +445,10 @@ PROPERTIES: tuple[Property, ...] = (
     Gram(),
     Ascent(),
     Deconvnet(),
+    BatchNorm(),
+    Repeatable(),
+    Saturation(),
+    Accuracy(),
     Classes(),
 )
 

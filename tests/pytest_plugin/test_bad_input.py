@@ -101,7 +101,7 @@ def test_a_legacy_file_is_loaded_when_that_is_allowed(pytester, tiny):
     result = pytester.runpytest(
         str(pytester.path / "old.h5"), "--convlens-allow-legacy", "-k", "gram", "-W", "ignore"
     )
-    result.assert_outcomes(passed=2, deselected=12)
+    result.assert_outcomes(passed=2, deselected=14)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_folder_of_pictures_is_resized_and_read(pytester):
         Image.fromarray(pixels).save(folder / f"{i}.png")
     arguments = (str(pytester.path / "colour.keras"), "--convlens-images", "photos", "-k", "gram")
     result = pytester.runpytest(*arguments)
-    result.assert_outcomes(passed=1, deselected=6)
+    result.assert_outcomes(passed=1, deselected=7)
     result.stdout.fnmatch_lines(["images: 2 from photos"])
     (folder / "2.png").write_bytes(b"no picture")
     assert "2.png cannot be read" in collection_error(pytester, *arguments)

@@ -21,13 +21,13 @@ def test_the_shipped_model_is_collected_by_name(pytester):
     result = pytester.runpytest("--convlens", "mnist_cnn", "--collect-only", "-q")
     lines = result.outlines
     assert [item for item in ITEMS if item not in lines] == []
-    assert sum(line.startswith("mnist_cnn::") for line in lines) == 5 + 5 * 3 + 1
+    assert sum(line.startswith("mnist_cnn::") for line in lines) == 5 + 5 * 3 + 4
     assert result.ret == 0
 
 
 def test_the_shipped_model_passes_and_has_a_table(pytester):
     result = pytester.runpytest("--convlens", "mnist_cnn", "--convlens-steps=60")
-    result.assert_outcomes(passed=21)
+    result.assert_outcomes(passed=24)
     result.stdout.fnmatch_lines(
         [
             "*= convlens: mnist_cnn =*",
@@ -45,7 +45,7 @@ def test_the_shipped_model_passes_and_has_a_table(pytester):
 def test_a_model_file_is_collected_by_path_and_by_option(pytester, tiny_file, how):
     named = [str(tiny_file)] if how == "path" else ["--convlens", str(tiny_file)]
     result = pytester.runpytest(*named, "-v", *QUICK, "-k", "conv_a and not ascent")
-    result.assert_outcomes(passed=5, deselected=9)
+    result.assert_outcomes(passed=5, deselected=11)
     result.stdout.fnmatch_lines(["*tiny.keras::deconvnet?conv_a?*PASSED*"])
     result.stdout.fnmatch_lines(["images: 48 synthetic textures (seed 0)*"])
 
@@ -95,7 +95,7 @@ def plant_dead_filter(tiny, folder):
 def test_a_defect_fails_with_its_layer_unit_and_numbers_and_no_traceback(pytester, tiny):
     model = plant_dead_filter(tiny, pytester.path)
     result = pytester.runpytest(model, "-k", "dead or gram")
-    result.assert_outcomes(failed=1, passed=3, deselected=10)
+    result.assert_outcomes(failed=1, passed=3, deselected=12)
     result.stdout.fnmatch_lines(
         [
             "*_ broken.keras: dead?conv_a? _*",
@@ -111,7 +111,7 @@ def test_a_defect_fails_with_its_layer_unit_and_numbers_and_no_traceback(pyteste
 def test_exitfirst_last_failed_and_junit(pytester, tiny):
     model = plant_dead_filter(tiny, pytester.path)
     first = pytester.runpytest(model, "-x", "-k", "dead or gram")
-    first.assert_outcomes(failed=1, deselected=10)
+    first.assert_outcomes(failed=1, deselected=12)
     again = pytester.runpytest(model, "--lf", "-v", "--junitxml=out.xml")
     again.assert_outcomes(failed=1)
     xml = (pytester.path / "out.xml").read_text()
@@ -128,7 +128,7 @@ def test_last_failed_works_with_a_shipped_model(pytester):
     failed = first.parseoutcomes()["failed"]
     assert failed > 0
     again = pytester.runpytest("--convlens", "mnist_cnn", "--lf", "-k", "dead or gram")
-    again.assert_outcomes(passed=failed, deselected=18)
+    again.assert_outcomes(passed=failed, deselected=21)
 
 
 def test_it_works_with_xdist(pytester, tiny_file):
@@ -149,7 +149,7 @@ def test_strict_markers_and_strict_config(pytester, tiny_file):
     pytester.makeini("[pytest]\nconvlens_models = *.nothing")
     strict = ("--strict-markers", "--strict-config")
     result = pytester.runpytest(str(tiny_file), *strict, "-m", "convlens", "-k", "gram")
-    result.assert_outcomes(passed=2, deselected=12)
+    result.assert_outcomes(passed=2, deselected=14)
 
 
 def test_without_the_plugin_nothing_of_it_is_left(pytester):
@@ -239,7 +239,7 @@ def test_a_layers_name_cannot_leave_the_folder(pytester):
 def test_options_of_the_ascent_reach_it(pytester, tiny_file, option):
     def gain(*options):
         result = pytester.runpytest(str(tiny_file), "-k", "ascent and conv_a", *QUICK, *options)
-        result.assert_outcomes(passed=1, deselected=13)
+        result.assert_outcomes(passed=1, deselected=15)
         return next(line for line in result.outlines if line.startswith("conv_a"))
 
     assert gain() == gain("--convlens-memory=0.0001")

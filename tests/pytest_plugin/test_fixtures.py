@@ -55,7 +55,7 @@ def test_the_option_names_the_model_under_test(pytester, tiny_file):
         """
     )
     result = pytester.runpytest(".", "--convlens", str(tiny_file), "-m", "not convlens")
-    result.assert_outcomes(passed=3, deselected=14)
+    result.assert_outcomes(passed=3, deselected=16)
 
 
 def test_a_test_runs_for_each_of_several_models(pytester, tiny_file):
@@ -66,7 +66,7 @@ def test_a_test_runs_for_each_of_several_models(pytester, tiny_file):
         """
     )
     both = (".", "--convlens", "mnist_cnn", "--convlens", str(tiny_file), "-m", "not convlens")
-    pytester.runpytest(*both).assert_outcomes(passed=2 + 3 + 2, deselected=21 + 14)
+    pytester.runpytest(*both).assert_outcomes(passed=2 + 3 + 2, deselected=24 + 16)
 
 
 def test_the_model_under_test_can_be_overridden(pytester):

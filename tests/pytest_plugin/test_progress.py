@@ -50,6 +50,6 @@ def test_a_log_shows_nothing_of_it(pytester):
     result = pytester.runpytest_subprocess(
         "--convlens", "mnist_cnn", "-k", "ascent and conv2d_1", "--convlens-steps", "900"
     )
-    result.assert_outcomes(passed=1, deselected=20)
+    result.assert_outcomes(passed=1, deselected=23)
     result.stdout.no_fnmatch_line("* steps, *")
     assert "steps" not in result.stderr.str()

@@ -27,7 +27,7 @@ def test_style_is_an_item_where_pictures_are_given(pytester, pictures):
         "-k",
         "style",
     )
-    result.assert_outcomes(passed=1, deselected=21)
+    result.assert_outcomes(passed=1, deselected=24)
     result.stdout.fnmatch_lines(["style: the loss fell to * of its start in 60 steps"])
     for name in ("style", "style-losses"):
         with Image.open(pytester.path / "seen" / "mnist_cnn" / f"{name}.png") as picture:
@@ -38,7 +38,7 @@ def test_a_transfer_that_does_not_converge_fails(pytester, pictures):
     result = pytester.runpytest(
         "--convlens", "mnist_cnn", *pictures, "--convlens-steps=1", "-k", "style"
     )
-    result.assert_outcomes(failed=1, deselected=21)
+    result.assert_outcomes(failed=1, deselected=24)
     result.stdout.fnmatch_lines(["*mnist_cnn: the style transfer failed:", "*the loss fell from*"])
 
 
@@ -67,5 +67,5 @@ def test_options_that_make_no_sense_are_refused(pytester, pictures, options, mes
 def test_a_file_that_is_no_picture_fails_in_one_line(pytester, pictures):
     (pytester.path / "content.png").write_text("no picture")
     result = pytester.runpytest("--convlens", "mnist_cnn", *pictures, "-k", "style")
-    result.assert_outcomes(failed=1, deselected=21)
+    result.assert_outcomes(failed=1, deselected=24)
     result.stdout.fnmatch_lines(["content.png is not a picture that Pillow can read"])

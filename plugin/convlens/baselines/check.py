@@ -19,6 +19,7 @@ from convlens.baselines.draw import draw_baseline
 from convlens.baselines.record import Record, record_network
 from convlens.baselines.store import BaselineFileError, Device, Store, Stored, Variant
 from convlens.baselines.values import Values, compare_values, record_values
+from convlens.checks.finite import assert_finite_weights
 from convlens.engine.network import Network
 from convlens.lens import Lens
 
@@ -92,18 +93,27 @@ def observe(value: Any, images: ArrayLike | None = None) -> Observed:
     """Return what is to be compared or kept of a model or a value.
 
     Raises:
+        AssertionError: a model's weight is not finite, which its outputs need not show.
+        FloatingPointError: a layer's output is not finite.
         TypeError, ValueError: a value that cannot be kept; a model without images.
     """
+    __tracebackhide__ = True
     if isinstance(value, Lens):
-        return record_network(value.network, value.images if images is None else images)
+        return _of_network(value.network, value.images if images is None else images)
     if isinstance(value, keras.Model | Network):
         if images is None:
             raise ValueError(
                 f"{value.name} needs images to be looked at with: give a Lens, such as the fixture "
                 "lens, or images="
             )
-        return record_network(Network.of(value), images)
+        return _of_network(Network.of(value), images)
     return record_values(value)
+
+
+def _of_network(network: Network, images: ArrayLike) -> Record:
+    __tracebackhide__ = True
+    assert_finite_weights(network)
+    return record_network(network, images)
 
 
 def examine(place: Store, key: str, observed: Observed, tol: float | None = None) -> Comparison:

@@ -63,11 +63,16 @@ class LayerSketch:
 
 
 def sketched_layers(network: Network) -> tuple[str, ...]:
-    """Return the layers that are sketched: all that compute something, in the graph's order."""
+    """Return the layers that are sketched: all that compute something, in the graph's order.
+
+    A layer that is called in training mode computes something, whatever it is.
+    """
     chosen = [
         name
         for name, layer in network.layers.items()
-        if type(layer).__name__ not in _MOVERS or name == network.output_layer
+        if type(layer).__name__ not in _MOVERS
+        or name == network.output_layer
+        or network.calls(name)[-1].kwargs.get("training")
     ]
     return tuple(chosen)
 

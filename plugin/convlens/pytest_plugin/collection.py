@@ -172,6 +172,7 @@ class ModelItem(pytest.Item):
                 units=option("convlens_units"),
                 seed=option("convlens_seed"),
                 preset=option("convlens_preset"),
+                accuracy=option("convlens_accuracy"),
                 memory=None if memory is None else int(memory * 2**30),
                 progress=progress,
             )

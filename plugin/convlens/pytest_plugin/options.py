@@ -56,6 +56,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="steps of each gradient ascent (default: 300)",
     )
     group.addoption(
+        "--convlens-accuracy",
+        type=float,
+        metavar="SHARE",
+        help="the least share of labelled images, 0 to 1, that is classified right (default: more "
+        "than by chance)",
+    )
+    group.addoption(
         "--convlens-preset",
         choices=("feature-visualization",),
         help="how images are optimised: 'feature-visualization' for the most natural pictures "
@@ -126,6 +133,9 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--convlens-{name} is at least 1")
     if config.getoption("convlens_seed") < 0:
         raise pytest.UsageError("--convlens-seed is 0 or more")
+    accuracy = config.getoption("convlens_accuracy")
+    if accuracy is not None and not 0 <= accuracy <= 1:
+        raise pytest.UsageError(f"--convlens-accuracy is a share from 0 to 1, not {accuracy:g}")
     memory = config.getoption("convlens_memory")
     if memory is not None and not 0 < memory < float("inf"):
         raise pytest.UsageError(f"--convlens-memory is above 0 GiB, not {memory:g}")

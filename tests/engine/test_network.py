@@ -258,3 +258,19 @@ def test_a_layer_that_was_adapted_to_data_is_followed():
         np.testing.assert_allclose(activations(network, x)["conv"], expected, rtol=1e-4, atol=1e-5)
         norm.adapt(draw.random((20, 6, 6, 3), dtype=np.float32) * [7, 2, 3] - 1)
         model.make_predict_function(force=True)
+
+
+def test_names_of_layers_do_not_clash_with_those_of_activations_within_others():
+    """Keras would call the copy of a fused activation as it pleases: also as a layer is called."""
+    shared = layers.ReLU(name="act")
+    image = keras.Input((6, 6, 1))
+    keras.utils.clear_session(free_memory=False)
+    x = layers.Conv2D(2, 3, activation="relu", name="first")(image)
+    for i in range(4):
+        x = layers.Activation("tanh", name="activation" if i == 0 else f"activation_{i}")(x)
+    x = layers.Conv2D(2, 3, activation=shared, name="second")(x)
+    x = layers.Conv2D(2, 1, activation=shared, name="third")(x)
+    model = keras.Model(image, x)
+    images = np.random.default_rng(0).random((2, 6, 6, 1), np.float32)
+    found = activations(model, images, "third")["third"]
+    np.testing.assert_allclose(found, model(images), rtol=1e-5, atol=1e-6)

@@ -147,11 +147,13 @@ class _Flattener:
     def activation_of(self, copy: Any, original: Any) -> Any:
         if id(copy) not in self.activations:
             activation = original.activation
+            # Keras's own name could be that of a layer of the model, or of another copy.
+            name = f"{copy.name}.fused-activation"
             if isinstance(activation, keras.layers.Layer):
-                layer = type(activation).from_config(activation.get_config())
+                layer = type(activation).from_config({**activation.get_config(), "name": name})
                 self.flat.pairs.append((activation, layer))
             else:
-                layer = keras.layers.Activation(activation, dtype=original.dtype_policy)
+                layer = keras.layers.Activation(activation, dtype=original.dtype_policy, name=name)
             self.activations[id(copy)] = layer
         return self.activations[id(copy)]
 

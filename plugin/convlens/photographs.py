@@ -70,6 +70,8 @@ def _open(path: str | os.PathLike[str]) -> Image.Image:
 
     try:
         with warnings.catch_warnings():
+            # What else Pillow warns of, it mends; a file that it cannot mend is an error.
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
                 picture.load()

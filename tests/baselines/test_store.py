@@ -147,7 +147,7 @@ DAMAGES = {
     ),
     "pickled": (
         lambda path: rewrite(path, put("0.npy", np.array([{}], object), allow_pickle=True)),
-        "allow_pickle=False",
+        "pickled objects, which can run code",
     ),
     "wrong shape": (
         lambda path: rewrite(path, put("0.npy", np.zeros((7, 7)))),

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from convlens.archive import check_array, open_archive
 from convlens.files import write_whole
 
 Variant = Literal["generic", "family", "device"]
@@ -223,12 +224,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
     size = path.stat().st_size
     if size > LARGEST_FILE:
         raise ValueError(f"{size} bytes are more than a baseline has, {LARGEST_FILE}")
-    archive = zipfile.ZipFile(path)
-    total = sum(entry.file_size for entry in archive.infolist())
-    if total > LARGEST_CONTENT:
-        archive.close()
-        raise ValueError(f"it unpacks to {total} bytes, more than {LARGEST_CONTENT}")
-    return archive
+    return open_archive(path, largest=LARGEST_CONTENT)
 
 
 def _header(archive: zipfile.ZipFile) -> dict[str, Any]:
@@ -245,6 +241,7 @@ def _header(archive: zipfile.ZipFile) -> dict[str, Any]:
 
 
 def _array(content: bytes) -> NDArray[Any]:
+    check_array(io.BytesIO(content), len(content))
     stream = io.BytesIO(content)
     array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     if array.dtype.kind == "f" and not np.isfinite(array).all():

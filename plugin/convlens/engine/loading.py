@@ -8,8 +8,14 @@ from pathlib import Path
 
 import keras
 
+from convlens.archive import open_archive
+from convlens.engine.declared import WEIGHTS, check_declared, check_links
+
 _NATIVE = ".keras"
 _LEGACY = (".h5", ".hdf5")
+# Older ones can be made to run code, or to read and write files, by a model file: CVE-2025-1550,
+# -8747, -9905, -9906, -12058, -12060, CVE-2026-0897, -1669, and GHSA-hqp4-2352-xf5r.
+OLDEST_KERAS = (3, 14)
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -28,11 +34,16 @@ def load_model(path: str | os.PathLike[str], *, allow_legacy: bool = False) -> k
     Returns:
         The model, ready for inference; it is not compiled.
 
+    Before anything is allocated, its entries' names and sizes are examined, what its layers
+    declare is held against the weights that are there, and weights kept elsewhere are refused.
+
     Raises:
         ModelFileError: a missing, truncated or foreign file, a legacy file without
-            `allow_legacy`, a Lambda layer, or a custom layer that is not registered.
+            `allow_legacy`, a Lambda layer, a custom layer that is not registered, a file that
+            claims more than it holds or than memory has room for; or a Keras with known holes.
     """
     file = Path(path)
+    _check_keras(keras.__version__)
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "does not exist"
         raise ModelFileError(f"{file} {what}: a .keras file is needed")
@@ -48,9 +59,38 @@ def load_model(path: str | os.PathLike[str], *, allow_legacy: bool = False) -> k
         raise ModelFileError(f"{file} is not a .keras file")
     elif not zipfile.is_zipfile(file):
         raise ModelFileError(f"{file} is truncated or no Keras file: it is not a ZIP archive")
+    else:
+        _examine(file)
     try:
         return keras.models.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises nearly every type there is for a bad file
+        raise ModelFileError(_reason(file, error)) from error
+
+
+def _check_keras(version: str) -> None:
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    if numbers < OLDEST_KERAS:
+        least = ".".join(map(str, OLDEST_KERAS))
+        raise ModelFileError(
+            f"Keras {version} can be made to run code by a model file, safe mode or not: "
+            f"pip install -U 'keras>={least}'"
+        )
+
+
+def _examine(file: Path) -> None:
+    """Refuse an archive that is dangerous to load.
+
+    Raises:
+        ModelFileError: the file, and what is wrong with it.
+    """
+    try:
+        with open_archive(file) as archive:
+            check_declared(archive)
+            for name in WEIGHTS[:1]:
+                if name in archive.namelist():
+                    with archive.open(name) as stream:
+                        check_links(stream)
+    except Exception as error:  # as Keras does for a bad file
         raise ModelFileError(_reason(file, error)) from error
 
 

@@ -21,6 +21,8 @@ def read_accepted(path: Path) -> dict[str, str]:
         pytest.UsageError: the file is missing, too large, or says anything else.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no file")
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"it is larger than {_LARGEST} bytes")
         return _entries(json.loads(path.read_text(encoding="utf-8")))

@@ -14,6 +14,8 @@ from convlens.npz import read_npz
 Shape = tuple[int | None, ...]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 FREE_SIZE = 96
+# Values of one image, of which dozens are drawn.
+LARGEST_IMAGE = 2**24
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ def textures(shape: Shape, value_range: tuple[float, float], seed: int) -> Image
     from convlens.synthetic import synthetic_images
 
     h, w, c = (FREE_SIZE if s is None else s for s in shape)
+    if h * w * c > LARGEST_IMAGE:
+        raise ValueError(
+            f"the model takes images of {h}×{w}×{c}, too large to draw textures for: give images "
+            "with --convlens-images"
+        )
     images = synthetic_images((h, w, c), value_range, seed=seed)
     source = f"{len(images)} synthetic textures (seed {seed}); --convlens-images gives real ones"
     return ImageSet(images, None, value_range, source)
@@ -93,7 +100,8 @@ def _read_folder(
 ) -> NDArray[np.float32]:
     from PIL import Image, UnidentifiedImageError
 
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    # A pipe by such a name would be waited for.
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
     if not files:
         raise ValueError(f"--convlens-images {folder}: the folder holds no picture")
     h, w, c = (FREE_SIZE if s is None else s for s in shape)

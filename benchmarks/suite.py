@@ -46,6 +46,7 @@ class Suite:
         self._machine: dict[str, Any] | None = None
         self._saved: set[Path] = set()
         self._pages: list[Path] = []
+        self._unwritten: list[str] = []
 
     @property
     def _sessions(self) -> Any:
@@ -113,6 +114,8 @@ class Suite:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self.figures:
             self._write_pages()
+        if self._unwritten:
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
     def _write_pages(self) -> None:
         from convlens.benchmarks.page import write_page
@@ -125,9 +128,13 @@ class Suite:
             places.append(Path(json).with_suffix(".html"))
         if given:
             places.append(Path(given))
-        self._pages = places
         for place in places:
-            write_page(place, list(self.figures.values()), machine, datetime.now(UTC))
+            try:
+                write_page(place, list(self.figures.values()), machine, datetime.now(UTC))
+            except OSError as error:
+                self._unwritten.append(str(error))
+            else:
+                self._pages.append(place)
 
     def _files(self) -> set[Path]:
         return set(self._sessions.storage.query("*/[0-9]*"))
@@ -143,6 +150,8 @@ class Suite:
             self._show_changes(terminalreporter, self._then[0])
         for page in self._pages:
             terminalreporter.write_line(f"page: {page}")
+        for problem in self._unwritten:
+            terminalreporter.write_line(f"a page was not written: {problem}", red=True)
 
     def _show_changes(self, reporter: pytest.TerminalReporter, stored: str) -> None:
         limit = self.config.getoption("convlens_bench_fail")

@@ -135,7 +135,7 @@ class Finite(Property):
         return tuple(name for name, layer in lens.network.layers.items() if layer.weights)
 
     def look(self, lens: Lens, layer: Any, settings: Settings) -> Any:
-        return lens.network.layers[layer]
+        return lens.network.layers[lens.network.find(layer)]
 
     def judge(self, lens: Lens, layer: Any, seen: Any) -> Measures:
         __tracebackhide__ = True

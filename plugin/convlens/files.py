@@ -16,7 +16,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes, *, durable: bool =
         durable: whether it must outlive a machine that stops, for which the disk is waited for.
 
     Raises:
-        OSError: the folder cannot be made or written to; the message is one line and names it.
+        OSError: it cannot be written; the message is one line and names the file or its folder.
     """
     folder = Path(path).parent
     try:
@@ -32,6 +32,8 @@ def write_whole(path: str | os.PathLike[str], content: bytes, *, durable: bool =
                 os.fsync(stream.fileno())
         Path(temporary).chmod(0o644)  # mkstemp's own is for its owner alone
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(f"cannot write {path} ({error.strerror})") from None
         raise

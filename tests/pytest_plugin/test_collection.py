@@ -244,3 +244,19 @@ def test_options_of_the_ascent_reach_it(pytester, tiny_file, option):
 
     assert gain() == gain("--convlens-memory=0.0001")
     assert gain() != gain(option)
+
+
+def test_models_of_one_name_are_told_apart(pytester, tiny):
+    for folder in ("a", "b"):
+        (pytester.path / folder).mkdir()
+        tiny.save(pytester.path / folder / "model.keras")
+    result = pytester.runpytest(
+        "a/model.keras", "b/model.keras", "-k", "dead", "--convlens-pictures=pictures"
+    )
+    result.assert_outcomes(passed=4)
+    for folder in ("a", "b"):
+        result.stdout.fnmatch_lines([f"*convlens: {folder}/model.keras*"])
+    assert len(list((pytester.path / "pictures").iterdir())) == 2
+    alone = pytester.runpytest("a/model.keras", "-k", "dead", "--convlens-pictures=alone")
+    alone.stdout.fnmatch_lines(["*convlens: model.keras*"])
+    assert [p.name for p in (pytester.path / "alone").iterdir()] == ["model.keras"]

@@ -65,8 +65,8 @@ def add(spool: Spool, shown: Exhibit, *figures: Any, **fate: Any) -> None:
     for figure in figures:
         add_figure(spool, shown, figure)
     spool.write_exhibit(shown)
-    spool.write_event(event(shown.nodeid, **fate))
-    spool.write_event(event(shown.nodeid, when="teardown"))
+    spool.add_event(event(shown.nodeid, **fate))
+    spool.add_event(event(shown.nodeid, when="teardown"))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def spool(tmp_path) -> Spool:
     folder = tmp_path / "spool"
     folder.mkdir()
     made = Spool(folder)
-    made.write_event({"kind": "facts", "facts": {"command": f"pytest {EVIL}"}})
+    made.add_event({"kind": "facts", "facts": {"command": f"pytest {EVIL}"}})
     maps = [np.full((6, 6), 40 * i, np.uint8) for i in range(6)]
     add(
         made,
@@ -109,8 +109,8 @@ def spool(tmp_path) -> Spool:
             ),
         )
         add(made, shown, outcome="failed", message="conv_a diverges")
-    made.write_event(event("tests/test_plain.py::test_it"))
-    made.write_event(event("tests/test_plain.py::test_it", when="teardown"))
-    made.write_event(event("tests/test_plain.py::test_bad", "failed", message=EVIL))
-    made.write_event({"kind": "finished"})
+    made.add_event(event("tests/test_plain.py::test_it"))
+    made.add_event(event("tests/test_plain.py::test_it", when="teardown"))
+    made.add_event(event("tests/test_plain.py::test_bad", "failed", message=EVIL))
+    made.add_event({"kind": "finished"})
     return made

@@ -50,16 +50,8 @@ def test_the_worst_phase_is_what_became_of_an_item(tmp_path, events, outcome):
     one = exhibit("one")
     spool.write_exhibit(one)
     for found, when in events:
-        spool.write_event(event(one.nodeid, found, when))
+        spool.add_event(event(one.nodeid, found, when))
     assert outcomes(spool) == {"one": outcome}
-
-
-def test_a_line_that_a_dying_process_left_is_left_out(tmp_path):
-    spool = Spool(tmp_path)
-    add(spool, exhibit("one"))
-    with (tmp_path / "events.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write('{"kind": "rep')
-    assert outcomes(spool) == {"one": "passed"}
 
 
 def test_layers_stand_in_the_order_of_the_network(tmp_path):

@@ -105,7 +105,9 @@ class Climb:
                 float(carry[1][0])  # a device may return before it is done
                 chunk.carry, chunk.taken = carry, chunk.taken + count
                 report(chunk.taken)
-                count = max(1, int(_SLICE_SECONDS * count / (time.perf_counter() - begin)))
+                # A clock that tests have stopped shows no time at all.
+                taken = max(time.perf_counter() - begin, 1e-6)
+                count = max(1, int(_SLICE_SECONDS * count / taken))
             values = self.note(chunk, weights)
         if self.options.keep_best:
             chunk.carry[0] = chunk.carry[-2]

@@ -32,16 +32,18 @@ class Unchanged(Property):
 class BaselineItem(ModelItem):
     """What one layer does, held against the model's baseline; its items share one record."""
 
-    def runtest(self) -> None:
+    def check(self, lens: Lens) -> None:
+        """Hold the layer against its baseline.
+
+        Raises:
+            AssertionError: it differs, or there is no usable baseline.
+        """
         __tracebackhide__ = True
-        self.record("model", self.model)
-        self.record("layer", self.layer or "")
-        self.record("images", self.lens.source)
         session = self.config.stash[SESSION]
         session.check(
             self,
             f"{self.nodeid.removesuffix(f'::{self.name}')}::baseline",
-            lambda: observe(self.lens),
+            lambda: observe(lens),
             layer=self.layer,
         )
 
@@ -56,7 +58,6 @@ def baseline_items(parent: pytest.Collector, target: Target, lens: Lens) -> Iter
             parent,
             name=f"{prop.name}[{layer}]",
             target=target,
-            lens=lens,
             prop=prop,
             layer=layer,
         )

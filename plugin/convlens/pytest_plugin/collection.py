@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from convlens.battery import Property
     from convlens.lens import Lens
 
+# File name → the node ids of the models that have it.
+_NAMES = pytest.StashKey[dict[str, set[str]]]()
+
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ModelFile | None:
     """Collect a model file that was named, or that matches the ini option convlens_models."""
@@ -87,8 +90,9 @@ def model_items(parent: pytest.Collector, target: Target) -> Iterable[ModelItem]
         for layer in prop.layers(lens):
             name = prop.name if layer is None else f"{prop.name}[{layer}]"
             if target.only is None or any(_matches(wanted, name) for wanted in target.only):
+                reason = prop.reason_to_skip(lens, layer)
                 yield ModelItem.from_parent(
-                    parent, name=name, target=target, lens=lens, prop=prop, layer=layer
+                    parent, name=name, target=target, prop=prop, layer=layer, reason=reason
                 )
     from convlens.pytest_plugin.baseline_items import baseline_items
 
@@ -116,7 +120,10 @@ class ModelFile(pytest.File):
 
 
 class ModelItem(pytest.Item):
-    """One property of a model, or of one of its layers."""
+    """One property of a model, or of one of its layers.
+
+    It knows its model's name alone, so that a run over hundreds of models does not hold them all.
+    """
 
     def __init__(
         self,
@@ -124,40 +131,60 @@ class ModelItem(pytest.Item):
         name: str,
         parent: pytest.Collector,
         target: Target,
-        lens: Lens,
         prop: Property,
         layer: str | None,
+        reason: str | None = None,
     ) -> None:
         # Said in one piece, as pytest's cache of failures will say it: 9.2 takes apart the brackets
         # of an id that it reads, but not those of a name, and would not find it again.
         super().__init__(name=name, parent=parent, nodeid=f"{parent.nodeid}::{name}")
         self.target = target
-        self.lens = lens
         self.prop = prop
         self.layer = layer
+        self._named = self.config.stash.setdefault(_NAMES, {}).setdefault(self._file_name, set())
+        self._named.add(parent.nodeid)
         self.add_marker("convlens")
-        reason = prop.reason_to_skip(lens, layer)
         if reason is not None:
             self.add_marker(pytest.mark.skip(reason=reason))
 
     @property
     def model(self) -> str:
-        """The model's name for people: that of its file where it has one."""
-        return self.lens.name if self.target.kind == "shipped" else Path(self.target.spec).name
+        """The model's name for people: its file's, or its node id where several have that name."""
+        if len(self._named) == 1:
+            return self._file_name
+        return self.nodeid.removesuffix(f"::{self.name}")
+
+    @property
+    def _file_name(self) -> str:
+        return Path(self.target.spec).name
 
     def runtest(self) -> None:
         __tracebackhide__ = True
+        from convlens.pytest_plugin.models import lens_of_target
+
         self.record("model", self.model)
         self.record("layer", self.layer or "")
-        self.record("images", self.lens.source)
-        seen = self.look()
+        lens = lens_of_target(self.config, self.target)
+        self.record("images", lens.source)
+        self.check(lens)
+
+    def check(self, lens: Lens) -> None:
+        """Look at the model, show what was seen, and judge it.
+
+        Raises:
+            AssertionError: the property does not hold.
+        """
+        __tracebackhide__ = True
+        seen = self.look(lens)
         for name, value in self.prop.measure(seen).items():
             self.record(name, value)
-        self.write_pictures(seen)
-        for name, value in self.prop.judge(self.lens, self.layer, seen).items():
+        unwritten = self.write_pictures(lens, seen)
+        for name, value in self.prop.judge(lens, self.layer, seen).items():
             self.record(name, value)
+        if unwritten is not None:
+            raise unwritten
 
-    def look(self) -> Any:
+    def look(self, lens: Lens) -> Any:
         """Run the property's engine; after Ctrl-C, write pictures of what was finished."""
         __tracebackhide__ = True
         from convlens.battery import Settings, look_at
@@ -177,9 +204,9 @@ class ModelItem(pytest.Item):
                 progress=progress,
             )
             try:
-                return look_at(self.prop, self.lens, self.layer, settings)
+                return look_at(self.prop, lens, self.layer, settings)
             except (AscentInterrupted, StyleInterrupted) as stop:
-                self.write_pictures(stop.result)
+                self.write_pictures(lens, stop.result)
                 folder = option("convlens_pictures")
                 kept = f", whose pictures are in {folder}" if folder else ""
                 raise KeyboardInterrupt(
@@ -190,19 +217,28 @@ class ModelItem(pytest.Item):
         """Keep a measurement for the summary and for JUnit."""
         self.user_properties.append((f"convlens.{name}", value))
 
-    def write_pictures(self, seen: Any) -> None:
-        """Show what was seen in the report, and as picture files, where they were asked for."""
+    def write_pictures(self, lens: Lens, seen: Any) -> OSError | None:
+        """Show what was seen in the report, and as picture files, where they were asked for.
+
+        Returns:
+            Why a file could not be written, for after the verdict, which is worth more.
+        """
         __tracebackhide__ = True
-        figures = self.prop.draw(self.lens, self.layer, seen)
+        figures = self.prop.draw(lens, self.layer, seen)
         show(self, figures)
         folder = self.config.getoption("convlens_pictures")
         if folder is None:
-            return
+            return None
         from convlens.pictures import save_png, slug
 
         for name, make in figures.items():
             stem = name if self.layer is None else f"{slug(self.layer)}-{name}"
-            save_png(make().image(), Path(folder) / slug(self.model) / f"{stem}.png")
+            try:
+                save_png(make().image(), Path(folder) / slug(self.model) / f"{stem}.png")
+            except OSError as error:
+                self.add_report_section("call", "pictures", str(error))
+                return error
+        return None
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show a verdict as its message alone; anything else with its traceback."""

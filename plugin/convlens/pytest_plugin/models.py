@@ -1,15 +1,16 @@
-"""Load the models and images that were asked for, once each."""
+"""Load the models and images that were asked for, and keep those that were used last."""
 
 from __future__ import annotations
 
 import importlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import pytest
 
 from convlens.pytest_plugin.options import value_range
+from convlens.pytest_plugin.recent import Recent
 from convlens.pytest_plugin.targets import Target, parse_target
 
 if TYPE_CHECKING:
@@ -17,22 +18,35 @@ if TYPE_CHECKING:
     from convlens.lens import Lens
     from convlens.pytest_plugin.images import ImageSet
 
-_MODELS = pytest.StashKey[dict[str, Any]]()
-_NETWORKS = pytest.StashKey["WeakKeyDictionary[Any, Network]"]()
+# What models, and what was compiled for them, may take together before those used longest ago are
+# let go: one of VGG19's size, or eight small ones.
+_BUDGET = 2**29
+_COMPILED = 2**26
+
+# Models that cannot be read again at will, such as a factory's.
+_MADE = pytest.StashKey[dict[str, Any]]()
+_FILES = pytest.StashKey["Recent[str, Any]"]()
+_VERSIONS = pytest.StashKey[dict[str, tuple[int, ...]]]()
+_NETWORKS = pytest.StashKey["Recent[int, Network]"]()
+_LENSES = pytest.StashKey["Recent[str, Lens]"]()
 
 
 def load_target(config: pytest.Config, target: Target) -> Any:
-    """Return a target's Keras model.
+    """Return a target's Keras model. One of a file may be read again, if others came between.
 
     Raises:
-        ValueError: the model cannot be loaded; the message is one line.
+        ValueError: the model cannot be loaded, or its file is another one than before; the message
+            is one line.
     """
-    models = config.stash.setdefault(_MODELS, {})
-    if target.spec not in models:
-        # TensorFlow tells its build options on every import; warnings and errors still show.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-        models[target.spec] = _load(config, target)
-    return models[target.spec]
+    # TensorFlow tells its build options on every import; warnings and errors still show.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    if target.kind == "file":
+        files = config.stash.setdefault(_FILES, Recent(_BUDGET, _model_bytes))
+        return files.get(target.spec, lambda: _load_file(config, target.spec))
+    made = config.stash.setdefault(_MADE, {})
+    if target.spec not in made:
+        made[target.spec] = _make(config, target)
+    return made[target.spec]
 
 
 def load_application(config: pytest.Config, name: str, weights: Any = None, **options: Any) -> Any:
@@ -50,15 +64,13 @@ def load_application(config: pytest.Config, name: str, weights: Any = None, **op
 
 
 def network_of(config: pytest.Config, model: Any) -> Network:
-    """Return a model taken apart, the same one each time, so that compiled functions are kept."""
+    """Return a model taken apart, the same one while it is in use: it has what was compiled."""
     from convlens.engine.network import Network
 
     if isinstance(model, Network):
         return model
-    networks = config.stash.setdefault(_NETWORKS, WeakKeyDictionary())
-    if model not in networks:
-        networks[model] = Network(model)
-    return networks[model]
+    networks = config.stash.setdefault(_NETWORKS, Recent(_BUDGET, lambda n: _model_bytes(n.model)))
+    return networks.get(id(model), lambda: Network(model))  # which holds the model, and so its id
 
 
 def images_for(config: pytest.Config, model: Any) -> ImageSet:
@@ -74,8 +86,7 @@ def images_for(config: pytest.Config, model: Any) -> ImageSet:
     given = value_range(config)
     if source is not None:
         return read_images(source, network.input_shape, given)
-    models = config.stash.setdefault(_MODELS, {})
-    if models.get("mnist_cnn") is model:
+    if config.stash.get(_MADE, {}).get("mnist_cnn") is model:
         return shipped_digits()
     return textures(network.input_shape, given or (0.0, 1.0), config.getoption("convlens_seed"))
 
@@ -104,8 +115,13 @@ def lens_for(config: pytest.Config, model: Any, images: ImageSet | None = None) 
 
 
 def lens_of_target(config: pytest.Config, target: Target) -> Lens:
-    """Return a target's model bound to its images."""
-    return lens_for(config, load_target(config, target))
+    """Return a target's model bound to its images.
+
+    Raises:
+        ValueError: the model or the images cannot be loaded.
+    """
+    lenses = config.stash.setdefault(_LENSES, Recent(_BUDGET, _lens_bytes))
+    return lenses.get(target.spec, lambda: lens_for(config, load_target(config, target)))
 
 
 def default_target() -> Target:
@@ -113,15 +129,32 @@ def default_target() -> Target:
     return parse_target("mnist_cnn")
 
 
-def _load(config: pytest.Config, target: Target) -> Any:
+def _load_file(config: pytest.Config, spec: str) -> Any:
+    from convlens.engine.loading import load_model
+
+    version = _version(Path(spec))  # before it is read, so that a change meanwhile shows next time
+    model = load_model(spec, allow_legacy=config.getoption("convlens_allow_legacy"))
+    if config.stash.setdefault(_VERSIONS, {}).setdefault(spec, version) != version:
+        raise ValueError(
+            f"{spec} was written anew during this run, whose other items saw the model that it was "
+            "before: run pytest again when it is finished"
+        )
+    return model
+
+
+def _version(file: Path) -> tuple[int, ...]:
+    """Return what changes when a file is written anew; nothing of one that is not there."""
+    if not file.is_file():
+        return ()
+    state = file.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+def _make(config: pytest.Config, target: Target) -> Any:
     if target.kind == "shipped":
         from convlens.fixtures.mnist_cnn import load_mnist_cnn
 
         return load_mnist_cnn()
-    if target.kind == "file":
-        from convlens.engine.loading import load_model
-
-        return load_model(target.spec, allow_legacy=config.getoption("convlens_allow_legacy"))
     if target.kind == "application":
         taken = value_range(config) or (0.0, 255.0)
         try:
@@ -158,3 +191,12 @@ def call_factory(spec: str) -> Any:
     if not callable(function):
         raise ValueError(f"{spec}: module {module_name!r} has no function {name!r}")
     return function()
+
+
+def _model_bytes(model: Any) -> int:
+    """Return about what a model, and what is compiled for it, takes."""
+    return _COMPILED + 4 * int(model.count_params())
+
+
+def _lens_bytes(lens: Lens) -> int:
+    return _model_bytes(lens.model) + lens.images.nbytes

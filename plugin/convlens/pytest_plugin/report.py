@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import tempfile
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,19 +17,21 @@ import pytest
 from convlens.pytest_plugin.baselines import COMPARISONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from convlens.pictures import Figure
     from convlens.report.entry import Exhibit
     from convlens.report.spool import Spool
 
 RECORDER = "convlens-recorder"
-_SPOOL_INPUT = "convlens_spool"
+_SPOOL_INPUT, _PROBLEM_OUTPUT = "convlens_spool", "convlens_report_problem"
 _EXHIBIT = pytest.StashKey["Exhibit"]()
 # A test that uses one of these looks at a model.
 _FIXTURES = frozenset(
     ("lens", "conv_layer", "convlens_model", "mnist_cnn", "vgg16", "vgg19", "pretrained")
 )
+# What xdist writes above a failure, and the report says in a column of its own.
+_WORKER = re.compile(r"\A\[gw\d+\] .*\n")
 _PACKAGES = ("pytest", "keras", "tensorflow", "jax", "numpy")
 
 
@@ -64,7 +68,14 @@ def configure(config: pytest.Config) -> None:
     for name, path in wanted.items():
         _check_place(f"--convlens-{name}", path)
     if wanted:
-        spool = Path(tempfile.mkdtemp(prefix="convlens-report-"))
+        try:
+            spool = Path(tempfile.mkdtemp(prefix="convlens-report-"))
+        except OSError as error:
+            place = tempfile.gettempdir()
+            raise pytest.UsageError(
+                f"the report keeps pictures in {place} until it is made, and cannot write there "
+                f"({error.strerror}): set TMPDIR to a folder with room"
+            ) from None
         _record(config, spool)
         config.pluginmanager.register(Reporter(config, spool, wanted), "convlens-reporter")
 
@@ -93,9 +104,14 @@ def _record(config: pytest.Config, folder: Path) -> None:
 
 
 class Recorder:
-    """Writes to the spool what the items of this process see."""
+    """Writes to the spool what the items of this process see.
+
+    Attributes:
+        problem: why the first of what could not be written was not; empty where all was.
+    """
 
     def __init__(self, spool: Spool) -> None:
+        self.problem = ""
         self._spool = spool
         self._order: dict[str, int] = {}
 
@@ -108,7 +124,8 @@ class Recorder:
         exhibit = _exhibit(item, self._order.get(item.nodeid, 0))
         if exhibit is not None:
             item.stash[_EXHIBIT] = exhibit
-            self._spool.write_exhibit(exhibit)  # so that one that crashes is known of
+            with self._going_on():  # so that one that crashes is known of
+                self._spool.write_exhibit(exhibit)
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> None:
@@ -119,8 +136,10 @@ class Recorder:
             from convlens.report.encode import add_comparison
 
             for comparison in item.stash[COMPARISONS]:
-                add_comparison(self._spool, exhibit, comparison)
-        self._spool.write_exhibit(exhibit)
+                with self._going_on():
+                    add_comparison(self._spool, exhibit, comparison)
+        with self._going_on():
+            self._spool.write_exhibit(exhibit)
 
     def show(self, item: pytest.Item, figures: Mapping[str, Callable[[], Figure]]) -> None:
         """Add figures to what an item saw."""
@@ -128,7 +147,22 @@ class Recorder:
 
         exhibit = item.stash[_EXHIBIT]
         for make in figures.values():
-            add_figure(self._spool, exhibit, make())
+            with self._going_on():
+                add_figure(self._spool, exhibit, make())
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Tell the process that makes the report, where this is a worker, what it lacks."""
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            output[_PROBLEM_OUTPUT] = self.problem
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Let the run go on without what cannot be written, such as on a full disk."""
+        try:
+            yield
+        except OSError as error:
+            self.problem = self.problem or str(error)
 
 
 class Reporter:
@@ -140,19 +174,24 @@ class Reporter:
         self._config = config
         self._spool = Spool(folder)
         self._wanted = wanted
-        self._problem = ""
-        self._spool.write_event({"kind": "facts", "facts": _facts(config)})
+        self._problems: list[str] = []
+        self._spool.add_event({"kind": "facts", "facts": _facts(config)})
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         node.workerinput[_SPOOL_INPUT] = str(self._spool.folder)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        # A worker that was killed has no output.
+        self._lacks(getattr(node, "workeroutput", {}).get(_PROBLEM_OUTPUT, ""))
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self._spool.write_event(_event(report))
+        self._spool.add_event(_event(report))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            self._spool.write_event(
+            self._spool.add_event(
                 {
                     "kind": "report",
                     "nodeid": report.nodeid,
@@ -175,23 +214,30 @@ class Reporter:
 
         cut = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         if exitstatus not in cut:
-            self._spool.write_event({"kind": "finished"})
+            self._spool.add_event({"kind": "finished"})
+        recorder: Recorder = self._config.pluginmanager.get_plugin(RECORDER)
+        self._lacks(recorder.problem)
         run = assemble(self._spool)
         try:
             for name, path in self._wanted.items():
                 text = render(run, self._spool) if name == "report" else render_markdown(run)
                 write_whole(path, text.encode("utf-8", "replace"))
         except OSError as error:
-            self._problem = f"the report was not written: {error}"
-            session.exitstatus = exitstatus or pytest.ExitCode.TESTS_FAILED
+            self._problems.append(f"the report was not written: {error}")
+            self._wanted = {}
         finally:
             shutil.rmtree(self._spool.folder, ignore_errors=True)
+        if self._problems:
+            session.exitstatus = exitstatus or pytest.ExitCode.TESTS_FAILED
+
+    def _lacks(self, problem: str) -> None:
+        if problem:
+            self._problems.append(f"the report lacks what could not be kept: {problem}")
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self._problem:
-            terminalreporter.write_line(self._problem, red=True)
-            return
+        for problem in self._problems:
+            terminalreporter.write_line(problem, red=True)
         for name, path in self._wanted.items():
             what = "report" if name == "report" else "summary"
             terminalreporter.write_line(f"{what}: {path}")
@@ -238,7 +284,7 @@ def _event(report: pytest.TestReport) -> dict[str, Any]:
         "nodeid": report.nodeid,
         "when": report.when,
         "outcome": outcome,
-        "message": report.longreprtext if report.failed else "",
+        "message": _WORKER.sub("", report.longreprtext) if report.failed else "",
         "reason": reason,
         "numbers": {
             str(name): value if isinstance(value, int | float | str) else str(value)

@@ -42,7 +42,9 @@ def pytest_terminal_summary(
                 f"style: the loss fell to {whole['style_fall']:.3g} of its start in "
                 f"{whole['style_steps']} steps"
             )
-        terminalreporter.line(f"images: {next(iter(rows.values()))['images']}")
+        images = next((row["images"] for row in rows.values() if "images" in row), None)
+        if images is not None:  # None where the model could not be read when its items ran
+            terminalreporter.line(f"images: {images}")
     folder = config.getoption("convlens_pictures")
     if models and folder:
         terminalreporter.line(f"pictures: {folder}")

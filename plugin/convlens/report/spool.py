@@ -1,7 +1,8 @@
 """A folder in which every process of a run leaves what it knows, until the report is made of it.
 
 Nothing in it is needed twice and nothing is read before the run has ended, so that a process may
-die at any point and take no other's work with it.
+die at any point and take no other's work with it. What happened is known to the process that will
+make the report, and stays in its memory, so that a full disk loses pictures but no outcome.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from typing import Any
 from convlens.files import write_whole
 from convlens.report.entry import Exhibit, exhibit_from_json
 
-_EVENTS = "events.jsonl"
-
 
 class Spool:
     """A folder of exhibits, pictures and events.
@@ -28,15 +27,11 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._events: list[dict[str, Any]] = []
 
-    def write_event(self, event: dict[str, Any]) -> None:
-        """Add what happened: an outcome, or a fact of the run. One process alone calls this.
-
-        Raises:
-            OSError: the folder cannot be written to.
-        """
-        with (self.folder / _EVENTS).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(event) + "\n")
+    def add_event(self, event: dict[str, Any]) -> None:
+        """Add what happened: an outcome, or a fact of the run. One process alone has these."""
+        self._events.append(event)
 
     def write_exhibit(self, exhibit: Exhibit) -> None:
         """Write what is known of an item, in place of what was known before.
@@ -71,13 +66,8 @@ class Spool:
         return {exhibit.nodeid: exhibit for exhibit in read}
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Yield what happened, in order, but for a line that a dying process left unfinished."""
-        path = self.folder / _EVENTS
-        if not path.exists():
-            return
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield json.loads(line)
+        """Yield what happened, in order."""
+        yield from self._events
 
 
 def _digest(content: bytes) -> str:

@@ -1,0 +1,73 @@
+"""Runs in processes of their own, on small models, where something goes wrong around them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+QUICK = ("--convlens-steps=5", "--convlens-units=2")
+
+
+@pytest.fixture(autouse=True)
+def _workers_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Return a maker of small file systems in memory, of so many KiB, read-only if asked for."""
+    mounted: list[Path] = []
+
+    def mount(kib: int, *, read_only: bool = False) -> Path:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        options = f"size={kib}k" + (",ro" if read_only else "")
+        command = ["mount", "-t", "tmpfs", "-o", options, "convlens", str(folder)]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("a small disk must be mounted: run as root, on Linux")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def start(pytester: pytest.Pytester) -> Callable[..., subprocess.Popen[str]]:
+    """Return a function that starts pytest in the test's folder."""
+
+    def begin(*args: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pytest", *QUICK, *args],
+            cwd=pytester.path,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return begin
+
+
+@pytest.fixture
+def run(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., tuple[int, str]]:
+    """Return a function that runs pytest to its end, and returns its status and what it said."""
+
+    def whole(*args: str, **environment: Any) -> tuple[int, str]:
+        process = start(*args, **environment)
+        said, _ = process.communicate(timeout=300)
+        assert "INTERNALERROR" not in said
+        assert "Traceback" not in said
+        return process.returncode, said
+
+    return whole

@@ -1,0 +1,53 @@
+"""Workers that are killed in the middle: what they had finished counts, others do the rest."""
+
+from __future__ import annotations
+
+import re
+
+from convlens.baselines.store import files, read, read_key
+
+TESTS = """
+import os
+import signal
+import numpy as np
+import pytest
+
+@pytest.mark.parametrize("number", range(24))
+def test_it(baseline, lens, number):
+    baseline.check(np.full(20_000, number, np.float32))
+    if number % 6 == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_recorded_stays_and_the_rest_is_run(run, pytester):
+    pytester.makepyfile(test_it=TESTS)
+    options = ("-n2", "--convlens-report=report.html", "--convlens-markdown=summary.md")
+    status, said = run("test_it.py", *options, "--convlens-update=missing")
+    assert status == 1
+    assert re.search(r"4 failed, 20 passed", said)
+    folder = pytester.path / "convlens-baselines"
+    stored = [read(path, read_key(path)) for path in files(folder)]
+    assert {int(next(iter(s.arrays.values())).flat[0]) for s in stored} == set(range(24))
+    assert not list(folder.glob(".*"))
+    text = (pytester.path / "report.html").read_text(encoding="utf-8")
+    assert text.count('data-outcome="crashed"') == 4
+    assert text.count('data-outcome="passed"') == 20
+    assert "crashed" in (pytester.path / "summary.md").read_text(encoding="utf-8")
+
+
+def test_baselines_are_not_taken_for_unused_where_a_worker_was_killed(run, pytester):
+    pytester.makepyfile(test_it=TESTS.replace("SIGKILL", "SIGCONT"))
+    status, said = run("test_it.py", "--convlens-update=missing")
+    assert status == 0
+    folder = pytester.path / "convlens-baselines"
+    before = files(folder)
+    assert len(before) == 24
+    shorter = TESTS.replace("range(24)", "range(6, 24)")
+    pytester.makepyfile(test_it=shorter)
+    run("test_it.py", "-n2", "--convlens-remove-unused")
+    assert files(folder) == before
+    pytester.makepyfile(test_it=shorter.replace("SIGKILL", "SIGCONT"))
+    status, _ = run("test_it.py", "-n2", "--convlens-remove-unused")
+    assert status == 0
+    assert len(files(folder)) == 18

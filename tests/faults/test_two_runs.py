@@ -1,0 +1,36 @@
+"""Two runs at once in one folder: each says what it would alone, and files are whole."""
+
+from __future__ import annotations
+
+import re
+
+from PIL import Image
+
+from convlens.baselines.store import files, read, read_key
+
+OPTIONS = (
+    *("--convlens-pictures=pictures", "--convlens-report=report.html"),
+    *("--convlens-markdown=summary.md", "--convlens-update=all", "-k", "not classes"),
+)
+
+
+def test_both_end_well(start, run, tiny_file, pytester):
+    processes = [start("tiny.keras", *OPTIONS) for _ in range(2)]
+    for process in processes:
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+        assert re.search(r"\d+ passed", said)
+    folder = pytester.path / "convlens-baselines"
+    (stored,) = [read(path, read_key(path)) for path in files(folder)]
+    assert stored.kind == "network"
+    pictures = [*pytester.path.rglob("*.png")]
+    assert len(pictures) > 8
+    for picture in pictures:
+        with Image.open(picture) as opened:
+            opened.verify()
+    report = (pytester.path / "report.html").read_text(encoding="utf-8")
+    assert report.rstrip().endswith("</html>")
+    assert 'data-outcome="failed"' not in report
+    assert not [p for p in pytester.path.rglob("*") if p.name.endswith(".tmp")]
+    status, _ = run("tiny.keras", "-k", "baseline")
+    assert status == 0

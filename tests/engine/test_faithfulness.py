@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from scipy.integrate import trapezoid
 
 from convlens import Network, deletion_curve, insertion_curve
 from convlens.engine.faithfulness import substitutes
@@ -59,7 +60,7 @@ def test_the_best_order_is_that_of_the_pixels_and_the_worst_its_reverse(linear, 
 
 def test_the_area_is_that_of_trapezia(linear, images):
     found = deletion_curve(linear, images, images, [1, 1, 1], steps=7)
-    want = np.trapezoid(found.probabilities, found.fractions, axis=1)
+    want = trapezoid(found.probabilities, found.fractions, axis=1)
     np.testing.assert_allclose(found.area, want, rtol=1e-6)
 
 

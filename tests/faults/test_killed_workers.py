@@ -38,7 +38,7 @@ def test_what_was_recorded_stays_and_the_rest_is_run(run, pytester):
 
 def test_baselines_are_not_taken_for_unused_where_a_worker_was_killed(run, pytester):
     pytester.makepyfile(test_it=TESTS.replace("SIGKILL", "SIGCONT"))
-    status, said = run("test_it.py", "--convlens-update=missing")
+    status, _ = run("test_it.py", "--convlens-update=missing")
     assert status == 0
     folder = pytester.path / "convlens-baselines"
     before = files(folder)

@@ -81,6 +81,26 @@ def test_an_archive_that_is_no_model(pytester):
     assert "could not be loaded" in collection_error(pytester, str(pytester.path / "z.keras"))
 
 
+@pytest.mark.parametrize(("saved", "said"), [("99.1.0", True), ("3.0.0", False)])
+def test_a_file_that_a_later_keras_saved(pytester, tiny_file, saved, said):
+    import json
+    import zipfile
+
+    with zipfile.ZipFile(tiny_file) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    config = entries["config.json"].replace(b'"seed": null', b'"seed": null, "unheard_of": 1')
+    assert config != entries["config.json"]
+    entries["config.json"] = config
+    entries["metadata.json"] = json.dumps({"keras_version": saved}).encode()
+    with zipfile.ZipFile(tiny_file, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    line = collection_error(pytester, str(tiny_file))
+    assert "could not be loaded" in line
+    assert ("Keras 99.1.0 saved it" in line) == said
+    assert ("pip install -U keras" in line) == said
+
+
 def test_a_lambda_layer_is_not_run(pytester):
     import keras
     from keras import layers

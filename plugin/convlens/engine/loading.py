@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -16,6 +18,8 @@ _LEGACY = (".h5", ".hdf5")
 # Older ones can be made to run code, or to read and write files, by a model file: CVE-2025-1550,
 # -8747, -9905, -9906, -12058, -12060, CVE-2026-0897, -1669, and GHSA-hqp4-2352-xf5r.
 OLDEST_KERAS = (3, 14)
+_METADATA = "metadata.json"
+_LARGEST_METADATA = 2**16
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -43,6 +47,7 @@ def load_model(path: str | os.PathLike[str], *, allow_legacy: bool = False) -> k
             claims more than it holds or than memory has room for; or a Keras with known holes.
     """
     file = Path(path)
+    saved = ""
     _check_keras(keras.__version__)
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "does not exist"
@@ -60,16 +65,15 @@ def load_model(path: str | os.PathLike[str], *, allow_legacy: bool = False) -> k
     elif not zipfile.is_zipfile(file):
         raise ModelFileError(f"{file} is truncated or no Keras file: it is not a ZIP archive")
     else:
-        _examine(file)
+        saved = _examine(file)
     try:
         return keras.models.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises nearly every type there is for a bad file
-        raise ModelFileError(_reason(file, error)) from error
+        raise ModelFileError(_reason(file, error, saved)) from error
 
 
 def _check_keras(version: str) -> None:
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
-    if numbers < OLDEST_KERAS:
+    if _numbers(version) < OLDEST_KERAS:
         least = ".".join(map(str, OLDEST_KERAS))
         raise ModelFileError(
             f"Keras {version} can be made to run code by a model file, safe mode or not: "
@@ -77,24 +81,38 @@ def _check_keras(version: str) -> None:
         )
 
 
-def _examine(file: Path) -> None:
-    """Refuse an archive that is dangerous to load.
+def _examine(file: Path) -> str:
+    """Refuse an archive that is dangerous to load; return the version of Keras that saved it.
 
     Raises:
         ModelFileError: the file, and what is wrong with it.
     """
+    saved = ""
     try:
         with open_archive(file) as archive:
+            saved = _saved_by(archive)
             check_declared(archive)
             for name in WEIGHTS[:1]:
                 if name in archive.namelist():
                     with archive.open(name) as stream:
                         check_links(stream)
     except Exception as error:  # as Keras does for a bad file
-        raise ModelFileError(_reason(file, error)) from error
+        raise ModelFileError(_reason(file, error, saved)) from error
+    return saved
 
 
-def _reason(file: Path, error: Exception) -> str:
+def _saved_by(archive: zipfile.ZipFile) -> str:
+    """Return the version of Keras that saved a model; nothing where its file does not say."""
+    if _METADATA not in archive.namelist():
+        return ""
+    with archive.open(_METADATA) as stream:
+        metadata = json.loads(stream.read(_LARGEST_METADATA))
+    saved = metadata.get("keras_version", "") if isinstance(metadata, dict) else ""
+    found = re.match(r"\d+(\.\d+)*", str(saved)[:20])
+    return found[0] if found else ""
+
+
+def _reason(file: Path, error: Exception, saved: str = "") -> str:
     text = " ".join(str(error).split())
     if "safe_mode" in text or "unsafe" in text or "Lambda" in text:
         return (
@@ -108,4 +126,18 @@ def _reason(file: Path, error: Exception) -> str:
             "@keras.saving.register_keras_serializable() and give --convlens module:factory, a "
             "function that returns the model"
         )
-    return f"{file} could not be loaded ({type(error).__name__}: {text[:200]})"
+    return f"{file} could not be loaded ({_newer(saved)}{type(error).__name__}: {text[:200]})"
+
+
+def _newer(saved: str) -> str:
+    """Return, of a file that a later Keras than this one saved, that this may be the reason."""
+    if _numbers(saved) <= _numbers(keras.__version__):
+        return ""
+    return (
+        f"Keras {saved} saved it, and this is {keras.__version__}: if that is the reason, "
+        "pip install -U keras; "
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())

@@ -191,7 +191,7 @@ def test_progress_counts_to_the_end(tiny_network):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps is at least 1"),
+        ({"steps": 0}, "steps is 1 to 1000000, not 0"),
         ({"step_size": -1}, "step_size is above 0"),
         ({"jitter": -1}, "jitter is 0 or more"),
         ({"optimizer": "lion"}, "optimizer is 'adam'"),

@@ -13,6 +13,7 @@ from convlens.engine.steps import OptimizerName
 from convlens.engine.transforms import Transforms
 
 Preset = Literal["keras-vis", "feature-visualization"]
+MOST_STEPS = 1_000_000  # whose random draws are made beforehand
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,8 @@ def check_range(value_range: tuple[float, float]) -> tuple[float, float]:
 
 
 def _check(basis: str, decorrelate: bool, channels: int | None, chosen: dict[str, Any]) -> None:
-    if chosen["steps"] < 1:
-        raise ValueError(f"steps is at least 1, not {chosen['steps']}")
+    if not 1 <= chosen["steps"] <= MOST_STEPS:
+        raise ValueError(f"steps is 1 to {MOST_STEPS}, not {chosen['steps']}")
     if chosen["step_size"] is not None and not chosen["step_size"] > 0:
         raise ValueError(f"step_size is above 0, not {chosen['step_size']}")
     for name in ("jitter", "rotation", "diversity_weight"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,7 @@ class BaselineSession:
         return (
             any(option(f"convlens_{name}") is not None for name in named)
             or bool(self.config.getini("convlens_baselines"))
-            or self.folder.is_dir()
+            or os.path.isdir(self.folder)
         )
 
     def check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,12 +74,12 @@ def read_images(
         ValueError: there is no such thing, it cannot be read, or it holds no image.
     """
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):  # which takes what nothing can be called, too
         images = _read_folder(path, shape, value_range or (0.0, 1.0))
         return ImageSet(images, None, value_range or (0.0, 1.0), f"{len(images)} from {source}")
     if path.suffix == ".npz":
         images, labels = _read_npz(path)
-    elif ":" in source and not path.exists():
+    elif ":" in source and not os.path.exists(path):
         from convlens.pytest_plugin.models import call_factory
 
         result = call_factory(source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from convlens.pytest_plugin import baselines, benchmarks, report
 from convlens.pytest_plugin.targets import SHIPPED, TARGETS, Target, parse_target
 
+_MOST = 1_000_000  # the engine's limit of steps
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
@@ -129,8 +131,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Check the options, and turn models into what pytest collects, or what benchmarks time."""
     config.addinivalue_line("markers", "convlens: a check of a model that convlens collected")
     for name in ("units", "steps"):
-        if config.getoption(f"convlens_{name}") < 1:
-            raise pytest.UsageError(f"--convlens-{name} is at least 1")
+        if not 1 <= config.getoption(f"convlens_{name}") <= _MOST:
+            raise pytest.UsageError(f"--convlens-{name} is 1 to {_MOST}")
     if config.getoption("convlens_seed") < 0:
         raise pytest.UsageError("--convlens-seed is 0 or more")
     accuracy = config.getoption("convlens_accuracy")
@@ -143,7 +145,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _check_pictures(config)
     _check_folder(config)
     for place in config.getoption("convlens_weights"):
-        if not Path(place).exists():
+        if not os.path.exists(place):
             raise pytest.UsageError(f"--convlens-weights {place}: there is no such file or folder")
     targets = [parse_target(spec) for spec in config.getoption("convlens")]
     if benchmarks.configure(config, targets):
@@ -186,7 +188,7 @@ def _check_pictures(config: pytest.Config) -> None:
     if (content is None) != (not styles):
         raise pytest.UsageError("--convlens-content and --convlens-style go together: give both")
     for option, file in (("content", content), *(("style", style) for style in styles)):
-        if file is not None and not Path(file).is_file():
+        if file is not None and not os.path.isfile(file):
             raise pytest.UsageError(f"--convlens-{option} {file}: there is no such file")
 
 
@@ -210,8 +212,8 @@ def _split_node_ids(args: list[str]) -> tuple[list[str], dict[str, set[str]]]:
     selected: dict[str, set[str]] = {}
     for arg in args:
         head, _, item = str(arg).partition("::")
-        is_ours = head in SHIPPED or (":" in head and not Path(head).exists())
-        if item and is_ours and not Path(head).exists():
+        is_ours = head in SHIPPED or (":" in head and not os.path.exists(head))
+        if item and is_ours and not os.path.exists(head):
             selected.setdefault(head, set()).add(item)
         else:
             paths.append(arg)

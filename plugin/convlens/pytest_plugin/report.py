@@ -91,9 +91,10 @@ def _check_place(option: str, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
+        folder = path.exists() and path.is_dir()  # which a name that is too long cannot be asked
     except OSError as error:
         raise pytest.UsageError(f"{option} {path}: cannot write there ({error.strerror})") from None
-    if path.is_dir():
+    if folder:
         raise pytest.UsageError(f"{option} {path}: is a folder; give the name of a file in it")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -50,10 +51,10 @@ def parse_target(spec: str) -> Target:
     if spec in SHIPPED:
         return Target(spec, "shipped")
     path = Path(spec)
-    if path.is_file():
+    if os.path.isfile(path):  # which takes what no file can be called, too
         return Target(spec, "file")
     if path.suffix or "/" in spec or "\\" in spec:
-        what = "is a folder" if path.is_dir() else "does not exist"
+        what = "is a folder" if os.path.isdir(path) else "does not exist"
         raise pytest.UsageError(f"--convlens {spec}: the file {what}")
     module, _, function = spec.partition(":")
     if module and function.isidentifier():

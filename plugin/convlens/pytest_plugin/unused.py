@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class Usage:
             return
         remove = self.config.getoption("convlens_remove_unused")
         lines = [f"recorded: {path}" for path in sorted(self.written)]
-        if self.config.getoption("collectonly") or not self.folder.is_dir():
+        if self.config.getoption("collectonly") or not os.path.isdir(self.folder):
             lines += []
         elif why := self._why_partial(exitstatus):
             if remove:

@@ -1,0 +1,83 @@
+"""Whatever names and messages hold, the page has the elements that it has for plain ones."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from tests.report.conftest import event
+
+from convlens.report.assemble import assemble
+from convlens.report.entry import Comparison, Exhibit, LayerComparison
+from convlens.report.markdown import render_markdown
+from convlens.report.page import render
+from convlens.report.spool import Spool
+
+ANY = st.text(st.characters(codec=None), max_size=60)
+PLAIN = "plain"
+
+
+def pages(text: str) -> tuple[str, str]:
+    """Return the page and the Markdown of a run, all names and messages of which hold a text."""
+    with TemporaryDirectory() as folder:
+        spool = Spool(Path(folder))
+        spool.add_event({"kind": "facts", "facts": {"command": f"a{text}"}})
+        layers = [LayerComparison(f"a{text}", 0.5, 0.1, 1, False)]
+        seen = Comparison(f"a{text}", "0" * 16, f"a{text}", False, f"a{text}", layers, [])
+        shown = Exhibit(*(f"a{text}" for _ in range(6)), comparisons=[seen], remarks=[f"a{text}"])
+        spool.write_exhibit(shown)
+        numbers = {f"convlens.a{text}": f"a{text}"}
+        more: dict[str, Any] = {"message": f"a{text}", "reason": f"a{text}", "numbers": numbers}
+        for nodeid in (shown.nodeid, f"b{text}"):
+            spool.add_event(event(nodeid, "failed", **more))
+            spool.add_event(event(nodeid, when="teardown"))
+        run = assemble(spool)
+        return render(run, spool), render_markdown(run)
+
+
+class Elements(HTMLParser):
+    """Gathers a page's tags with the names of their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, ...]] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, *(name for name, _ in attrs)))
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(text=ANY)
+@example("</script><script>alert(1)</script>")
+@example("<!-- ]]> --> \" ' onload=alert(1) x=`")
+@example("\ud800\x00\x1b[31m\u202e\u2028")
+@example("{{ 7 * 7 }}{% raw %}")
+def test_the_page_has_the_elements_of_a_plain_one(text):
+    page, markdown = pages(text)
+    plain_page, plain_markdown = pages(PLAIN)
+    assert set(Elements(page).found) == set(Elements(plain_page).found)
+    assert len(Elements(page).found) == len(Elements(plain_page).found)
+    assert "7 * 7" not in text or "49" not in page
+    # Lines begin as those of plain text do: no heading, list or table of a name's own.
+    heads = [re.match(r"[#|-]*", line)[0] for line in markdown.splitlines()]
+    assert heads == [re.match(r"[#|-]*", line)[0] for line in plain_markdown.splitlines()]
+    assert not re.search(r"(?<!\\)[<`\[]", markdown)
+
+
+def test_an_element_of_a_names_own_would_be_seen():
+    page, _ = pages(PLAIN)
+    planted = page.replace(PLAIN, "<b onclick=x>", 1)
+    assert Elements(planted).found != Elements(page).found

@@ -197,9 +197,29 @@ def test_a_factory_is_a_model(pytester):
                 [keras.Input((8, 8, 1)), layers.Conv2D(3, 3, name="c")], name="mine")
         """
     )
+    pytester.mkpydir("package").joinpath("models.py").write_text("from mine import build\n")
     pytester.syspathinsert()
-    result = pytester.runpytest("--convlens", "mine:build", "-v", "-k", "gram")
-    result.stdout.fnmatch_lines(["mine:build::gram?c? PASSED*"])
+    for spec in ("mine:build", "package.models:build"):
+        result = pytester.runpytest("--convlens", spec, "-v", "-k", "gram")
+        result.stdout.fnmatch_lines([f"{spec}::gram?c? PASSED*"])
+
+
+def test_a_model_in_a_folder_that_is_given_too_is_checked_once(pytester, tiny_file):
+    """Also where pytest does not look for tests, such as in 'build'."""
+    tests = pytester.makepyfile("def test_mine(): pass")
+    pytester.mkdir("build")
+    built = pytester.path / "build" / "model.keras"
+    built.write_bytes(tiny_file.read_bytes())
+    for models in ((tiny_file,), (built,), (tiny_file, built)):
+        options = [part for model in models for part in ("--convlens", str(model))]
+        for given in ((".",), (".", str(models[0])), (str(models[0]), "."), (str(tests), ".")):
+            result = pytester.runpytest(*given, *options, "--collect-only", "-q")
+            lines = result.stdout.lines
+            for model in models:
+                assert sum(f"{model.name}::ascent[conv_a]" in line for line in lines) == 1
+            assert sum("::test_mine" in line for line in lines) == 1
+    result = pytester.runpytest(".", str(built), "--collect-only", "-q")
+    result.stdout.fnmatch_lines(["*model.keras::ascent?conv_a?"])
 
 
 def test_pictures_are_written_for_each_layer_and_for_failures_too(pytester, tiny):

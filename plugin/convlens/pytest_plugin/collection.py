@@ -12,7 +12,7 @@ import pytest
 from convlens.pytest_plugin.options import MODEL_SUFFIXES
 from convlens.pytest_plugin.progress import item_progress
 from convlens.pytest_plugin.report import show
-from convlens.pytest_plugin.targets import TARGETS, Target
+from convlens.pytest_plugin.targets import TARGETS, WITHIN, Target
 
 if TYPE_CHECKING:
     from convlens.battery import Property
@@ -26,10 +26,9 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ModelFile 
     """Collect a model file that was named, or that matches the ini option convlens_models."""
     if file_path.suffix not in MODEL_SUFFIXES:
         return None
-    # A folder named beside the file contains it; pytest then drops the file's own argument.
-    named = [Path(t.spec).resolve() for t in parent.config.stash[TARGETS] if t.kind == "file"]
-    wanted = parent.session.isinitpath(file_path) or file_path.resolve() in named
-    wanted = wanted or any(
+    if file_path in parent.config.stash[WITHIN]:
+        return None  # the session has it
+    wanted = parent.session.isinitpath(file_path) or any(
         fnmatch.fnmatch(file_path.as_posix(), f"*/{pattern}")
         for pattern in parent.config.getini("convlens_models")
     )
@@ -40,12 +39,14 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ModelFile 
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Add the models that are no files to what the session collects."""
+    """Add the models that pytest does not find by their paths to what the session collects."""
     report = yield
     if isinstance(collector, pytest.Session) and report.passed:
-        named = [t for t in collector.config.stash[TARGETS] if t.kind != "file"]
+        config = collector.config
+        named = [t for t in config.stash[TARGETS] if t.kind != "file"]
         report.result = [
             *report.result,
+            *(ModelFile.from_parent(collector, path=path) for path in config.stash[WITHIN]),
             *(NamedModel.from_parent(collector, name=t.spec, target=t) for t in named),
         ]
     return report

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from convlens.pytest_plugin import baselines, benchmarks, report
-from convlens.pytest_plugin.targets import SHIPPED, TARGETS, Target, parse_target
+from convlens.pytest_plugin.targets import SHIPPED, TARGETS, WITHIN, Target, parse_target
 
 _MOST = 1_000_000  # the engine's limit of steps
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -149,15 +149,15 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--convlens-weights {place}: there is no such file or folder")
     targets = [parse_target(spec) for spec in config.getoption("convlens")]
     if benchmarks.configure(config, targets):
-        config.stash[TARGETS] = []
+        config.stash[TARGETS], config.stash[WITHIN] = [], []
         return
     paths, selected = _split_node_ids(config.args)
     given = config.args_source is pytest.Config.ArgsSource.ARGS
     asked = any(str(a).split("=")[0] == "--convlens" for a in config.invocation_params.args)
     if targets and asked and not given:
         paths = []  # `pytest --convlens MODEL` checks the model, and no more than that
-    files = [t.spec for t in targets if t.kind == "file"]
-    config.args[:] = [*paths, *(f for f in files if f not in paths)]
+    named = [t.spec for t in targets if t.kind == "file" and t.spec not in paths]
+    config.args[:], config.stash[WITHIN] = _split_models_within([*paths, *named])
     config.stash[TARGETS] = _merge(targets, selected)
     baselines.configure(config)
     report.configure(config)
@@ -218,6 +218,21 @@ def _split_node_ids(args: list[str]) -> tuple[list[str], dict[str, set[str]]]:
         else:
             paths.append(arg)
     return paths, selected
+
+
+def _split_models_within(args: list[str]) -> tuple[list[str], list[Path]]:
+    """Take model files that lie within folders of the same list out of it."""
+    folders = [os.path.abspath(arg) for arg in args if os.path.isdir(arg)]
+    others: list[str] = []
+    within: list[Path] = []
+    for arg in args:
+        path = Path(os.path.abspath(arg))
+        is_within = any(path.is_relative_to(folder) for folder in folders)
+        if is_within and path.suffix in MODEL_SUFFIXES and os.path.isfile(path):
+            within.append(path)
+        else:
+            others.append(arg)
+    return others, list(dict.fromkeys(within))
 
 
 def _merge(targets: list[Target], selected: dict[str, set[str]]) -> list[Target]:

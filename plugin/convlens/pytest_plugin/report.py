@@ -216,7 +216,8 @@ class Reporter:
         cut = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         if exitstatus not in cut:
             self._spool.add_event({"kind": "finished"})
-        recorder: Recorder = self._config.pluginmanager.get_plugin(RECORDER)
+        recorder = self._config.pluginmanager.get_plugin(RECORDER)
+        assert isinstance(recorder, Recorder)  # which pytest_configure registered
         self._lacks(recorder.problem)
         run = assemble(self._spool)
         try:

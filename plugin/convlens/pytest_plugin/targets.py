@@ -40,6 +40,8 @@ class Target:
 
 
 TARGETS = pytest.StashKey[list[Target]]()
+# Of the files named, those within a folder that was given too, from which pytest drops one of both.
+WITHIN = pytest.StashKey[list[Path]]()
 
 
 def parse_target(spec: str) -> Target:
@@ -53,12 +55,12 @@ def parse_target(spec: str) -> Target:
     path = Path(spec)
     if os.path.isfile(path):  # which takes what no file can be called, too
         return Target(spec, "file")
+    module, _, function = spec.partition(":")
+    if function.isidentifier() and all(part.isidentifier() for part in module.split(".")):
+        return Target(spec, "factory")
     if path.suffix or "/" in spec or "\\" in spec:
         what = "is a folder" if os.path.isdir(path) else "does not exist"
         raise pytest.UsageError(f"--convlens {spec}: the file {what}")
-    module, _, function = spec.partition(":")
-    if module and function.isidentifier():
-        return Target(spec, "factory")
     known = {name.lower(): name for name in APPLICATIONS}
     if spec.lower() in known:
         return Target(known[spec.lower()], "application")

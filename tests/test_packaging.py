@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-import venv
 import zipfile
 from pathlib import Path
 
@@ -30,8 +30,6 @@ def run(*command: object, cwd: Path) -> str:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the project, so that building leaves nothing in the checkout."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("source")
     for name in SOURCES:
         if (ROOT / name).is_dir():
@@ -71,11 +69,23 @@ def test_the_wheel_holds_the_package_and_nothing_beside_it(wheel: Path):
     assert wheel.stat().st_size < 2_000_000
 
 
+def interpreter(version: str) -> Path:
+    """Return that Python, or the running one where this machine does not have it."""
+    own = Path.home().glob(f".pyenv/versions/{version}.*/bin/python")
+    on_path = shutil.which(f"python{version}")
+    for python in (*([Path(on_path)] if on_path else []), *sorted(own)):
+        if subprocess.run([python, "--version"], capture_output=True).returncode == 0:
+            return python
+    return Path(sys.executable)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["wheel", "install", "editable"])
-def test_it_works_installed(how: str, wheel: Path, source: Path, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("how", "version"), [("wheel", "3.12"), ("install", "3.11"), ("editable", "3.13")]
+)
+def test_it_works_installed(how: str, version: str, wheel: Path, source: Path, tmp_path: Path):
     """Install into an environment of its own, with all that it depends on, and run the main job."""
-    venv.create(tmp_path / "venv", with_pip=True)
+    run(interpreter(version), "-m", "venv", tmp_path / "venv", cwd=tmp_path)
     python = tmp_path / "venv" / "bin" / "python"
     what = {"wheel": [wheel], "install": [source], "editable": ["-e", source]}[how]
     run(python, "-m", "pip", "install", "-q", *what, cwd=tmp_path)

@@ -49,6 +49,33 @@ def _real(config: pytest.Config, name: str, what: str) -> Path:
     pytest.skip(f"needs {what}: give --data DIR, or set CONVLENS_DATA, to a folder with {name}")
 
 
+@pytest.fixture(scope="session")
+def everything_is_loaded(
+    mnist_cnn: Any, digits: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Load everything heavy, for tests that run pytest in this process.
+
+    After such a run pytester unloads every module that the run has loaded; TensorFlow and NumPy do
+    not survive being loaded a second time.
+    """
+    import importlib
+    import pkgutil
+
+    import keras
+    from PIL import Image
+
+    import convlens
+
+    for module in pkgutil.walk_packages(convlens.__path__, "convlens."):
+        if ".benchmarks" not in module.name and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    Image.init()
+    mnist_cnn.predict(digits.images[:1], verbose=0)
+    path = tmp_path_factory.mktemp("loaded") / "arrays.npz"
+    np.savez_compressed(path, a=np.zeros(1))
+    keras.saving.load_model(convlens.fixtures.mnist_cnn.mnist_cnn_path())
+
+
 def build_tiny(seed: int = 3) -> Any:
     """Return a small convolutional network with random weights: (n, 13, 13, 2) → 3 classes."""
     import keras

@@ -72,6 +72,10 @@ def save_sound(sound: Sound, path: str | os.PathLike[str]) -> None:
 
     A sound that goes beyond full scale is made quieter as a whole.
 
+    Args:
+        sound: samples (n,) from -1 to 1, and how many there are in a second.
+        path: of the file.
+
     Raises:
         OSError: the folder cannot be made or written to; the message names it.
     """

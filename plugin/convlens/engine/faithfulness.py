@@ -109,10 +109,21 @@ def insertion_curve(
 ) -> PixelCurve:
     """Put pixels into blurred images, the most salient first, and follow the class's probability.
 
-    Arguments and errors are those of `deletion_curve`; `substitute` is where the curve begins.
+    Args:
+        model: a Keras model whose output is a vector of classes, or a `Network`.
+        images: (n, h, w, c), or one image (h, w, c), in the model's own input range.
+        saliency: (n, h, w) or (n, h, w, c), as `deletion_curve` takes it.
+        classes: (n,) the class to follow in each image; None for the one that the model predicts.
+        substitute: where the curve begins: 'blur', the image under a Gaussian, or 'mean'.
+        steps: in how many equal parts the pixels are exchanged.
+        seed: of the order of equal values.
+        batch_size: how many images go through the network at a time.
 
     Returns:
         The probabilities; `area` is high for an explanation that is faithful.
+
+    Raises:
+        ValueError: as `deletion_curve` does.
     """
     options = (substitute, steps, seed, batch_size)
     return _curve("insertion", model, images, saliency, classes, *options)

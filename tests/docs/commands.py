@@ -1,0 +1,62 @@
+"""The commands that the documentation gives, and those that its tests do not run as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Fewer steps and units than a user's run has: what is shown is the same but for its numbers.
+QUICK = ("--convlens-steps=40", "--convlens-units=8")
+# What of a model is checked where the command does not say, but for the README's first.
+WHOLE = "pytest --convlens mnist_cnn --convlens-pictures convlens-pictures"
+PART = ("-k", "finite or gram or baseline or test_")
+# What installs; `test_packaging.py` and `.ci/run` install in each of these ways.
+INSTALLING = ("python -m venv ", ". .venv/bin/activate", "pip install ")
+# Too long for a test as they are.
+SHORTENED = {
+    "pytest --pyargs convlens.benchmarks": ("--collect-only", "-q"),
+    "pytest --convlens VGG19 --convlens-weights weights/ --convlens-preset feature-visualization "
+    "--convlens-pictures pictures/": ("--collect-only", "-q"),
+}
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A command that no test of the documentation runs.
+
+    Attributes:
+        reason: why.
+        elsewhere: the file that has, or runs, it, where there is one.
+    """
+
+    reason: str
+    elsewhere: str | None = None
+
+
+NOT_RUN = {
+    ("README.md", "pytest"): NotRun("it is the suite that this test is in", ".ci/run"),
+    ("CONTRIBUTING.md", "pytest"): NotRun("it is the suite that this test is in", ".ci/run"),
+    ("CONTRIBUTING.md", "ruff check ."): NotRun("it reads the whole project", ".ci/run"),
+    ("CONTRIBUTING.md", "ruff format --check ."): NotRun("it reads the whole project", ".ci/run"),
+    ("docs/trained-networks.md", "python -m convlens.fixtures.pretrained VGG19"): NotRun(
+        "it downloads 550 MB", "tests/fixtures/test_pretrained.py"
+    ),
+    ("docs/examples/road_signs/README.md", "pytest"): NotRun(
+        "it runs in a copy of the example", "tests/docs/test_example.py"
+    ),
+    ("docs/examples/road_signs/README.md", "pytest --convlens-update failed"): NotRun(
+        "it runs in a copy of the example", "tests/docs/test_example.py"
+    ),
+}
+
+
+def added_to(command: str) -> tuple[str, ...]:
+    """Return the options that make a run of pytest short enough."""
+    if command in SHORTENED:
+        return SHORTENED[command]
+    chosen = command == WHOLE or " -k " in command or "::" in command
+    return QUICK if chosen else (*QUICK, *PART)
+
+
+def commands_of(line: str) -> list[str]:
+    """Return the commands of a line, without those that install."""
+    return [part for part in line.split(" && ") if not part.startswith(INSTALLING)]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-from convlens import Network
+from convlens import Network, assert_matches_baseline
+from convlens.baselines import provenance
 from convlens.baselines.compare import compare_records
 from convlens.baselines.record import record_network
 from convlens.fixtures.digits import load_digits
@@ -331,8 +334,32 @@ def test_one_layers_part_of_a_comparison(subject):
 
 
 def test_the_fingerprint_follows_the_weights_and_the_images(subject):
-    before = subject.compare().fingerprint
-    assert before == subject.compare().fingerprint
-    assert before != subject.compare(subject.images[:-1]).fingerprint
+    def fingerprint(images=subject.images):
+        return record_network(subject.network, images).fingerprint
+
+    before = fingerprint()
+    assert before == fingerprint()
+    assert before != fingerprint(subject.images[:-1])
     subject.change("conv2d_2", noise(share=1e-6))
-    assert before != subject.compare().fingerprint
+    assert before != fingerprint()
+
+
+def test_the_weights_are_hashed_only_where_something_differs(subject, monkeypatch, tmp_path):
+    """Hashing those of a large network takes a good part of a forward pass."""
+    hashed = []
+    describe = provenance.Weights.describe
+
+    def counted(weights):
+        hashed.append(weights)
+        return describe(weights)
+
+    monkeypatch.setattr(provenance.Weights, "describe", counted)
+    check = partial(assert_matches_baseline, subject.model, tmp_path, "k", images=subject.images)
+    check(update="missing")
+    assert len(hashed) == 1
+    assert check().passed
+    assert len(hashed) == 1
+    subject.change("conv2d_2", noise())
+    with pytest.raises(AssertionError, match="differs in provenance: weights of conv2d_2\n"):
+        check()
+    assert len(hashed) == 2

@@ -11,6 +11,7 @@ from keras import layers
 
 from convlens import Network, assert_matches_baseline
 from convlens.baselines import provenance
+from convlens.baselines.bars import predictions_pair
 from convlens.baselines.compare import compare_records
 from convlens.baselines.record import record_network
 from convlens.fixtures.digits import load_digits
@@ -320,6 +321,39 @@ def test_a_comparison_shows_expected_and_actual_maps(subject):
     assert pair.expected.dtype == pair.actual.dtype == np.uint8
     assert (pair.expected != pair.actual).any()
     assert (pictures["input"].expected == pictures["input"].actual).all()
+
+
+def test_predictions_are_shown_as_bars_on_one_scale(subject):
+    same = subject.compare().pictures[-1]
+    assert same.title == "predictions"
+    assert (same.expected == same.actual).all()
+    subject.change("predictions", swap)
+    pair = subject.compare().pictures[-1]
+    assert pair.expected.shape == pair.actual.shape
+    assert (pair.actual != pair.expected).any()
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "shape"),
+    [
+        (np.ones((1, 3)), np.ones((1, 3)), (48, 16)),
+        (np.zeros((2, 5)), np.zeros((2, 5)), (48, 57)),
+        (-np.eye(30), np.eye(30), (101, 499)),
+        (np.ones((1, 3)), np.ones((1, 4)), None),
+        (np.ones((1, 4, 4, 2)), np.ones((1, 4, 4, 2)), None),
+    ],
+)
+def test_predictions_of_any_kind_have_bars_or_no_picture(expected, actual, shape):
+    found = predictions_pair("p", expected, actual)
+    assert shape == (found and found.expected.shape) == (found and found.actual.shape)
+
+
+def test_a_bar_goes_from_the_line_of_zero_to_its_value():
+    pair = predictions_pair("p", np.array([[1.0, -1.0]]), np.array([[0.5, 0.0]]))
+    lit = [np.flatnonzero(picture[:, 3] == 230) for picture in (pair.expected, pair.actual)]
+    assert (lit[0].min(), lit[0].max()) == (0, 24)
+    assert (lit[1].min(), lit[1].max()) == (12, 24)
+    assert np.flatnonzero(pair.expected[:, 8] == 230).max() == 47
 
 
 def test_one_layers_part_of_a_comparison(subject):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from convlens.baselines.bars import predictions_pair
 from convlens.baselines.comparison import (
     MOST_LINES,
     Comparison,
@@ -79,6 +80,7 @@ def compare_records(
     found = list(layers.values())
     failed = [layer for layer in found if not layer.passed]
     pairs = [_pictures(expected.layers[old], actual.layers[name], name) for old, name in names]
+    pairs.append(predictions_pair(predictions.layer, expected.predictions, actual.predictions))
     return Comparison(
         key=key,
         fingerprint=actual.fingerprint if failed else "",

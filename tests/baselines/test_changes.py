@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-from convlens import Network
+from convlens import Network, assert_matches_baseline
+from convlens.baselines import provenance
+from convlens.baselines.bars import predictions_pair
 from convlens.baselines.compare import compare_records
 from convlens.baselines.record import record_network
 from convlens.fixtures.digits import load_digits
@@ -319,6 +323,39 @@ def test_a_comparison_shows_expected_and_actual_maps(subject):
     assert (pictures["input"].expected == pictures["input"].actual).all()
 
 
+def test_predictions_are_shown_as_bars_on_one_scale(subject):
+    same = subject.compare().pictures[-1]
+    assert same.title == "predictions"
+    assert (same.expected == same.actual).all()
+    subject.change("predictions", swap)
+    pair = subject.compare().pictures[-1]
+    assert pair.expected.shape == pair.actual.shape
+    assert (pair.actual != pair.expected).any()
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "shape"),
+    [
+        (np.ones((1, 3)), np.ones((1, 3)), (48, 16)),
+        (np.zeros((2, 5)), np.zeros((2, 5)), (48, 57)),
+        (-np.eye(30), np.eye(30), (101, 499)),
+        (np.ones((1, 3)), np.ones((1, 4)), None),
+        (np.ones((1, 4, 4, 2)), np.ones((1, 4, 4, 2)), None),
+    ],
+)
+def test_predictions_of_any_kind_have_bars_or_no_picture(expected, actual, shape):
+    found = predictions_pair("p", expected, actual)
+    assert shape == (found and found.expected.shape) == (found and found.actual.shape)
+
+
+def test_a_bar_goes_from_the_line_of_zero_to_its_value():
+    pair = predictions_pair("p", np.array([[1.0, -1.0]]), np.array([[0.5, 0.0]]))
+    lit = [np.flatnonzero(picture[:, 3] == 230) for picture in (pair.expected, pair.actual)]
+    assert (lit[0].min(), lit[0].max()) == (0, 24)
+    assert (lit[1].min(), lit[1].max()) == (12, 24)
+    assert np.flatnonzero(pair.expected[:, 8] == 230).max() == 47
+
+
 def test_one_layers_part_of_a_comparison(subject):
     subject.change("conv2d_2", noise())
     whole = subject.compare()
@@ -331,8 +368,32 @@ def test_one_layers_part_of_a_comparison(subject):
 
 
 def test_the_fingerprint_follows_the_weights_and_the_images(subject):
-    before = subject.compare().fingerprint
-    assert before == subject.compare().fingerprint
-    assert before != subject.compare(subject.images[:-1]).fingerprint
+    def fingerprint(images=subject.images):
+        return record_network(subject.network, images).fingerprint
+
+    before = fingerprint()
+    assert before == fingerprint()
+    assert before != fingerprint(subject.images[:-1])
     subject.change("conv2d_2", noise(share=1e-6))
-    assert before != subject.compare().fingerprint
+    assert before != fingerprint()
+
+
+def test_the_weights_are_hashed_only_where_something_differs(subject, monkeypatch, tmp_path):
+    """Hashing those of a large network takes a good part of a forward pass."""
+    hashed = []
+    describe = provenance.Weights.describe
+
+    def counted(weights):
+        hashed.append(weights)
+        return describe(weights)
+
+    monkeypatch.setattr(provenance.Weights, "describe", counted)
+    check = partial(assert_matches_baseline, subject.model, tmp_path, "k", images=subject.images)
+    check(update="missing")
+    assert len(hashed) == 1
+    assert check().passed
+    assert len(hashed) == 1
+    subject.change("conv2d_2", noise())
+    with pytest.raises(AssertionError, match="differs in provenance: weights of conv2d_2\n"):
+        check()
+    assert len(hashed) == 2

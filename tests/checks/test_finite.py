@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convlens import activations, assert_finite
+from convlens import Network, activations, assert_finite
+from convlens.checks.finite import assert_finite_weights
 
 
 def test_a_healthy_model_and_its_activations_pass(mnist_cnn, mnist_network, digits):
@@ -23,6 +24,18 @@ def test_a_bad_weight_is_located(tiny, value, kind):
     assert "conv_b/kernel: 1 of 270 values" in str(failure.value)
     assert kind in str(failure.value)
     assert "the first at (1, 2, 3, 4)" in str(failure.value)
+
+
+def test_a_networks_weights_whose_sum_overflows_are_finite(tiny):
+    """The sum is a quick look; where it says nothing, each value is looked at."""
+    layer = tiny.get_layer("conv_b")
+    kernel, bias = layer.get_weights()
+    layer.set_weights([np.full_like(kernel, 3e38), bias])
+    assert_finite_weights(Network(tiny))
+    kernel[0, 0, 0, 0], kernel[1, 1, 1, 1] = np.inf, -np.inf
+    layer.set_weights([kernel, bias])
+    with pytest.raises(AssertionError, match=r"layer 'conv_b', kernel: 2 of 270 values \(0 NaN"):
+        assert_finite_weights(Network(tiny))
 
 
 def test_arrays_are_named():

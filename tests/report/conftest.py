@@ -15,6 +15,7 @@ from convlens.report.entry import Exhibit
 from convlens.report.spool import Spool
 
 EVIL = "<img src=x onerror=alert(1)>"
+TURNED = "unit \u202eerutcip"
 EVIL_TOO = "</script><script>document.title='owned'</script>\"'&"
 
 
@@ -92,7 +93,7 @@ def spool(tmp_path) -> Spool:
     add(
         made,
         exhibit(EVIL_TOO, EVIL, EVIL, EVIL),
-        Tiles(maps[:1], [EVIL], EVIL),
+        Tiles(maps[:2], [EVIL, TURNED], EVIL),
         outcome="failed",
         message=EVIL_TOO,
         numbers={f"convlens.{EVIL}": EVIL},

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 import pytest
-from tests.report.conftest import EVIL, EVIL_TOO
+from tests.report.conftest import EVIL, EVIL_TOO, TURNED
 
 from convlens.report.assemble import assemble
 from convlens.report.page import render
@@ -240,3 +240,56 @@ def test_text_can_be_read_in_both_schemes(page, scheme):
     assert contrast > 7
     assert (paper > 0.5) == (scheme == "light")
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def in_sight(page: Any, element: Any) -> bool:
+    """Return whether a click at an element's middle would meet it."""
+    return page.execute_script(
+        """
+        const box = arguments[0].getBoundingClientRect();
+        scrollBy(0, box.top - 300);
+        const { left, right, top, bottom } = arguments[0].getBoundingClientRect();
+        const met = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
+        return left >= 0 && right <= innerWidth && arguments[0].contains(met);
+        """,
+        element,
+    )
+
+
+@pytest.mark.parametrize("width", [360, 400])
+def test_what_failed_is_in_sight_in_a_narrow_window(page, width):
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False},
+    )
+    try:
+        page.refresh()
+        failed = page.find_elements(By.CSS_SELECTOR, ".overview tr.layer .cell.failed")
+        assert len(failed) == 4
+        assert all(in_sight(page, cell) for cell in failed)
+        cut = find(page, f".overview th[title='{EVIL}']")
+        assert cut.size["width"] < 120
+        # The check is not blind: what has been scrolled away is not in sight.
+        page.execute_script("arguments[0].style.marginLeft = '600px'", failed[0])
+        assert not in_sight(page, failed[0])
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_line_of_the_swipe_is_where_the_pictures_meet(page):
+    pair = find(page, ".entry.open .pair")
+    frame = pair.find_element(By.CSS_SELECTOR, ".actual .frame")
+    line = "const s = getComputedStyle(arguments[0], '::after'); return [s.content, s.left]"
+    assert page.execute_script(line, frame)[0] == "none"
+    button = pair.find_element(By.CSS_SELECTOR, "[data-view='swipe']")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+    button.click()
+    _, left = page.execute_script(line, frame)
+    assert float(left.removesuffix("px")) == pytest.approx(frame.size["width"] / 2, abs=1)
+
+
+def test_a_name_that_turns_the_direction_of_text_turns_none(page):
+    """Such characters are shown as what they are."""
+    shown = find(page, "main").get_attribute("textContent")
+    assert TURNED not in shown
+    assert r"unit \u202eerutcip" in shown

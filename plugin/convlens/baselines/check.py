@@ -113,7 +113,7 @@ def observe(value: Any, images: ArrayLike | None = None) -> Observed:
 def _of_network(network: Network, images: ArrayLike) -> Record:
     __tracebackhide__ = True
     assert_finite_weights(network)
-    return record_network(network, images)
+    return record_network(network, images, identified=False)
 
 
 def examine(place: Store, key: str, observed: Observed, tol: float | None = None) -> Comparison:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from convlens.baselines.bars import predictions_pair
 from convlens.baselines.comparison import (
     MOST_LINES,
     Comparison,
@@ -40,7 +41,7 @@ def tolerance_of(dtype: str, expected: Record, actual: Record) -> float:
     """Return the largest difference, in units of a channel's size, that is no change."""
     own = _TOLERANCES.get(dtype, _TOLERANCES["float32"])
     records = (expected, actual)
-    if any(r.provenance.get("environment", {}).get("TF32") for r in records):
+    if any(r.source.get("environment", {}).get("TF32") for r in records):
         return max(own, _TF32_TOLERANCE)
     return own
 
@@ -60,7 +61,7 @@ def compare_records(
         tol: the largest difference of a channel, in units of its size; by the layer's type and the
             device unless given.
     """
-    output = actual.provenance.get("output")
+    output = actual.source.get("output")
     names = _paired(expected, actual)
     layers = {name: no_match(name, "it is not in the baseline") for name in actual.layers}
     for old, name in names:
@@ -79,9 +80,10 @@ def compare_records(
     found = list(layers.values())
     failed = [layer for layer in found if not layer.passed]
     pairs = [_pictures(expected.layers[old], actual.layers[name], name) for old, name in names]
+    pairs.append(predictions_pair(predictions.layer, expected.predictions, actual.predictions))
     return Comparison(
         key=key,
-        fingerprint=actual.fingerprint,
+        fingerprint=actual.fingerprint if failed else "",
         verdict=structure or _verdict(expected, actual, found, output),
         passed=not failed,
         first=failed[0].layer if failed else None,

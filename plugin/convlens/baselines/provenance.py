@@ -52,28 +52,36 @@ def family() -> str:
 
 
 def of_network(network: Network, seed: int) -> Provenance:
-    """Return a network's weights' hashes, how finely they are rounded, and its settings.
-
-    Weights are read where they lie; nothing is computed with them.
-    """
-    weights, precision, settings = {}, {}, {}
-    for name, layer in network.layers.items():
-        values = [backend.host_array(v) for v in layer.weights]
-        settings[name] = _hash_settings(layer)
-        if values:
-            weights[name] = hash_arrays(values)
-            precision[name] = _coarsest([_precision(v) for v in values if v.ndim > 1])
-    whole = hashlib.sha256("".join(weights.values()).encode()).hexdigest()
+    """Return a network's name and settings."""
     return {
         "model": network.name,
         "output": network.output_layer,
-        "weights": weights,
-        "weights hash": whole[:16],
-        "precision": precision,
-        "settings": settings,
+        "settings": {name: _hash_settings(layer) for name, layer in network.layers.items()},
         "dtypes": sorted({layer.compute_dtype for layer in network.layers.values()}),
         "seed": seed,
     }
+
+
+class Weights:
+    """A network's weights, which are described once, and then let go of."""
+
+    def __init__(self, network: Network) -> None:
+        self._layers = dict(network.layers)
+
+    def describe(self) -> Provenance:
+        """Return the weights' hashes, and how finely they are rounded.
+
+        They are read where they lie; nothing is computed with them.
+        """
+        weights, precision = {}, {}
+        for name, layer in self._layers.items():
+            values = [backend.host_array(v) for v in layer.weights]
+            if values:
+                weights[name] = hash_arrays(values)
+                precision[name] = _coarsest([_precision(v) for v in values if v.ndim > 1])
+        self._layers.clear()
+        whole = hashlib.sha256("".join(weights.values()).encode()).hexdigest()
+        return {"weights": weights, "weights hash": whole[:16], "precision": precision}
 
 
 def hash_arrays(arrays: list[NDArray[Any]]) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.baselines import provenance
-from convlens.baselines.provenance import Provenance
+from convlens.baselines.provenance import Provenance, Weights
 from convlens.engine.network import Network
 from convlens.engine.sketch import LayerSketch, sketch_layers
 from convlens.pictures import grid
@@ -29,12 +29,24 @@ class Record:
     Attributes:
         layers: 'input' and layer → its sketch, in the graph's order.
         predictions: (m, …) the first output, of as many images as are kept.
-        provenance: JSON: the weights' hashes, versions, device, settings, images' hash, seed.
+        source: JSON: the versions, device, settings, images' hash, seed.
+        weights: the network's, read when the provenance is first asked for; None where the source
+            says all.
     """
 
     layers: dict[str, LayerSketch]
     predictions: NDArray[np.float32]
-    provenance: Provenance
+    source: Provenance
+    weights: Weights | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """JSON: the source, and the weights' hashes.
+
+        Hashing a large network's weights takes a good part of a forward pass, so that it is done
+        only for what differs or is kept; and before the weights can change.
+        """
+        return self.source if self.weights is None else {**self.source, **self.weights.describe()}
 
     @property
     def fingerprint(self) -> str:
@@ -43,12 +55,14 @@ class Record:
         return provenance.hash_json({key: self.provenance[key] for key in decides})
 
 
-def record_network(network: Network, images: ArrayLike) -> Record:
+def record_network(network: Network, images: ArrayLike, *, identified: bool = True) -> Record:
     """Run a network over images once, and keep what tells whether it has changed.
 
     Args:
         network: the model taken apart.
         images: (n, h, w, c) in the model's own range.
+        identified: whether the weights are hashed now; else they are when the provenance is first
+            asked for, before which nobody may change them.
 
     Raises:
         FloatingPointError: a layer gives NaN or infinity, which nothing can be compared with.
@@ -56,10 +70,7 @@ def record_network(network: Network, images: ArrayLike) -> Record:
     """
     network.refresh()
     x = network.check_images(images)
-    # Hashing leaves the interpreter to the network, and takes a core at most.
-    with ThreadPoolExecutor(1) as pool:
-        source = pool.submit(provenance.of_network, network, SEED)
-        layers, predictions = sketch_layers(network, x, seed=SEED)
+    layers, predictions = sketch_layers(network, x, seed=SEED)
     for name, sketch in layers.items():
         finite = np.isfinite(np.vstack([sketch.projection, sketch.mean, sketch.rms, sketch.high]))
         if not finite.all():
@@ -73,11 +84,13 @@ def record_network(network: Network, images: ArrayLike) -> Record:
         layers,
         predictions[:images_kept],
         {
-            **source.result(),
+            **provenance.of_network(network, SEED),
+            **(Weights(network).describe() if identified else {}),
             "images": provenance.hash_arrays([x]),
             "count": len(x),
             "environment": provenance.environment(),
         },
+        None if identified else Weights(network),
     )
 
 

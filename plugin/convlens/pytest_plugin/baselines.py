@@ -103,8 +103,9 @@ class BaselineSession:
         else:
             self.folder = config.rootpath / (ini or FOLDER)
         self.usage = Usage(config, self.folder)
-        self._observed: dict[str, tuple[Observed, Comparison]] = {}
-        self._settled: set[str] = set()
+        self._comparisons: dict[str, Comparison] = {}
+        # What may yet be recorded. Of the rest nothing is kept, so that models can be let go of.
+        self._unsettled: dict[str, Observed] = {}
         self._store: Store | None = None
 
     @property
@@ -143,20 +144,21 @@ class BaselineSession:
         from convlens.baselines.check import examine, settle
 
         self.usage.use(key)
-        if layer is None or key not in self._observed:
+        recording = self.recording
+        if layer is None or key not in self._comparisons:
             observed = observe()
             comparison = examine(self.store, key, observed, tol)
-            self._observed[key] = observed, comparison
-        observed, comparison = self._observed[key]
+            self._comparisons[key] = comparison
+            if recording.update == "all" or not comparison.passed:
+                self._unsettled[key] = observed
+        comparison = self._comparisons[key]
         found = comparison if layer is None else comparison.of_layer(layer)
-        recording = self.recording
-        if key not in self._settled and (recording.update == "all" or not found.passed):
-            settled, path = settle(self.store, observed, comparison, recording)
+        if key in self._unsettled and (recording.update == "all" or not found.passed):
+            settled, path = settle(self.store, self._unsettled[key], comparison, recording)
             if path is not None:
                 self.usage.wrote(path)
-                self._observed[key] = observed, settled
-                if layer is not None:  # the other layers' tests need not record it again
-                    self._settled.add(key)
+                self._comparisons[key] = settled
+                del self._unsettled[key]  # the other layers' tests need not record it again
             found = settled if layer is None else settled.of_layer(layer)
         item.stash.setdefault(COMPARISONS, []).append(found)
         if not found.passed:

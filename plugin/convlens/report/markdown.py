@@ -8,6 +8,7 @@ from convlens.report.assemble import Run
 from convlens.report.entry import BAD
 from convlens.report.overview import Cell, overview
 from convlens.report.page import SYMBOLS
+from convlens.report.text import visible
 
 _MOST_FAILURES = 50
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$&@:])")
@@ -40,7 +41,7 @@ def render_markdown(run: Run) -> str:
 
 def escaped(text: str) -> str:
     """Return text that Markdown shows as it is, in one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _SPECIAL.sub(r"\\\1", visible(" ".join(text.split())))
 
 
 def _row(first: str, cells: list[str]) -> str:

@@ -12,13 +12,14 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from convlens.report import chart
-from convlens.report.assemble import Run
+from convlens.report.assemble import Run, clean
 from convlens.report.entry import BAD, OUTCOMES, Entry, Gallery, Outcome, Picture
 from convlens.report.overview import overview
 from convlens.report.spool import Spool
+from convlens.report.text import visible
 
 MEBIBYTE = 2**20
 SYMBOLS: dict[Outcome, str] = {
@@ -49,6 +50,7 @@ def render(run: Run, spool: Spool, *, limit: int = 9 * MEBIBYTE) -> str:
         loader=PackageLoader("convlens.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -72,6 +74,8 @@ def render(run: Run, spool: Spool, *, limit: int = 9 * MEBIBYTE) -> str:
             "bottom": chart.BOTTOM,
         },
         shown=lambda entry: kept[entry.id],
+        exactly=escape,
+        cleaned=clean,
     )
     outcomes = [entry.outcome for entry in run.entries]
     return environment.get_template("page.html").render(
@@ -104,6 +108,11 @@ def number(value: Any, digits: int) -> str:
     if isinstance(value, float):
         return f"{value:.{digits}g}"
     return str(value)
+
+
+def _shown(value: Any) -> Any:
+    """Return what a template shows: text of others made visible, and markup as it is."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _text(name: str) -> str:

@@ -165,6 +165,11 @@
     });
   }
 
+  // In a narrow window the table scrolls: what failed first is in sight, beside the names.
+  const table = one(".overview .scroll");
+  const worst = table && one(".cell:is(.crashed, .failed, .error, .unfinished)", table);
+  if (worst) table.scrollLeft += Math.max(0, worst.getBoundingClientRect().right - table.getBoundingClientRect().right + 12);
+
   for (const fold of all(".fold")) {
     fold.addEventListener("click", () => {
       const open = fold.getAttribute("aria-expanded") !== "true";

@@ -13,6 +13,8 @@ PART = ("-k", "finite or gram or baseline or test_")
 INSTALLING = ("python -m venv ", ". .venv/bin/activate", "pip install ")
 # Too long for a test as they are.
 SHORTENED = {
+    # Workers, which `tests/pytest_plugin` has, import TensorFlow anew.
+    'pytest -n 2 --junitxml junit.xml -k "finite or gram"': ("-n", "0"),
     "pytest --pyargs convlens.benchmarks": ("--collect-only", "-q"),
     "pytest --convlens VGG19 --convlens-weights weights/ --convlens-preset feature-visualization "
     "--convlens-pictures pictures/": ("--collect-only", "-q"),
@@ -50,11 +52,11 @@ NOT_RUN = {
 
 
 def added_to(command: str) -> tuple[str, ...]:
-    """Return the options that make a run of pytest short enough."""
+    """Return the options behind a command of pytest that make it short enough."""
     if command in SHORTENED:
         return SHORTENED[command]
     chosen = command == WHOLE or " -k " in command or "::" in command
-    return QUICK if chosen else (*QUICK, *PART)
+    return () if chosen else PART
 
 
 def commands_of(line: str) -> list[str]:

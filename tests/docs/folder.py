@@ -78,6 +78,15 @@ def _silence(folder: Path, run: Run) -> None:
     _edit(folder / "model.keras", folder / "broken.keras", "conv2d_3", change)
 
 
+def _mistake(folder: Path, run: Run) -> None:
+    """Place files that nobody can use."""
+    (folder / "damaged.keras").write_bytes(b"PK\x03\x04")
+    (folder / "old.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    (folder / "empty").mkdir(exist_ok=True)
+    np.savez(folder / "pixels.npz", pixels=np.zeros((2, 28, 28, 1), np.float32))
+    np.savez(folder / "colours.npz", images=np.zeros((2, 28, 28, 3), np.float32))
+
+
 def _change(folder: Path, run: Run) -> None:
     """Record the model's baseline, and change one weight by a little."""
 
@@ -101,6 +110,7 @@ def _accept(folder: Path, run: Run) -> None:
 
 
 STATES = {
+    "mistaken": State(_mistake),
     "silenced": State(_silence, "pytest broken.keras --convlens-images photos/ -k dead"),
     "changed": State(_change, "pytest model.keras -k baseline"),
     "accepted": State(_accept, fails=False),

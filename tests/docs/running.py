@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 import yaml
-from commands import NOT_RUN, added_to, commands_of
+from commands import NOT_RUN, QUICK, added_to, commands_of
 from folder import STATES
 from pages import Block, blocks_of
 
 _NUMBER = r"-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?"
-_LOOSE = re.compile(rf"(?P<number>{_NUMBER})|(?P<fill>[=.]{{4,}}|\s{{2,}})", re.ASCII)
+_LOOSE = re.compile(rf"(?P<number>{_NUMBER})|(?P<fill>[=.]{{4,}}|\s{{2,}}|…)", re.ASCII)
 
 
 class PageRun:
@@ -87,10 +87,10 @@ class PageRun:
             )
             self.output = done.stdout + done.stderr
             return done.returncode
-        own_process = "-n" in words or "--pyargs" in words
-        start = self.pytester.runpytest_subprocess if own_process else self.pytester.runpytest
+        alone = "--pyargs" in words  # the benchmarks' modules would be loaded twice
+        start = self.pytester.runpytest_subprocess if alone else self.pytester.runpytest
         strict = ["--strict-config"] if (self.folder / "pytest.ini").exists() else []
-        result = start(*words[1:], *added_to(command), *strict)
+        result = start(*QUICK, *words[1:], *added_to(command), *strict)
         self.output = result.stdout.str() + result.stderr.str()
         return int(result.ret)
 
@@ -124,7 +124,8 @@ class PageRun:
     def _workflow(self, block: Block) -> None:
         for command in workflow_commands(block.text):
             for part in commands_of(command):
-                self._command(part)
+                if part not in self.commands:
+                    self._command(part)
 
     def _output(self, block: Block) -> None:
         missing = [
@@ -150,6 +151,8 @@ def _like(line: str) -> re.Pattern[str]:
             parts.append(_NUMBER)
         elif found["fill"].isspace():
             parts.append(r"\s+")
+        elif found["fill"] == "…":
+            parts.append(".*")
         else:
             parts.append(f"{re.escape(found['fill'][0])}+")
         end = found.end()

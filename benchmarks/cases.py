@@ -18,6 +18,7 @@ ON_ANY: dict[str, Build] = {
     "ascent": cores.ascent,
     "deconvnet": cores.deconvnet,
     "top": cores.top,
+    "baseline": cores.baseline,
 }
 OF_CLASSIFIERS: dict[str, Build] = {"classes": cores.classes}
 ON_THEIR_OWN: dict[str, Build] = {
@@ -29,6 +30,8 @@ ON_THEIR_OWN: dict[str, Build] = {
     "pixels": scaling.pixels,
     "images": scaling.images,
 }
+# What takes the zero-code run twice.
+ON_THEIR_OWN_IN_FULL: dict[str, Build] = {"report": cores.report}
 _TYPED = ("activations", "ascent", "deconvnet")
 
 
@@ -49,7 +52,7 @@ class Case:
     @property
     def name(self) -> str:
         """What tells it from the others, such as 'ascent-VGG19-mixed_bfloat16'."""
-        if self.core in ON_THEIR_OWN:
+        if self.core in ON_THEIR_OWN | ON_THEIR_OWN_IN_FULL:
             return self.core
         at, given = self.setting, []
         if at.dtype != "float32":
@@ -93,7 +96,8 @@ def cases(
             Case(core, ON_ANY[core], s) for s in _variants(base, accelerated) for core in _TYPED
         ]
         found += [Case("ascent", cores.ascent, replace(base, batch=n)) for n in (1, 8)]
-    return found + [Case(core, build, base) for core, build in ON_THEIR_OWN.items()]
+    own = ON_THEIR_OWN | (ON_THEIR_OWN_IN_FULL if full else {})
+    return found + [Case(core, build, base) for core, build in own.items()]
 
 
 def _variants(base: Setting, accelerated: bool) -> Iterator[Setting]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 
 from convlens import (
     activations,
+    assert_matches_baseline,
     deconvolve,
     gram_matrix,
     maximize,
@@ -174,6 +178,35 @@ def top(setting: Setting) -> Contest:
     )
 
 
+def baseline(setting: Setting) -> Contest:
+    """The check of a whole network against its baseline, beside one forward pass."""
+    of = subject(setting, whole=True)
+    count = setting.batch or (64 if of.shape[0] < 64 else 8)
+    images = of.images(count)
+    last = of.network.output_layer or of.layer
+    folder = tempfile.mkdtemp(prefix="convlens-benchmark-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    check = partial(assert_matches_baseline, of.network, folder, "network", images=images)
+    check(update="all")
+
+    def compared(found: Any) -> None:
+        if not len(found.layers) > 1:
+            raise RuntimeError("no layer was compared")
+
+    return Contest(
+        f"baseline of {len(of.network.layers)} layers, {count} images",
+        {
+            "bare forward passes": peers.bare_forward(of.model, last, lambda: [images]),
+            "convlens": check,
+        },
+        "convlens",
+        ("bare forward passes",),
+        Work(count, gflop=count * forward_flops(of.network, last, of.shape) / 1e9),
+        checks={"convlens": compared},
+        setting=setting,
+    )
+
+
 def gram(setting: Setting) -> Contest:
     """Gram matrices of feature maps, beside NumPy's product."""
     n, h, c = (16, 64, 256) if setting.full else (8, 32, 128)
@@ -204,36 +237,58 @@ def gram(setting: Setting) -> Contest:
 
 def zero_code(setting: Setting) -> Contest:
     """`pytest --convlens mnist_cnn` as a process of its own, beside the import of Keras alone."""
-    run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    run += ["--convlens", "mnist_cnn", "--convlens-steps", "300" if setting.full else "30"]
-
-    def process(command: list[str]) -> Run:
-        # Where no folder of baselines, and no configuration of the user's, changes what is run.
-        def run() -> str:
-            with tempfile.TemporaryDirectory() as folder:
-                return subprocess.run(
-                    command, capture_output=True, text=True, check=True, cwd=folder
-                ).stdout
-
-        return run
-
-    def passed(out: Any) -> None:
-        if not re.search(r"^\d+ passed in", out, re.MULTILINE):
-            raise RuntimeError(f"the run did not pass:\n{out}")
-
     return Contest(
         "the zero-code run: pytest --convlens mnist_cnn, as a process",
         {
-            "import of Keras": process([sys.executable, "-c", "import keras"]),
-            "convlens": process(run),
+            "import of Keras": _process([sys.executable, "-c", "import keras"]),
+            "convlens": _process(_zero_code_run(setting)),
         },
         "convlens",
         ("import of Keras",),
         Work(1),
-        checks={"convlens": passed},
+        checks={"convlens": _passed},
         setting=setting,
         processes=True,
     )
+
+
+def report(setting: Setting) -> Contest:
+    """The zero-code run with its report, beside the same without."""
+    run = _zero_code_run(setting)
+    return Contest(
+        "the zero-code run with a report: --convlens-report, as a process",
+        {
+            "without a report": _process(run),
+            "convlens": _process([*run, "--convlens-report", "report.html"]),
+        },
+        "convlens",
+        ("without a report",),
+        Work(1),
+        checks={"without a report": _passed, "convlens": _passed},
+        setting=setting,
+        processes=True,
+    )
+
+
+def _zero_code_run(setting: Setting) -> list[str]:
+    run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    return [*run, "--convlens", "mnist_cnn", "--convlens-steps", "300" if setting.full else "30"]
+
+
+def _process(command: list[str]) -> Run:
+    # Where no folder of baselines, and no configuration of the user's, changes what is run.
+    def run() -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True, cwd=folder
+            ).stdout
+
+    return run
+
+
+def _passed(out: Any) -> None:
+    if not re.search(r"^\d+ passed in", out, re.MULTILINE):
+        raise RuntimeError(f"the run did not pass:\n{out}")
 
 
 def _rises(of: Subject, start: NDArray[Any]) -> Check:

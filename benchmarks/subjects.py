@@ -83,10 +83,11 @@ class Subject:
         return np.random.default_rng(0).random((count, *self.shape), dtype=np.float32)
 
 
-def subject(setting: Setting) -> Subject:
+def subject(setting: Setting, *, whole: bool = False) -> Subject:
     """Return the network of a setting, with the weights that it has at hand.
 
-    The networks of keras.applications have random weights, which cost the same.
+    The networks of keras.applications have random weights, which cost the same. They are taken
+    without their classifiers and at a smaller size, unless they are asked for whole.
     """
     keras.utils.set_random_seed(0)
     side = 128 if setting.full else 64
@@ -96,7 +97,8 @@ def subject(setting: Setting) -> Subject:
         model = load_mnist_cnn()
     else:
         build = getattr(keras.applications, setting.model)
-        model = build(weights=None, input_shape=(side, side, 3), include_top=False)
+        part: dict[str, Any] = {"input_shape": (side, side, 3), "include_top": False}
+        model = build(weights=None, **({} if whole else part))
     if setting.dtype != "float32":
         model = with_policy(model, setting.dtype)
     network = Network(model)

@@ -91,6 +91,18 @@ def test_batches_of_another_size(subject, size, monkeypatch):
     assert found.passed, found.message
 
 
+def test_one_image_at_a_time_and_64_at_once(subject, monkeypatch):
+    model, images, _ = subject
+    images = np.resize(images, (64, *images.shape[1:]))
+    records = []
+    for size in (64, 1):
+        monkeypatch.setattr(sketch, "_BATCH", size)
+        records.append(record_network(Network(model), images))
+    found = compare_records(*records, key="subject")
+    assert found.passed, found.message
+    assert max(layer.worst_error for layer in found.layers) > 0, "both were computed alike"
+
+
 def test_with_xla(subject):
     model, images, before = subject
     with backend.with_xla():

@@ -23,11 +23,12 @@ def small(of_model):
 def test_each_case_has_a_name_of_its_own(full, accelerated):
     names = [case.name for case in cases(full, accelerated)]
     assert len(names) == len(set(names))
-    wanted = {"activations", "ascent", "classes", "deconvnet", "top"}
+    wanted = {"activations", "ascent", "classes", "deconvnet", "top", "baseline"}
     assert {f"{core}-mnist_cnn" for core in wanted} <= set(names)
     assert {"gram", "style", "style-loss", "zero-code", "units", "pixels", "images"} <= set(names)
     assert {"ascent-VGG19", "ascent-ResNet50"} <= set(names)
     assert ("ascent-mnist_cnn-mixed_bfloat16" in names) == full
+    assert ("report" in names) == ("baseline-VGG19" in names) == full
     assert ("ascent-VGG19-xla" in names) == (full and accelerated)
     assert ("ascent-mnist_cnn-xla" in names) == (full and accelerated)
     assert ("deconvnet-VGG19-cpu:0" in names) == (full and accelerated)
@@ -36,10 +37,13 @@ def test_each_case_has_a_name_of_its_own(full, accelerated):
 def test_a_users_models_take_the_place_of_the_suites():
     found = cases(False, False, {"mine.keras": lambda: None})
     assert {case.setting.model for case in found} == {"mine.keras"}
-    assert {case.core for case in found} == {"activations", "ascent", "classes", "deconvnet", "top"}
+    wanted = {"activations", "ascent", "classes", "deconvnet", "top", "baseline"}
+    assert {case.core for case in found} == wanted
 
 
-@pytest.mark.parametrize("build", [cores.features, cores.ascent, cores.classes, cores.deconvnet])
+@pytest.mark.parametrize(
+    "build", [cores.features, cores.ascent, cores.classes, cores.deconvnet, cores.baseline]
+)
 def test_every_contestant_does_a_users_model(tiny, build):
     contest = build(small(tiny))
     for name, run in contest.contestants.items():
@@ -47,12 +51,14 @@ def test_every_contestant_does_a_users_model(tiny, build):
     assert contest.work.gflop > 0
 
 
-@pytest.mark.parametrize("build", [cores.features, cores.ascent, cores.deconvnet, cores.top])
+@pytest.mark.parametrize(
+    "build", [cores.features, cores.ascent, cores.deconvnet, cores.top, cores.baseline]
+)
 def test_a_contestant_that_does_nothing_is_found(tiny, build):
     idle = np.full((6, 6, 6, 6), np.nan)
 
     zeros = np.zeros((6, 13, 13, 2))
-    nothing = SimpleNamespace(images=zeros, activations={"conv_a": idle})
+    nothing = SimpleNamespace(images=zeros, activations={"conv_a": idle}, layers=())
     contest = build(small(tiny))
     result = {"conv_a": idle} if build is cores.features else nothing
     with pytest.raises(RuntimeError, match="convlens: "):

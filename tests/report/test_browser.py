@@ -293,3 +293,15 @@ def test_a_name_that_turns_the_direction_of_text_turns_none(page):
     shown = find(page, "main").get_attribute("textContent")
     assert TURNED not in shown
     assert r"unit \u202eerutcip" in shown
+
+
+def test_nothing_that_holds_items_is_a_grid_in_print(page):
+    """In print a browser lays what a grid holds over each other where a page ends within it."""
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        display = "return getComputedStyle(arguments[0]).display"
+        for name in ("#items", ".body", ".figures", ".comparison", ".pairs", ".pair"):
+            assert page.execute_script(display, find(page, name)) == "block", name
+        assert not find(page, ".filters").is_displayed()
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

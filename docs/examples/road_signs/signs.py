@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 CLASSES = ("stop", "give way", "priority", "no entry", "parking")
 SIDE = 32
@@ -37,16 +36,31 @@ def held_out() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     return draw_signs(20, HELD_OUT)
 
 
+class Pen:
+    """Fills shapes in a picture; the same on every machine, unlike those of libraries."""
+
+    def __init__(self, side: int, colour: Sequence[int]) -> None:
+        self.pixels = np.full((side, side, 3), colour, np.float64)
+        self._y, self._x = np.mgrid[:side, :side] + 0.5
+
+    def polygon(self, points: Points, colour: Sequence[int]) -> None:
+        """Fill a convex polygon, whose corners (x, y) go round clockwise."""
+        inside = np.ones(self._x.shape, bool)
+        for (x0, y0), (x1, y1) in zip(points, [*points[1:], points[0]], strict=True):
+            inside &= (x1 - x0) * (self._y - y0) >= (y1 - y0) * (self._x - x0)
+        self.pixels[inside] = colour
+
+
 def _sign(label: int, draw: np.random.Generator) -> NDArray[np.float32]:
     side = SIDE * _FINE
     sky, ground = draw.integers(60, 220, (2, 3))
-    picture = Image.new("RGB", (side, side), tuple(map(int, sky)))
-    pen = ImageDraw.Draw(picture)
-    pen.rectangle((0, side * draw.uniform(0.4, 0.9), side, side), tuple(map(int, ground)))
+    pen = Pen(side, sky)
+    horizon = side * draw.uniform(0.4, 0.9)
+    pen.polygon([(0, horizon), (side, horizon), (side, side), (0, side)], ground)
     radius = side * draw.uniform(0.3, 0.42)
     middle = side / 2 + side * draw.uniform(-0.08, 0.08, 2)
     _SHAPES[label](pen, middle, radius, np.radians(draw.uniform(-8, 8)))
-    small = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32) / 255
+    small = pen.pixels.reshape(SIDE, _FINE, SIDE, _FINE, 3).mean((1, 3)) / 255
     light = draw.uniform(0.6, 1.1) * small + draw.normal(0, 0.03, small.shape)
     return np.clip(light, 0, 1).astype(np.float32)
 

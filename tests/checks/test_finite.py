@@ -11,6 +11,7 @@ from convlens.checks.finite import assert_finite_weights
 
 def test_a_healthy_model_and_its_activations_pass(mnist_cnn, mnist_network, digits):
     assert sum(assert_finite(mnist_cnn).values()) == 113_514
+    assert assert_finite(mnist_network) == assert_finite(mnist_cnn)
     assert_finite(activations(mnist_network, digits.images))
 
 

@@ -17,8 +17,8 @@ def assert_finite(values: Any, *, name: str | None = None) -> dict[str, int]:
     """Assert that all values are finite: no NaN, no infinity.
 
     Args:
-        values: a Keras model (its weights are examined, layer by layer), a mapping of names to
-            arrays, such as the result of `activations`, or one array.
+        values: a Keras model or a `Network` (its weights are examined, layer by layer), a mapping
+            of names to arrays, such as the result of `activations`, or one array.
         name: what to call the values in the message; the model's name by default.
 
     Returns:
@@ -81,6 +81,8 @@ def _value(weight: Any) -> NDArray[Any]:
 def _arrays(values: Any) -> dict[str, NDArray[Any]]:
     if isinstance(values, Mapping):
         return {str(key): np.asarray(value) for key, value in values.items()}
+    if isinstance(values, Network):
+        values = values.model
     if hasattr(values, "weights"):
         return {w.path: _value(w) for w in values.weights}
     return {"values": np.asarray(values)}

@@ -24,6 +24,7 @@ TABLE = ROOT / "docs" / "compatibility.md"
 SHOWN = ("pytest", "tensorflow", "keras", "numpy")
 # What decides, in a few minutes: the engine, the checks, and the plugin as users run it.
 TESTS = ("tests/checks", "tests/engine", "tests/pytest_plugin", "tests/baselines", "tests/report")
+PROCESSES = ("-n", "2", "--dist", "worksteal")
 
 
 def constraints() -> list[str]:
@@ -54,9 +55,8 @@ def try_it(python: str, oldest: bool, tests: list[str]) -> list[str]:
         version = subprocess.check_output([own, "--version"], text=True).split()[1]
         code = f"from importlib.metadata import version as v; print(*map(v, {SHOWN}))"
         versions = subprocess.check_output([own, "-c", code], text=True).split()
-        done = subprocess.run(
-            [own, "-m", "pytest", "-q", *tests], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
+        test = [own, "-m", "pytest", "-q", *PROCESSES, *tests]
+        done = subprocess.run(test, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     print(done.stdout)
     summary = done.stdout.rstrip().splitlines()[-1]
     counts = re.sub(r" in [\d.]+s.*", "", summary).strip("= ")

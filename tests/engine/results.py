@@ -48,7 +48,7 @@ def results() -> dict[str, Any]:
         "pixels": {"layer": "conv2d_2", "units": range(6)},
         "classes": {"units": range(4)},
         "keras-vis": {"layer": "conv2d_2", "units": range(4), "preset": "keras-vis"},
-        "fourier": {"layer": "conv2d_3", "units": range(4), "preset": "feature-visualization"},
+        "fourier": {"layer": "conv2d_3", "units": range(16), "preset": "feature-visualization"},
         "diverse": {"layer": "conv2d_2", "units": [7], "images_per_unit": 3, "optimizer": "sgd"},
         "objective": {"layer": goal, "tv_weight": 1.0, "norm_weight": 1.0, "keep_best": True},
     }

@@ -87,7 +87,7 @@ def main() -> int:
         return 0
     row, status = try_it(given.python, given.oldest, list(given.tests))
     print(" | ".join(row))
-    if given.write:
+    if given.write and status in (0, 1):  # else the tests did not run to their end
         write(row)
     return status
 

@@ -1,4 +1,4 @@
-"""Benchmarks of the optimisation cores on the hardware that they are run on."""
+"""Benchmarks of the optimization cores on the hardware that they are run on."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The optimisation cores, each beside the least that any such work takes, and its peers."""
+"""The optimization cores, each beside the least that any such work takes, and its peers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from convlens.benchmarks.contest import Check, Contest, Work, finite, risen, som
 from convlens.benchmarks.flops import ascent_flops, forward_flops
 from convlens.benchmarks.subjects import Setting, Subject, subject
 from convlens.benchmarks.timing import Run
-from convlens.engine.backend import backend_name
+from convlens.engine.runtime.backend import backend_name
 
 _ONE = "one filter at a time"
 

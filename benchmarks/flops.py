@@ -12,8 +12,8 @@ from typing import Any
 
 import keras
 
-from convlens.engine import backend
-from convlens.engine.network import Network
+from convlens.engine.model.network import Network
+from convlens.engine.runtime import backend
 
 Shape = tuple[int, ...]
 

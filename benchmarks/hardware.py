@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from convlens.engine.backend import accelerators, backend_name, settings
+from convlens.engine.runtime.backend import accelerators, backend_name, settings
 
 _DRIVER = Path("/proc/driver/nvidia/version")
 

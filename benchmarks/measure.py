@@ -11,7 +11,7 @@ from convlens.benchmarks.contest import Contest
 from convlens.benchmarks.memory import peak_memory
 from convlens.benchmarks.peak import peak_gflops
 from convlens.benchmarks.timing import ratios, seconds, spread
-from convlens.engine.backend import accelerators, backend_name
+from convlens.engine.runtime.backend import accelerators, backend_name
 
 _LEAST_ROUNDS = 3
 Info = dict[str, Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from convlens.engine.backend import backend_name
+from convlens.engine.runtime.backend import backend_name
 
 _EVERY_SECONDS = 0.005
 

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from convlens.benchmarks.measure import Info
 from convlens.benchmarks.tables import HEAD, comparisons, duration, rows
-from convlens.files import write_whole
+from convlens.files.atomic import write_whole
 
 _WIDTH, _HEIGHT, _MARGIN = 360, 220, 52
 

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from convlens.benchmarks.timing import seconds
-from convlens.engine import backend
+from convlens.engine.runtime import backend
 
 _ROUNDS = 5
 

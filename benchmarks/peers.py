@@ -14,7 +14,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from convlens.benchmarks.timing import finished
-from convlens.engine import backend
+from convlens.engine.runtime import backend
 
 
 def bare_passes(model: keras.Model, layer: str, images: NDArray[Any], steps: int) -> Any:

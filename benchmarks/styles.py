@@ -13,7 +13,7 @@ from convlens.benchmarks.contest import Contest, Work
 from convlens.benchmarks.flops import ascent_flops
 from convlens.benchmarks.subjects import Setting, UnavailableError
 from convlens.benchmarks.timing import Run
-from convlens.engine.backend import backend_name
+from convlens.engine.runtime.backend import backend_name
 
 _TUTORIAL = "the tutorial's loop"
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens import Network
-from convlens.engine import backend
+from convlens.engine.runtime import backend
 from convlens.fixtures.mnist_cnn import load_mnist_cnn
 
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")

@@ -16,7 +16,7 @@ from convlens.benchmarks.hardware import describe, hardware_key
 from convlens.benchmarks.measure import Info, measure
 from convlens.benchmarks.subjects import UnavailableError
 from convlens.benchmarks.tables import terminal_table
-from convlens.engine.backend import accelerators
+from convlens.engine.runtime.backend import accelerators
 from convlens.pytest_plugin.benchmarks import NAME, subjects
 from convlens.pytest_plugin.progress import item_progress
 

@@ -28,9 +28,9 @@ def test_it_gives_the_engine_its_own_images_labels_and_range(lens, mnist_network
 
 
 def test_one_of_each_class_or_the_first_few(mnist_network, digits):
-    labelled = Lens(mnist_network, digits.images, digits.labels)
-    assert sorted(digits.labels[labelled.one_of_each()]) == list(range(10))
-    assert labelled.one_of_each(3) == labelled.one_of_each()[:3]
+    labeled = Lens(mnist_network, digits.images, digits.labels)
+    assert sorted(digits.labels[labeled.one_of_each()]) == list(range(10))
+    assert labeled.one_of_each(3) == labeled.one_of_each()[:3]
     assert Lens(mnist_network, digits.images[:4]).one_of_each() == [0, 1, 2, 3]
 
 

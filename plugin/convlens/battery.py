@@ -15,7 +15,7 @@ import numpy as np
 from convlens.checks.accuracy import SIGNIFICANCE, assert_accuracy, chance, luck
 from convlens.checks.ascent import assert_activation_increases
 from convlens.checks.batch_norm import assert_batch_norm_trained, batch_norm_layers
-from convlens.checks.classes import assert_class_images_recognised
+from convlens.checks.classes import assert_class_images_recognized
 from convlens.checks.deconvnet import assert_deconv_round_trip
 from convlens.checks.filters import (
     FilterStatistics,
@@ -28,15 +28,15 @@ from convlens.checks.gram import assert_gram_invariant, assert_gram_symmetric
 from convlens.checks.repeatable import assert_repeatable
 from convlens.checks.saturation import assert_not_saturated
 from convlens.checks.style import assert_style_closer, assert_style_transfer_converges
-from convlens.engine.activations import activations
-from convlens.engine.ascent import Maximization
-from convlens.engine.deconvnet import Reconstruction, deconvolve
-from convlens.engine.options import Preset
-from convlens.engine.progress import ItemProgress
+from convlens.engine.ascent.maximize import Maximization
+from convlens.engine.ascent.options import Preset
+from convlens.engine.explain.deconvnet import Reconstruction, deconvolve
+from convlens.engine.features.activations import activations
+from convlens.engine.runtime.progress import ItemProgress
 from convlens.lens import Lens
-from convlens.photographs import read_image, resized
-from convlens.style import transfer_style
-from convlens.style_task import StyleTransfer
+from convlens.pictures.photographs import read_image, resized
+from convlens.style.task import StyleTransfer
+from convlens.style.transfer import transfer_style
 
 if TYPE_CHECKING:
     from convlens.pictures import Figure
@@ -51,11 +51,11 @@ class Settings:
 
     Attributes:
         steps: of each ascent.
-        units: the most units of a layer that are maximised, spread evenly over it.
+        units: the most units of a layer that are maximized, spread evenly over it.
         seed: all random draws come from it.
         preset: of each ascent, as for `maximize`.
         memory: the bytes that an ascent's batch may take; None for what is free.
-        accuracy: the least share of labelled images to be right; None for more than by chance.
+        accuracy: the least share of labeled images to be right; None for more than by chance.
         progress: called with (steps done, steps in all) of an ascent; None shows a bar on a
             terminal.
     """
@@ -69,7 +69,7 @@ class Settings:
     progress: ItemProgress | None = None
 
     def choose(self, count: int) -> list[int]:
-        """Return the unit numbers to maximise in a layer of `count` units."""
+        """Return the unit numbers to maximize in a layer of `count` units."""
         if count <= self.units:
             return list(range(count))
         return sorted({round(i) for i in np.linspace(0, count - 1, self.units)})
@@ -259,7 +259,7 @@ class Deconvnet(Property):
 
 class BatchNorm(Property):
     name = "batchnorm"
-    summary = "the statistics of each batch normalisation come from data"
+    summary = "the statistics of each batch normalization come from data"
 
     def layers(self, lens: Lens) -> tuple[str | None, ...]:
         return batch_norm_layers(lens.network)
@@ -333,7 +333,7 @@ class Accuracy(OfClasses):
     """Where the images have labels."""
 
     name = "accuracy"
-    summary = "labelled images are classified as they should be"
+    summary = "labeled images are classified as they should be"
 
     def layers(self, lens: Lens) -> tuple[str | None, ...]:
         return () if lens.labels is None else super().layers(lens)
@@ -358,7 +358,7 @@ class Accuracy(OfClasses):
 
 class Classes(OfClasses):
     name = "classes"
-    summary = "each class image is recognised as its class"
+    summary = "each class image is recognized as its class"
 
     def look(self, lens: Lens, layer: Any, settings: Settings) -> Maximization:
         output = lens.network.output_layer or ""
@@ -372,7 +372,7 @@ class Classes(OfClasses):
 
     def judge(self, lens: Lens, layer: Any, seen: Maximization) -> Measures:
         __tracebackhide__ = True
-        margins = assert_class_images_recognised(lens.network, seen)
+        margins = assert_class_images_recognized(lens.network, seen)
         return {"classes": len(margins), "margin_min": float(margins.min())}
 
 

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.engine.ascent import Maximization
-from convlens.engine.deconvnet import Reconstruction
-from convlens.engine.invariance import Invariance
-from convlens.engine.occlusion import Occlusion
-from convlens.engine.patches import TopPatches
+from convlens.engine.ascent.maximize import Maximization
+from convlens.engine.explain.deconvnet import Reconstruction
+from convlens.engine.explain.invariance import Invariance
+from convlens.engine.explain.occlusion import Occlusion
+from convlens.engine.explain.patches import TopPatches
 from convlens.lens import Lens
-from convlens.photographs import resized
 from convlens.pictures import (
     Curves,
     HeatMap,
@@ -25,10 +24,11 @@ from convlens.pictures import (
     signed_pixels,
     viridis,
 )
-from convlens.pictures.normalise import range_pixels
-from convlens.sound import SpectrogramTransform
-from convlens.sound_style import SoundTransfer
-from convlens.style_task import StyleTransfer
+from convlens.pictures.normalize import range_pixels
+from convlens.pictures.photographs import resized
+from convlens.style.sound import SpectrogramTransform
+from convlens.style.sound_transfer import SoundTransfer
+from convlens.style.task import StyleTransfer
 
 _AMOUNT = {"translation": "pixels down", "scale": "factor", "rotation": "degrees"}
 
@@ -46,7 +46,7 @@ def draw_activations(lens: Lens, layer: str) -> Tiles:
         pixels,
         labels,
         f"{lens.name} · {layer}: feature maps{what}",
-        f"{len(pixels)} units, {h} x {w} positions; each map is normalised, flat ones are black",
+        f"{len(pixels)} units, {h} x {w} positions; each map is normalized, flat ones are black",
     )
 
 
@@ -54,7 +54,7 @@ def draw_maximized(result: Maximization) -> Tiles:
     """Return the images that excite a layer's units, with each unit's final activation.
 
     Pixels that were climbed on their own are brought to one contrast. Images in the Fourier basis
-    have colours and contrasts that mean something, and are shown as they are.
+    have colors and contrasts that mean something, and are shown as they are.
     """
     own_range = result.value_range if result.basis == "fourier" else None
     pixels = [
@@ -101,7 +101,7 @@ def draw_reconstructions(lens: Lens, layer: str, columns: list[Reconstruction]) 
         pixels,
         labels,
         f"{lens.name} · {layer}: what excited the strongest units",
-        "deconvnet reconstructions of each unit's largest activation; mid-grey is 0",
+        "deconvnet reconstructions of each unit's largest activation; mid-gray is 0",
         columns=(len(columns) + 1) * (2 if len(columns[0].inputs) > 5 else 1),
         cell=112,
         together=len(columns) + 1,
@@ -111,7 +111,7 @@ def draw_reconstructions(lens: Lens, layer: str, columns: list[Reconstruction]) 
 def draw_top(top: TopPatches, value_range: tuple[float, float]) -> Tiles:
     """Return each unit's strongest patches beside their reconstructions, as in the paper's fig. 2.
 
-    What lies outside an image is mid-grey, as is a reconstruction of 0.
+    What lies outside an image is mid-gray, as is a reconstruction of 0.
     """
     k = top.patches.shape[1]
     columns = math.ceil(math.sqrt(k))

@@ -9,17 +9,17 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convlens.engine.activations import activations
-from convlens.engine.ascent import Maximization, maximize
-from convlens.engine.deconvnet import Reconstruction, deconvolve
-from convlens.engine.gram import Divisor, gram_matrix
-from convlens.engine.invariance import Invariance, Transformation, invariance
-from convlens.engine.network import Network, Units
-from convlens.engine.objectives import Objective
-from convlens.engine.occlusion import Occlusion, occlude
-from convlens.engine.options import check_range
-from convlens.engine.patches import TopPatches, top_patches
-from convlens.engine.topk import TopImages, top_images
+from convlens.engine.ascent.maximize import Maximization, maximize
+from convlens.engine.ascent.objectives import Objective
+from convlens.engine.ascent.options import check_range
+from convlens.engine.explain.deconvnet import Reconstruction, deconvolve
+from convlens.engine.explain.invariance import Invariance, Transformation, invariance
+from convlens.engine.explain.occlusion import Occlusion, occlude
+from convlens.engine.explain.patches import TopPatches, top_patches
+from convlens.engine.explain.topk import TopImages, top_images
+from convlens.engine.features.activations import activations
+from convlens.engine.features.gram import Divisor, gram_matrix
+from convlens.engine.model.network import Network, Units
 
 
 class Lens:

@@ -62,7 +62,7 @@ ACTIVATIONS = (
     *("gelu", "silu"),
 )
 PROFILE = "convlens"
-# Weights are drawn from the seed afterwards; Keras's own initialisers use the global generator.
+# Weights are drawn from the seed afterwards; Keras's own initializers use the global generator.
 _UNDRAWN = "zeros"
 _PADDINGS: tuple[Literal["same", "valid"], ...] = ("same", "valid")
 
@@ -113,7 +113,7 @@ class NetworkSpec:
         """Return the network: functional, channels-last, with weights that the seed decides.
 
         Layers are named after their steps and places: 'conv_1', 'max_pool_2', …. Batch
-        normalisations have statistics as if they had been trained.
+        normalizations have statistics as if they had been trained.
         """
         import keras
         from keras import layers
@@ -151,7 +151,7 @@ def images(
     """Return a strategy of image batches (n, h, w, c), float32, that shrink to the low value.
 
     Args:
-        shape: (h, w, c), or a strategy of it; by default up to 12×12 with 1 or 3 colours.
+        shape: (h, w, c), or a strategy of it; by default up to 12×12 with 1 or 3 colors.
         count: how many images, or a strategy of it.
         value_range: (low, high) of the pixels.
     """
@@ -252,7 +252,7 @@ def cnn_models(draw: st.DrawFn, /, **options: Any) -> keras.Model:
 def register_profile(name: str = PROFILE, *, max_examples: int = 100) -> None:
     """Register a settings profile for properties of networks, and load it.
 
-    No deadline, as the first call of a network compiles; no health check of slowness; derandomised
+    No deadline, as the first call of a network compiles; no health check of slowness; derandomized
     where the environment variable CI is set, so that a build does not fail by chance.
     """
     hypothesis.settings.register_profile(

@@ -10,7 +10,7 @@ from keras import layers
 
 
 def build_residual() -> Any:
-    """Return a residual network with batch normalisation: (n, 16, 16, 3) → 4 classes."""
+    """Return a residual network with batch normalization: (n, 16, 16, 3) → 4 classes."""
     image = keras.Input((16, 16, 3))
     x = layers.Rescaling(2.0, -1.0, name="rescale")(image)
     x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="stem")(x)

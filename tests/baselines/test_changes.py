@@ -179,7 +179,7 @@ def test_another_order_of_classes_is_reported_where_the_output_has_another_name(
 
 
 @pytest.mark.parametrize("subject", ["residual"], indirect=True)
-def test_batch_normalisation_whose_statistics_were_reset_is_found(subject):
+def test_batch_normalization_whose_statistics_were_reset_is_found(subject):
     def reset(values):
         values[2][...], values[3][...] = 0, 1
 

@@ -15,7 +15,8 @@ from convlens import Network, assert_matches_baseline
 from convlens.baselines.compare import compare_records
 from convlens.baselines.record import record_network
 from convlens.baselines.store import Device, Store, read
-from convlens.engine import backend, sketch
+from convlens.engine.features import sketch
+from convlens.engine.runtime import backend
 
 from .networks import subjects
 

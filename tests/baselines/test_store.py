@@ -12,8 +12,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from convlens import assert_matches_baseline
 from convlens.baselines import store

@@ -115,7 +115,7 @@ def test_a_white_patch_on_black_is_found_that_a_mean_would_miss():
     assert not compare(black, patched, tol=0.3).passed
 
 
-def test_noise_of_one_grey_level_in_a_picture_passes():
+def test_noise_of_one_gray_level_in_a_picture_passes():
     draw = np.random.default_rng(0)
     old = draw.integers(20, 230, (2, 30, 30, 3)).astype(np.uint8)
     assert compare(old, old + draw.integers(0, 2, old.shape).astype(np.uint8)).passed

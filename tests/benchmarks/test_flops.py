@@ -13,7 +13,7 @@ from convlens.benchmarks.flops import ascent_flops, forward_flops
 def test_the_shipped_network_is_counted_as_by_hand(mnist_cnn):
     network = Network(mnist_cnn)
     by_hand = [
-        2 * 28 * 28 * 24 * 3 * 3 * 1,  # conv2d_1, 3×3, one colour
+        2 * 28 * 28 * 24 * 3 * 3 * 1,  # conv2d_1, 3×3, one color
         2 * 14 * 14 * 48 * 3 * 3 * 24,
         2 * 7 * 7 * 64 * 3 * 3 * 48,
     ]

@@ -51,11 +51,11 @@ def test_a_time_ends_when_an_asynchronous_device_is_done(wrap):
     device = Device()
     begin = device.clock()
     wrap(device.launch(5.0))
-    unsynchronised = device.clock() - begin
+    unsynchronized = device.clock() - begin
     device.now = device.busy_until
-    synchronised, _ = seconds(lambda: wrap(device.launch(5.0)), device.clock)
-    assert unsynchronised == pytest.approx(0.001)  # what a timing without waiting would say
-    assert synchronised == pytest.approx(5.001)
+    synchronized, _ = seconds(lambda: wrap(device.launch(5.0)), device.clock)
+    assert unsynchronized == pytest.approx(0.001)  # what a timing without waiting would say
+    assert synchronized == pytest.approx(5.001)
 
 
 def test_finished_returns_the_result_itself():

@@ -15,7 +15,7 @@ def test_the_trained_network_passes(mnist_cnn, digits):
     assert assert_accuracy(mnist_cnn, *digits) == 1.0
 
 
-@pytest.mark.parametrize("defect", ["permuted-classes", "reinitialised"])
+@pytest.mark.parametrize("defect", ["permuted-classes", "reinitialized"])
 def test_planted_defects_are_found(mnist_cnn, digits, defect):
     with pytest.raises(AssertionError, match=r"a model that knows nothing gets about 10\.0%"):
         assert_accuracy(plant(mnist_cnn, defect), *digits)

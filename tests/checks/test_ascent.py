@@ -9,7 +9,7 @@ import pytest
 
 from convlens import assert_activation_increases, maximize
 from convlens.checks.ascent import random_steps
-from convlens.engine import backend
+from convlens.engine.runtime import backend
 
 
 @pytest.fixture(scope="module")
@@ -122,5 +122,5 @@ def test_a_nan_weight_never_passes(healthy, tiny):
 def test_no_unit_never_passes(tiny_network, healthy):
     none = np.arange(0)
     empty = replace(healthy, units=none, images=healthy.images[:0], start=healthy.start[:0])
-    with pytest.raises(AssertionError, match="no unit was maximised"):
+    with pytest.raises(AssertionError, match="no unit was maximized"):
         assert_activation_increases(tiny_network, empty)

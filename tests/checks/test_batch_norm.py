@@ -1,4 +1,4 @@
-"""Batch normalisations: lost statistics are found; untrained and folded ones are not blamed."""
+"""Batch normalizations: lost statistics are found; untrained and folded ones are not blamed."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def test_a_moved_variance_alone_is_a_statistic():
 
 
 def test_bad_input(mnist_cnn):
-    with pytest.raises(ValueError, match="no batch normalisation"):
+    with pytest.raises(ValueError, match="no batch normalization"):
         assert_batch_norm_trained(mnist_cnn)
-    with pytest.raises(ValueError, match="'conv' is, or has, no batch normalisation"):
+    with pytest.raises(ValueError, match="'conv' is, or has, no batch normalization"):
         assert_batch_norm_trained(network(), "conv")
     with pytest.raises(ValueError, match="no layer 'frist': did you mean 'first'"):
         assert_batch_norm_trained(network(), "frist")

@@ -1,4 +1,4 @@
-"""Class images: recognised, or not, with the score before the softmax."""
+"""Class images: recognized, or not, with the score before the softmax."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from convlens import assert_class_images_recognised, maximize
+from convlens import assert_class_images_recognized, maximize
 
 
 @pytest.fixture(scope="module")
@@ -16,8 +16,8 @@ def images(mnist_network):
     return maximize(mnist_network, steps=80)
 
 
-def test_the_trained_network_recognises_its_class_images(mnist_cnn, mnist_network, images):
-    margins = assert_class_images_recognised(mnist_network, images)
+def test_the_trained_network_recognizes_its_class_images(mnist_cnn, mnist_network, images):
+    margins = assert_class_images_recognized(mnist_network, images)
     assert margins.shape == (10,)
     assert (margins > 1).all()
     assert mnist_cnn.predict(images.images, verbose=0).argmax(axis=1).tolist() == list(range(10))
@@ -26,19 +26,19 @@ def test_the_trained_network_recognises_its_class_images(mnist_cnn, mnist_networ
 def test_permuted_classes_are_caught(mnist_network, images):
     swapped = replace(images, units=images.units[[1, 0, *range(2, 10)]])
     with pytest.raises(AssertionError) as failure:
-        assert_class_images_recognised(mnist_network, swapped)
-    assert "mnist_cnn does not recognise 2 of 10 of its class images" in str(failure.value)
+        assert_class_images_recognized(mnist_network, swapped)
+    assert "mnist_cnn does not recognize 2 of 10 of its class images" in str(failure.value)
     assert "class 1: its image scores" in str(failure.value)
 
 
 def test_a_margin_after_the_softmax_is_no_margin(mnist_network, images):
     """With the softmax left in, no margin can exceed 1: the check asks for scores before it."""
-    margins = assert_class_images_recognised(mnist_network, images, margin=1.0)
+    margins = assert_class_images_recognized(mnist_network, images, margin=1.0)
     with pytest.raises(AssertionError, match="margin"):
-        assert_class_images_recognised(mnist_network, images, margin=float(margins.min()) + 1)
+        assert_class_images_recognized(mnist_network, images, margin=float(margins.min()) + 1)
     unmoved = replace(images, images=images.start)
     with pytest.raises(AssertionError, match="class"):
-        assert_class_images_recognised(mnist_network, unmoved)
+        assert_class_images_recognized(mnist_network, unmoved)
 
 
 def test_a_softmax_left_in_is_caught(mnist_cnn):
@@ -46,19 +46,19 @@ def test_a_softmax_left_in_is_caught(mnist_cnn):
     clone.set_weights(mnist_cnn.get_weights())
     twice = keras.Sequential([*clone.layers, keras.layers.Softmax(name="again")], name="twice")
     result = maximize(twice, steps=80)
-    with pytest.raises(AssertionError, match=r"twice does not recognise 10 of 10 .*\(margin 1\)"):
-        assert_class_images_recognised(twice, result)
+    with pytest.raises(AssertionError, match=r"twice does not recognize 10 of 10 .*\(margin 1\)"):
+        assert_class_images_recognized(twice, result)
 
 
 def test_nan_never_passes(mnist_network, images):
     bad = replace(images, images=images.images * np.nan)
     with pytest.raises(AssertionError, match="the ascent of the classes is not finite"):
-        assert_class_images_recognised(mnist_network, bad)
+        assert_class_images_recognized(mnist_network, bad)
 
 
 def test_images_of_another_layer_and_none_at_all_are_refused(mnist_network, images):
     with pytest.raises(ValueError, match="class images are those of 'predictions'"):
-        assert_class_images_recognised(mnist_network, replace(images, layer="conv2d_1"))
+        assert_class_images_recognized(mnist_network, replace(images, layer="conv2d_1"))
     empty = replace(images, units=np.arange(0), images=images.images[:0])
     with pytest.raises(AssertionError, match="no class image was given"):
-        assert_class_images_recognised(mnist_network, empty)
+        assert_class_images_recognized(mnist_network, empty)

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from convlens import assert_deconv_round_trip, project
-from convlens.engine import network as network_module
+from convlens.engine.model import network as network_module
 
 
 def test_a_healthy_deconvnet_passes(tiny_network, tiny_images):

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from convlens import Network, assert_faithful, deconvolve, occlude
-from convlens.engine.scores import class_scores
+from convlens.engine.ascent.scores import class_scores
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,7 @@ def test_features_that_do_not_fit_are_refused():
         assert_gram_symmetric(G, F[..., :3])
 
 
-def neighbours(features):
+def neighbors(features):
     """A Gram function that looks at the position to the right."""
     flat = features.reshape(len(features), -1, features.shape[-1])
     return np.einsum("npi,npj->nij", flat, np.roll(flat, 1, axis=1))
@@ -107,7 +107,7 @@ def positions(features):
     return gram_matrix((features * weights).astype(np.float32))
 
 
-@pytest.mark.parametrize("gram", [neighbours, positions])
+@pytest.mark.parametrize("gram", [neighbors, positions])
 def test_a_gram_that_knows_where_things_are_is_caught(gram):
     with pytest.raises(AssertionError, match="permuting the 30 positions changes it by"):
         assert_gram_invariant(F, gram)

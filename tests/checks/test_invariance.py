@@ -20,7 +20,7 @@ def moved(mnist_network, digits):
 def test_the_shipped_network_bears_a_little_of_each(mnist_network, digits, moved):
     shares = assert_invariant(moved, (-2, 2), distance={"conv2d_3": 0.9})
     assert shares.amounts.tolist() == [-2, -1, 0, 1, 2]
-    assert shares.recognised.min() > 0.9
+    assert shares.recognized.min() > 0.9
     assert shares.distances["conv2d_3"][2] == 0
     images, labels = digits.images[::5], digits.labels[::5]
     for kind, within in (("scale", (0.8, 1.3)), ("rotation", (0, 15))):

@@ -65,8 +65,8 @@ def test_the_order_of_the_methods_is_the_papers(by_method, pytestconfig):
         page = chart(
             {m: [1.0, *v] for m, v in mean.items()},
             range(len(mean["gradient"]) + 1),
-            "mnist_cnn: explanations of a class as layers are re-initialised",
-            x_label="layers re-initialised: " + ", ".join(by_method["gradient"].layers),
+            "mnist_cnn: explanations of a class as layers are re-initialized",
+            x_label="layers re-initialized: " + ", ".join(by_method["gradient"].layers),
             y_label="rank correlation with the trained network's explanation",
         )
         save_png(page, PICTURE)
@@ -77,7 +77,7 @@ def test_deeper_networks_agree_on_the_gradient_and_on_guided_backpropagation(bui
     network, images = Network(build()), random_images(24)
     found = {m: randomization_curve(network, images, method=m) for m in METHODS}
     gradient = assert_randomization_sensitive(found["gradient"])
-    with pytest.raises(AssertionError, match="after 'classes' was re-initialised"):
+    with pytest.raises(AssertionError, match="after 'classes' was re-initialized"):
         assert_randomization_sensitive(found["guided"])
     top = {m: c.spearman.mean(axis=1)[0] for m, c in found.items()}
     assert top["gradient"] == pytest.approx(gradient.spearman[0])
@@ -101,7 +101,7 @@ def test_the_first_layer_that_fails_is_named_and_the_worst_comes_first(healthy):
     with pytest.raises(AssertionError) as error:
         assert_randomization_sensitive(replace(healthy, spearman=spearman))
     lines = str(error.value).splitlines()
-    assert "after 'conv2d_3' and all above it was re-initialised, in 2 of 5 steps" in lines[0]
+    assert "after 'conv2d_3' and all above it was re-initialized, in 2 of 5 steps" in lines[0]
     assert "at most 0.6 " in lines[0]
     assert lines[2].strip().startswith("after 'conv2d_2': rank correlation 0.9")
     assert "image 4, unit" in lines[2]
@@ -148,7 +148,7 @@ def test_an_empty_selection_never_passes(healthy):
         spearman=healthy.spearman[:0],
         ssim=healthy.ssim[:0],
     )
-    with pytest.raises(AssertionError, match="no layer was re-initialised"):
+    with pytest.raises(AssertionError, match="no layer was re-initialized"):
         assert_randomization_sensitive(none)
 
 

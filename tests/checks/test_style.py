@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from convlens import assert_style_closer, assert_style_transfer_converges, transfer_style
-from convlens.engine import style_objective
 from convlens.fixtures.style_pictures import content_picture, style_picture
+from convlens.style import objective as style_objective
 
 CONTENT, STYLE = content_picture(40), style_picture("waves", 40)
 LAYERS = {"content_layers": "high", "style_layers": ["low", "high"]}
@@ -95,7 +95,7 @@ def test_a_gram_matrix_of_the_wrong_divisor(monkeypatch, new_style_network):
 
 
 def test_clipping_left_out(monkeypatch, new_style_network):
-    from convlens.engine import style_descent
+    from convlens.style import descent as style_descent
 
     monkeypatch.setattr(style_descent.ops, "clip", lambda x, low, high: x)
     network = new_style_network()
@@ -125,7 +125,7 @@ def test_targets_recomputed_from_the_generated_image(monkeypatch, new_style_netw
 
 
 def test_an_ascent_in_place_of_a_descent(monkeypatch, new_style_network):
-    from convlens.engine import style_descent
+    from convlens.style import descent as style_descent
 
     right = style_descent.adam
     monkeypatch.setattr(style_descent, "adam", lambda g, *rest: right(-g, *rest))

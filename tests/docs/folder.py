@@ -84,7 +84,7 @@ def _mistake(folder: Path, run: Run) -> None:
     (folder / "old.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     (folder / "empty").mkdir(exist_ok=True)
     np.savez(folder / "pixels.npz", pixels=np.zeros((2, 28, 28, 1), np.float32))
-    np.savez(folder / "colours.npz", images=np.zeros((2, 28, 28, 3), np.float32))
+    np.savez(folder / "colors.npz", images=np.zeros((2, 28, 28, 3), np.float32))
 
 
 def _change(folder: Path, run: Run) -> None:

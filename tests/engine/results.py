@@ -23,7 +23,7 @@ from convlens import (
     top_images,
     transfer_style,
 )
-from convlens.engine.scores import class_scores
+from convlens.engine.ascent.scores import class_scores
 from convlens.fixtures.digits import load_digits
 from convlens.fixtures.mnist_cnn import load_mnist_cnn
 from convlens.fixtures.style_pictures import content_picture, style_picture

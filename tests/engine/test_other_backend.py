@@ -28,7 +28,7 @@ def test_results_are_those_of_the_other_backend():
         # Twelve steps through switches and ReLUs magnify what rounding leaves.
         tolerance = 2e-3 if name.endswith("images") else 1e-4
         if name.startswith("ascent fourier"):
-            # The optimiser of the Fourier basis gives each frequency a step of one size, however
+            # The optimizer of the Fourier basis gives each frequency a step of one size, however
             # small its gradient. Where rounding turns one switch, that image goes another way: 3 of
             # 16 did, by up to 4 %, and the others differed by 2e-6. So it is most that must agree.
             assert len(errors) == 16

@@ -20,9 +20,9 @@ import pytest
 from keras import layers
 
 from convlens import ModelFileError, load_model
-from convlens.archive import check_array, open_archive
-from convlens.engine import declared, loading
-from convlens.npz import read_npz
+from convlens.engine.model import declared, loading
+from convlens.files.archive import check_array, open_archive
+from convlens.files.npz import read_npz
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_bomb_is_not_unpacked(saved):
 
 
 def test_too_many_entries(saved, monkeypatch):
-    monkeypatch.setattr("convlens.archive.MOST_ENTRIES", 2)
+    monkeypatch.setattr("convlens.files.archive.MOST_ENTRIES", 2)
     assert "it has 3 entries, more than 2" in refused(saved)
 
 

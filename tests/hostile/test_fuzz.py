@@ -24,7 +24,7 @@ from convlens import (
 )
 from convlens.baselines.check import here
 from convlens.baselines.store import BaselineFileError, Store, read
-from convlens.npz import read_npz
+from convlens.files.npz import read_npz
 from convlens.pytest_plugin.accept import read_accepted
 
 MUTATIONS = 40

@@ -1,11 +1,10 @@
-"""Grids, colour maps, sheets and files."""
+"""Grids, color maps, sheets and files."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
@@ -55,13 +54,13 @@ def test_a_grid_of_nothing_is_refused():
         grid(np.zeros((1, 2, 2), np.uint8), 0)
 
 
-def test_a_feature_map_is_normalised_by_the_formula():
+def test_a_feature_map_is_normalized_by_the_formula():
     values = np.random.default_rng(0).standard_normal((6, 7))
     expected = np.clip((values - values.mean()) / values.std() * 64 + 128, 0, 255)
     assert np.abs(feature_map_pixels(values) - expected).max() <= 0.5
 
 
-def test_an_optimised_image_is_shown_by_the_formula():
+def test_an_optimized_image_is_shown_by_the_formula():
     values = np.random.default_rng(0).standard_normal((6, 7, 3))
     expected = np.clip((values - values.mean()) / values.std() * 0.1 + 0.5, 0, 1) * 255
     assert np.abs(deprocess(values) - expected).max() <= 0.5
@@ -88,11 +87,11 @@ def test_what_is_not_finite_cannot_be_shown(show):
 
 
 def test_viridis_runs_from_purple_to_yellow_and_gets_lighter():
-    colours = viridis(np.arange(256)).astype(float)
-    assert colours[0].tolist() == [68, 1, 84]
-    assert colours[-1].tolist() == [253, 231, 37]
-    assert colours[128] == pytest.approx([33, 145, 140], abs=2)
-    lightness = colours @ [0.2126, 0.7152, 0.0722]
+    colors = viridis(np.arange(256)).astype(float)
+    assert colors[0].tolist() == [68, 1, 84]
+    assert colors[-1].tolist() == [253, 231, 37]
+    assert colors[128] == pytest.approx([33, 145, 140], abs=2)
+    lightness = colors @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(lightness) > -0.5).all()
 
 
@@ -147,8 +146,8 @@ def test_charts_draw_each_series_and_many_with_a_median():
 
 def test_a_heat_map_shows_its_extremes():
     page = np.asarray(heat_map(np.arange(16).reshape(4, 4), "t"))
-    for colour in ((68, 1, 84), (253, 231, 37)):
-        assert (page == colour).all(axis=2).sum() > 1000
+    for color in ((68, 1, 84), (253, 231, 37)):
+        assert (page == color).all(axis=2).sum() > 1000
     with pytest.raises(ValueError, match="finite matrix"):
         heat_map(np.zeros(3), "t")
 

@@ -167,14 +167,14 @@ def test_a_folder_of_pictures_is_resized_and_read(pytester):
     from keras import layers
     from PIL import Image
 
-    model = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(3, 3, name="c")], name="colour")
-    model.save(pytester.path / "colour.keras")
+    model = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(3, 3, name="c")], name="color")
+    model.save(pytester.path / "color.keras")
     folder = pytester.path / "photos"
     folder.mkdir()
     noise = np.random.default_rng(0).integers(0, 255, (2, 20, 30, 3), dtype=np.uint8)
     for i, pixels in enumerate(noise):
         Image.fromarray(pixels).save(folder / f"{i}.png")
-    arguments = (str(pytester.path / "colour.keras"), "--convlens-images", "photos", "-k", "gram")
+    arguments = (str(pytester.path / "color.keras"), "--convlens-images", "photos", "-k", "gram")
     result = pytester.runpytest(*arguments)
     result.assert_outcomes(passed=1, deselected=7)
     result.stdout.fnmatch_lines(["images: 2 from photos"])

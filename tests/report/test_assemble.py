@@ -84,7 +84,7 @@ def test_the_overview_shows_the_worst_and_counts_the_good(spool):
     assert cells[EVIL].outcome is None
 
 
-def test_colours_and_characters_that_a_page_cannot_show_are_taken_out():
+def test_colors_and_characters_that_a_page_cannot_show_are_taken_out():
     assert clean("\x1b[31mred\x1b[0m \x00\udc80") == "red \N{REPLACEMENT CHARACTER}?"
     assert clean("x" * 30_000).endswith("characters more")
 

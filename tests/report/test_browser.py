@@ -228,7 +228,7 @@ def test_text_can_be_read_in_both_schemes(page, scheme):
         "Emulation.setEmulatedMedia",
         {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
     )
-    colours = """
+    colors = """
     const parse = (c) => c.match(/[\\d.]+/g).slice(0, 3).map((v) => v / 255);
     const light = (c) => parse(c).map((v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
       .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
@@ -236,7 +236,7 @@ def test_text_can_be_read_in_both_schemes(page, scheme):
     const [a, b] = [light(body.color), light(body.backgroundColor)].sort((x, y) => y - x);
     return [(a + .05) / (b + .05), light(body.backgroundColor)];
     """
-    contrast, paper = page.execute_script(colours)
+    contrast, paper = page.execute_script(colors)
     assert contrast > 7
     assert (paper > 0.5) == (scheme == "light")
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

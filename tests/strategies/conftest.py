@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from convlens.engine import backend
+from convlens.engine.runtime import backend
 
 # Eager TensorFlow computes a convolution's gradient by its kernel too, which nothing here asks for
 # and which a compiled function leaves out. For strides beyond the kernel's size, oneDNN's (as of

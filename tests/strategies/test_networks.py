@@ -8,8 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from convlens import (
     Network,
@@ -19,7 +18,7 @@ from convlens import (
     deconvolve,
 )
 from convlens.baselines.check import observe
-from convlens.engine import deconvnet
+from convlens.engine.explain import deconvnet
 from convlens.strategies import ACTIVATIONS, KINDS, NetworkSpec, Step, network_specs
 
 pytestmark = pytest.mark.usefixtures("eager")

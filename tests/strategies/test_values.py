@@ -9,8 +9,7 @@ import hypothesis
 import keras
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, find, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, find, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from keras import layers
 
@@ -85,7 +84,7 @@ def linear(kernel: np.ndarray) -> keras.Model:
 
 @settings(quick, max_examples=6)
 @given(kernel=KERNELS)
-def test_the_ascent_of_a_linear_network_goes_along_its_normalised_kernel(kernel):
+def test_the_ascent_of_a_linear_network_goes_along_its_normalized_kernel(kernel):
     """Its gradient is the kernel everywhere, so that of all steps of a length this is the best."""
     found = maximize(linear(kernel), "linear", [0], steps=10, optimizer="sgd", clip=False, **PLAIN)
     moved = (found.images - found.start)[0]

@@ -32,7 +32,7 @@ QUICK = Settings(steps=100, units=6, accuracy=0.9)
 ONLY_IN = {
     "reset-batch-norm": {"batch_norm"},
     "batch-norm-in-training": {"batch_norm"},
-    "swapped-colours": {"residual", "batch_norm"},
+    "swapped-colors": {"residual", "batch_norm"},
 }
 
 Seen = dict[str, dict[str, bool]]

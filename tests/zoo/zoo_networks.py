@@ -1,7 +1,7 @@
 """The zoo's healthy networks; `python tests/zoo/zoo_networks.py mnist.npz` trains them anew.
 
 The shipped network's recipe with other seeds for five epochs, and two smaller networks of other
-kinds on MNIST in two colours, each with the first seed that leaves every filter with something to
+kinds on MNIST in two colors, each with the first seed that leaves every filter with something to
 say. Weights are kept in float16.
 """
 
@@ -26,16 +26,16 @@ CNN_SEEDS = (3, 4, 5, 6)
 CNN_EPOCHS, EPOCHS, IMAGES = 5, 4, 30_000
 
 
-def coloured(images: Any) -> Any:
-    """Return grey images (n, h, w, 1) from 0 to 1 in two colours, (n, h, w, 3) from 0 to 255."""
+def colored(images: Any) -> Any:
+    """Return gray images (n, h, w, 1) from 0 to 1 in two colors, (n, h, w, 3) from 0 to 255."""
     return (images * INK + (1 - images) * PAPER).astype(np.float32)
 
 
 def residual() -> keras.Model:
-    """Return a network with residual adds and mean pools that takes colours from 0 to 255."""
+    """Return a network with residual adds and mean pools that takes colors from 0 to 255."""
     image = keras.Input((28, 28, 3), name="image")
     x = layers.Rescaling(1 / 255, name="rescaling")(image)
-    # Colours are never negative, and two of them never black: ReLUs die unless they begin open.
+    # Colors are never negative, and two of them never black: ReLUs die unless they begin open.
     ready = {
         "kernel_initializer": "he_normal",
         "bias_initializer": keras.initializers.Constant(0.1),
@@ -58,7 +58,7 @@ def residual() -> keras.Model:
 
 
 def batch_norm() -> keras.Model:
-    """Return a network with batch normalisation after each convolution, for colours from 0 to 1."""
+    """Return a network with batch normalization after each convolution, for colors from 0 to 1."""
     image = keras.Input((28, 28, 3), name="image")
     x = image
     for i, filters in enumerate((16, 32, 32), start=1):
@@ -120,11 +120,11 @@ def main(mnist_path: str) -> None:
     for seed in CNN_SEEDS:
         keep(f"mnist_cnn-{seed}", train(mnist, seed=seed, epochs=CNN_EPOCHS)[0])
     for name, (build, high) in KINDS.items():
-        x = coloured(mnist.x_train[:IMAGES, ..., None] / 255.0) / 255.0 * high
+        x = colored(mnist.x_train[:IMAGES, ..., None] / 255.0) / 255.0 * high
         y = mnist.y_train[:IMAGES].astype(np.int64)
         models = (fitted(build, x, y, seed) for seed in count())
         model = next(found for found in models if healthy(found, x))
-        test = coloured(mnist.x_test[..., None] / 255.0) / 255.0 * high
+        test = colored(mnist.x_test[..., None] / 255.0) / 255.0 * high
         print(name, model.evaluate(test, mnist.y_test.astype(np.int64), verbose=0))
         keep(name, model)
 

@@ -33,10 +33,10 @@ class Alarm:
 
 
 def lens_of(model: keras.Model, high: float) -> Lens:
-    """Return a model bound to the shipped digits in the colours and the range that it takes."""
+    """Return a model bound to the shipped digits in the colors and the range that it takes."""
     images, labels = load_digits()
     if model.input_shape[-1] == 3:
-        images = networks.coloured(images) / 255.0 * high
+        images = networks.colored(images) / 255.0 * high
     return Lens(model, images, labels, value_range=(0.0, high), source="200 shipped digits")
 
 

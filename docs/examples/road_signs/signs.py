@@ -39,16 +39,16 @@ def held_out() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 class Pen:
     """Fills shapes in a picture; the same on every machine, unlike those of libraries."""
 
-    def __init__(self, side: int, colour: Sequence[int]) -> None:
-        self.pixels = np.full((side, side, 3), colour, np.float64)
+    def __init__(self, side: int, color: Sequence[int]) -> None:
+        self.pixels = np.full((side, side, 3), color, np.float64)
         self._y, self._x = np.mgrid[:side, :side] + 0.5
 
-    def polygon(self, points: Points, colour: Sequence[int]) -> None:
+    def polygon(self, points: Points, color: Sequence[int]) -> None:
         """Fill a convex polygon, whose corners (x, y) go round clockwise."""
         inside = np.ones(self._x.shape, bool)
         for (x0, y0), (x1, y1) in zip(points, [*points[1:], points[0]], strict=True):
             inside &= (x1 - x0) * (self._y - y0) >= (y1 - y0) * (self._x - x0)
-        self.pixels[inside] = colour
+        self.pixels[inside] = color
 
 
 def _sign(label: int, draw: np.random.Generator) -> NDArray[np.float32]:

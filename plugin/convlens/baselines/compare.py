@@ -21,8 +21,8 @@ from convlens.baselines.comparison import (
 )
 from convlens.baselines.explain import changed, differences, explanation, newly_rounded
 from convlens.baselines.record import Record, show
-from convlens.engine.network import INPUT
-from convlens.engine.sketch import LayerSketch
+from convlens.engine.features.sketch import LayerSketch
+from convlens.engine.model.network import INPUT
 
 __all__ = ["Comparison", "LayerDifference", "PicturePair", "compare_records", "tolerance_of"]
 

@@ -65,7 +65,7 @@ class Comparison:
 
     Attributes:
         key: the baseline's unique name within its folder.
-        fingerprint: identifies the new behaviour; what an accepted change must match. That of a
+        fingerprint: identifies the new behavior; what an accepted change must match. That of a
             network that agrees is "": there is nothing to accept.
         verdict: one sentence.
         passed: whether it agrees.

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.engine import backend
-from convlens.engine.network import Network
+from convlens.engine.model.network import Network
+from convlens.engine.runtime import backend
 
 Provenance = dict[str, Any]
 _LOOKED_AT = 2**16

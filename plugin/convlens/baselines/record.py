@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from convlens.baselines import provenance
 from convlens.baselines.provenance import Provenance, Weights
-from convlens.engine.network import Network
-from convlens.engine.sketch import LayerSketch, sketch_layers
+from convlens.engine.features.sketch import LayerSketch, sketch_layers
+from convlens.engine.model.network import Network
 from convlens.pictures import grid
 
 # Of the projections: two records can be compared only if theirs are the same.
@@ -50,7 +50,7 @@ class Record:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of what decides the behaviour: weights, layers' settings, images and seed."""
+        """A hash of what decides the behavior: weights, layers' settings, images and seed."""
         decides = ("weights", "settings", "images", "seed", "dtypes")
         return provenance.hash_json({key: self.provenance[key] for key in decides})
 
@@ -101,7 +101,7 @@ def pictures(record: Record) -> dict[str, NDArray[np.uint8]]:
 
 
 def show(maps: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return feature maps (m, h, w) side by side, on the grey scale of other ones."""
+    """Return feature maps (m, h, w) side by side, on the gray scale of other ones."""
     low, high = float(scale.min()), float(scale.max())
     levels = np.clip((maps - low) / (high - low or 1.0), 0, 1) * 255
     return grid(np.round(levels).astype(np.uint8), columns=4)

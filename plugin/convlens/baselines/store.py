@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.archive import check_array, open_archive
-from convlens.files import write_whole
+from convlens.files.archive import check_array, open_archive
+from convlens.files.atomic import write_whole
 
 Variant = Literal["generic", "family", "device"]
 VARIANTS: tuple[Variant, ...] = ("generic", "family", "device")

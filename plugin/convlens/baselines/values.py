@@ -24,8 +24,8 @@ from convlens.baselines.comparison import (
 )
 from convlens.baselines.explain import differences
 from convlens.baselines.provenance import Provenance
-from convlens.baselines.similarity import structural_similarity, worst_tile
-from convlens.engine.objectives import Objective
+from convlens.engine.ascent.objectives import Objective
+from convlens.engine.features.similarity import structural_similarity, worst_tile
 from convlens.pictures import grid, viridis
 
 MOST_VALUES = 2**19

@@ -1,0 +1,1 @@
+"""Verdicts: one property a file; `check.py` is their interface, `battery.py` their order."""

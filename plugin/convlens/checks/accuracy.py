@@ -9,8 +9,8 @@ from scipy.special import bdtrc
 
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.finite import assert_finite_weights
-from convlens.engine.network import Network
-from convlens.engine.scores import class_scores
+from convlens.engine.ascent.scores import class_scores
+from convlens.engine.model.network import Network
 
 # How likely as many right answers may be for a model that knows nothing.
 SIGNIFICANCE = 0.01
@@ -37,7 +37,7 @@ def assert_accuracy(
     *,
     least: float | None = None,
 ) -> float:
-    """Assert that a model classifies labelled images right.
+    """Assert that a model classifies labeled images right.
 
     Args:
         model: a Keras model or a `Network` with a vector of classes as its output.

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.finite import assert_finite, assert_finite_weights
-from convlens.engine.ascent import Maximization
-from convlens.engine.network import Network
-from convlens.engine.scores import objective_values
+from convlens.engine.ascent.maximize import Maximization
+from convlens.engine.ascent.scores import objective_values
+from convlens.engine.model.network import Network
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def assert_activation_increases(
     network = Network.of(model)
     assert_finite_weights(network)
     if not len(result.units):
-        raise AssertionError(f"{result.model} layer {result.layer!r}: no unit was maximised")
+        raise AssertionError(f"{result.model} layer {result.layer!r}: no unit was maximized")
     title = f"{network.name} layer {result.layer!r}: the ascent"
     assert_finite({"images": result.images, "start": result.start}, name=title)
     layer, units = result.layer, result.units

@@ -1,4 +1,4 @@
-"""Batch normalisations whose statistics come from data."""
+"""Batch normalizations whose statistics come from data."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import keras
 import numpy as np
 
 from convlens.checks._offenders import raise_offenders
-from convlens.engine.network import Network
+from convlens.engine.model.network import Network
 
 
 def assert_batch_norm_trained(
     model: keras.Model | Network, layer: str | None = None
 ) -> dict[str, bool]:
-    """Assert that no batch normalisation lost the statistics that it was trained with.
+    """Assert that no batch normalization lost the statistics that it was trained with.
 
     One whose scale or shift was trained, but whose moving mean is 0 and moving variance 1 in every
     channel, as before the first batch, was reset, or loaded without them. One that was never
@@ -29,16 +29,16 @@ def assert_batch_norm_trained(
 
     Raises:
         AssertionError: statistics are lost, naming the layers.
-        ValueError: an unknown layer, or one that is no batch normalisation; none at all.
+        ValueError: an unknown layer, or one that is no batch normalization; none at all.
     """
     __tracebackhide__ = True
     network = Network.of(model)
     names = batch_norm_layers(network) if layer is None else (network.find(layer),)
     if not names or not isinstance(network.layers[names[0]], keras.layers.BatchNormalization):
-        raise ValueError(f"{layer or network.name!r} is, or has, no batch normalisation")
+        raise ValueError(f"{layer or network.name!r} is, or has, no batch normalization")
     own = {name: _has_statistics(network.layers[name]) for name in names}
     raise_offenders(
-        f"{network.name} has batch normalisations with a trained scale or shift, but statistics as "
+        f"{network.name} has batch normalizations with a trained scale or shift, but statistics as "
         "before training (mean 0, variance 1): load the moving statistics too, or train on:",
         [
             f"layer {name!r}"
@@ -50,7 +50,7 @@ def assert_batch_norm_trained(
 
 
 def batch_norm_layers(network: Network) -> tuple[str, ...]:
-    """Return the names of the batch normalisations, in the order of the network."""
+    """Return the names of the batch normalizations, in the order of the network."""
     return tuple(
         name
         for name, layer in network.layers.items()

@@ -1,4 +1,4 @@
-"""Class images that the network itself recognises."""
+"""Class images that the network itself recognizes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.finite import assert_finite, assert_finite_weights
-from convlens.engine.ascent import Maximization
-from convlens.engine.network import Network
-from convlens.engine.scores import class_scores
+from convlens.engine.ascent.maximize import Maximization
+from convlens.engine.ascent.scores import class_scores
+from convlens.engine.model.network import Network
 
 
-def assert_class_images_recognised(
+def assert_class_images_recognized(
     model: keras.Model | Network, result: Maximization, *, margin: float = 1.0
 ) -> NDArray[np.float32]:
     """Assert that each class image is classified as its class, before the softmax, by a margin.
@@ -61,7 +61,7 @@ def assert_class_images_recognised(
         for i in wrong[np.argsort(margins[wrong])]
     ]
     raise_offenders(
-        f"{network.name} does not recognise {len(wrong)} of {len(margins)} of its class images "
+        f"{network.name} does not recognize {len(wrong)} of {len(margins)} of its class images "
         f"(margin {margin:g}):",
         offenders,
     )

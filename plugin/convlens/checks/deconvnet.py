@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from convlens.checks._offenders import raise_offenders
 from convlens.checks._unpool import unpool
 from convlens.checks.finite import assert_finite_weights
-from convlens.engine.activations import activations
-from convlens.engine.deconvnet import project
-from convlens.engine.network import INPUT, Network
-from convlens.engine.rectify import is_relu
+from convlens.engine.explain.deconvnet import project
+from convlens.engine.features.activations import activations
+from convlens.engine.model.network import INPUT, Network
+from convlens.engine.model.rectify import is_relu
 
 Project = Callable[[Network, NDArray[np.float32], str, NDArray[np.float32]], Mapping[str, Any]]
 Maps = Mapping[str, NDArray[Any]]

@@ -10,13 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.finite import assert_finite
-from convlens.engine.faithfulness import (
+from convlens.engine.explain.faithfulness import (
     Substitute,
     check_saliency,
     deletion_curve,
     insertion_curve,
 )
-from convlens.engine.network import Network
+from convlens.engine.model.network import Network
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.finite import assert_finite_weights
-from convlens.engine.activations import activations, check_layers
-from convlens.engine.network import Network
+from convlens.engine.features.activations import activations, check_layers
+from convlens.engine.model.network import Network
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.checks._offenders import raise_offenders
-from convlens.engine.network import Network
+from convlens.engine.model.network import Network
 
 
 def assert_finite(values: Any, *, name: str | None = None) -> dict[str, int]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.checks._offenders import raise_offenders
-from convlens.engine.gram import Divisor, gram_divisor, gram_matrix
+from convlens.engine.features.gram import Divisor, gram_divisor, gram_matrix
 
 
 @dataclass(frozen=True)

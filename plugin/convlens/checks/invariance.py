@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.finite import assert_finite
-from convlens.engine.invariance import Invariance
+from convlens.engine.explain.invariance import Invariance
 
 _TOLERANCE = 1e-5
 
@@ -21,12 +21,12 @@ class InvarianceShares:
 
     Attributes:
         amounts: (a,) the amounts that were judged.
-        recognised: (a,) the share of the images whose class kept its probability.
+        recognized: (a,) the share of the images whose class kept its probability.
         distances: layer → (a,) the median relative distance of the features.
     """
 
     amounts: NDArray[np.float64]
-    recognised: NDArray[np.float64]
+    recognized: NDArray[np.float64]
     distances: dict[str, NDArray[np.float32]]
 
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.finite import assert_finite
-from convlens.engine.occlusion import Occlusion
+from convlens.engine.explain.occlusion import Occlusion
 
 
 def assert_occlusion_sensitive(

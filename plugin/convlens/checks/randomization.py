@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.finite import assert_finite
-from convlens.engine.randomization import RandomizationCurve
+from convlens.engine.explain.randomization import RandomizationCurve
 
 
 @dataclass(frozen=True)
 class RandomizationSensitivity:
-    """How alike the explanations stayed, after each layer and all above it were re-initialised.
+    """How alike the explanations stayed, after each layer and all above it were re-initialized.
 
     Attributes:
-        layers: the re-initialised layers, the top one first.
+        layers: the re-initialized layers, the top one first.
         spearman: (k,) the mean over the images of the rank correlation of absolute values.
         ssim: (k,) the mean of the structural similarity.
         compared: (k,) in how many images the two could be compared: elsewhere the explanation was
@@ -33,7 +33,7 @@ class RandomizationSensitivity:
 def assert_randomization_sensitive(
     curve: RandomizationCurve, *, limit: float = 0.6, ssim_limit: float = 0.6
 ) -> RandomizationSensitivity:
-    """Assert that an explanation does not survive the re-initialisation of the layers it explains.
+    """Assert that an explanation does not survive the re-initialization of the layers it explains.
 
     After each layer, the mean over the images of both similarities to the trained network's
     explanation must not exceed its limit (Adebayo et al. 2018, "Sanity Checks for Saliency Maps").
@@ -50,7 +50,7 @@ def assert_randomization_sensitive(
 
     Raises:
         AssertionError: a layer after which the explanation is still alike; nothing that was
-            re-initialised; explanations that are not finite; fewer than half of the images in which
+            re-initialized; explanations that are not finite; fewer than half of the images in which
             there is anything to compare.
         ValueError: a limit that is not from -1 up to and without 1.
     """
@@ -60,7 +60,7 @@ def assert_randomization_sensitive(
             raise ValueError(f"{name} is from -1 up to and without 1, not {value!r}")
     what = f"{curve.model}: {curve.method} of {curve.layer!r}"
     if not curve.layers or not len(curve.units):
-        raise AssertionError(f"{what}: no layer was re-initialised, or no image was explained")
+        raise AssertionError(f"{what}: no layer was re-initialized, or no image was explained")
     assert_finite({"trained": curve.explanation, "after": curve.explanations}, name=what)
     usable = np.isfinite(curve.spearman) & np.isfinite(curve.ssim)
     compared = usable.sum(axis=1)
@@ -84,7 +84,7 @@ def assert_randomization_sensitive(
         line = "  ".join(f"{name} {a:.2f}/{b:.2f}" for name, a, b in steps)
         raise_offenders(
             f"{what} still looks alike after {curve.layers[wrong[0]]!r} "
-            f"{'and all above it ' if wrong[0] else ''}was re-initialised, in {len(wrong)} of "
+            f"{'and all above it ' if wrong[0] else ''}was re-initialized, in {len(wrong)} of "
             f"{len(steps)} steps: rank correlation at most {limit:g} and structural similarity at "
             f"most {ssim_limit:g} are allowed, seed {curve.seed}\n  curve: {line}",
             [

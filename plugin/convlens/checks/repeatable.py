@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.checks.finite import assert_finite_weights
-from convlens.engine.activations import activations
-from convlens.engine.network import Network
+from convlens.engine.features.activations import activations
+from convlens.engine.model.network import Network
 
 # Of a layer's largest value. TF32 and other sums for another batch leave 5e-4 in float32.
 _TOLERANCES = {"float16": 2e-2, "bfloat16": 1e-1}
@@ -21,7 +21,7 @@ def assert_repeatable(
     """Assert that what each layer makes of an image is the same each time, and in any batch.
 
     What it catches: a dropout, noise or augmentation that is active at inference, and a batch
-    normalisation in training mode. One that is called with ``training=True`` counts: it is active
+    normalization in training mode. One that is called with ``training=True`` counts: it is active
     when the model is called, though Keras's ``predict()`` overrules it.
 
     Args:
@@ -64,7 +64,7 @@ def assert_repeatable(
             raise AssertionError(
                 f"{network.name} layer {name!r} is the first whose output for an image depends on "
                 f"the others in its batch: it differs by {apart:.3g} of its largest value "
-                f"(tolerance {allowed:g}). A batch normalisation is in training mode."
+                f"(tolerance {allowed:g}). A batch normalization is in training mode."
             )
     return differences
 

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.checks.finite import assert_finite_weights
-from convlens.engine.activations import activations
-from convlens.engine.network import INPUT, Network
-from convlens.engine.scores import class_scores
+from convlens.engine.ascent.scores import class_scores
+from convlens.engine.features.activations import activations
+from convlens.engine.model.network import INPUT, Network
 
 # A margin of this leaves every other class a probability below float32's smallest normal number.
 LARGEST_MARGIN = -float(np.log(np.finfo(np.float32).tiny))

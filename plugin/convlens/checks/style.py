@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.finite import assert_finite
-from convlens.engine.activations import activations
-from convlens.engine.network import Network
-from convlens.photographs import resized
-from convlens.style_inputs import fitted_to, read_for
-from convlens.style_task import StyleTransfer
+from convlens.engine.features.activations import activations
+from convlens.engine.model.network import Network
+from convlens.pictures.photographs import resized
+from convlens.style.inputs import fitted_to, read_for
+from convlens.style.task import StyleTransfer
 
 if TYPE_CHECKING:
     import keras
@@ -78,7 +78,7 @@ def assert_style_transfer_converges(
         result: what `transfer_style` returned.
         content: the content picture, as for `read_image`; None for what the result says it was.
             Given, it is also noticed when it was another, was swapped with the style, or had its
-            colours in another order.
+            colors in another order.
         style: the style picture or pictures, likewise.
         factor: how far the loss must have fallen, of the start's.
         content_bound: how far the content terms may have risen.

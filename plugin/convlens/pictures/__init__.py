@@ -1,8 +1,8 @@
-"""Pictures of what was seen: grids, colour maps, charts and PNG files."""
+"""Pictures of what was seen: grids, color maps, charts and PNG files."""
 
 from convlens.pictures.charts import curves, heat_map
 from convlens.pictures.figures import Curves, Figure, HeatMap, Tiles
-from convlens.pictures.normalise import (
+from convlens.pictures.normalize import (
     deprocess,
     feature_map_pixels,
     heat_pixels,

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
-from convlens.pictures.normalise import heat_pixels, viridis
+from convlens.pictures.normalize import heat_pixels, viridis
 from convlens.pictures.sheet import FAINT, INK, PAPER, fit, font
-from convlens.ticks import ticks
+from convlens.pictures.ticks import ticks
 
-_COLOURS = (
+_COLORS = (
     *("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e"),
     *("#17becf", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22"),
 )
@@ -32,7 +32,7 @@ def curves(
 ) -> Image.Image:
     """Return a line chart.
 
-    Up to ten series get a colour and a name each; more are thin lines with their median.
+    Up to ten series get a color and a name each; more are thin lines with their median.
 
     Args:
         series: name → values, one for each of `x`.
@@ -49,11 +49,11 @@ def curves(
     stacked = np.stack(list(lines.values()))
     if not np.isfinite(stacked).all():
         raise ValueError("a chart needs finite values")
-    if len(lines) > len(_COLOURS):
+    if len(lines) > len(_COLORS):
         styles = [("", v, _THIN, 1) for v in lines.values()]
         styles.append(("median", np.median(stacked, axis=0), "#141414", 3))
     else:
-        styles = [(n, v, _COLOURS[i], 2) for i, (n, v) in enumerate(lines.items())]
+        styles = [(n, v, _COLORS[i], 2) for i, (n, v) in enumerate(lines.items())]
     page = Image.new("RGB", _SIZE, PAPER)
     draw = ImageDraw.Draw(page)
     width, height = _SIZE[0] - _LEFT - _RIGHT, _SIZE[1] - _TOP - _BOTTOM
@@ -76,19 +76,19 @@ def curves(
             draw.text((at, _TOP + height + 6), f"{tick:.4g}", FAINT, font(13), anchor="ma")
     draw.text((_LEFT + width / 2, _SIZE[1] - 26), x_label, INK, font(14), anchor="ma")
     draw.text((16, 38), y_label, FAINT, font(13))
-    for _, values, colour, thickness in styles:
+    for _, values, color, thickness in styles:
         points = [place(px, py) for px, py in zip(xs, values, strict=True)]
-        draw.line(points, colour, thickness, joint="curve")
-    named = [(name, colour) for name, _, colour, _ in styles if name]
-    for i, (name, colour) in enumerate(named):
+        draw.line(points, color, thickness, joint="curve")
+    named = [(name, color) for name, _, color, _ in styles if name]
+    for i, (name, color) in enumerate(named):
         y = _TOP + 12 + 18 * i
-        draw.line([(_LEFT + 12, y), (_LEFT + 36, y)], colour, 3)
+        draw.line([(_LEFT + 12, y), (_LEFT + 36, y)], color, 3)
         draw.text((_LEFT + 42, y), fit(name, 13, 160), INK, font(13), anchor="lm")
     return page
 
 
 def heat_map(matrix: ArrayLike, title: str, subtitle: str = "") -> Image.Image:
-    """Return a matrix (rows, columns) in viridis, with row and column numbers and a colour bar.
+    """Return a matrix (rows, columns) in viridis, with row and column numbers and a color bar.
 
     Raises:
         ValueError: not a matrix, or values that are not finite.

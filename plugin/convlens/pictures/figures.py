@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convlens.pictures.charts import curves, heat_map
-from convlens.pictures.normalise import Pixels
+from convlens.pictures.normalize import Pixels
 from convlens.pictures.sheet import sheet
 
 
@@ -66,7 +66,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A matrix (rows, columns) as colours.
+    """A matrix (rows, columns) as colors.
 
     Attributes:
         values: the matrix.

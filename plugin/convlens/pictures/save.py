@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from convlens.files import write_whole
-from convlens.pictures.normalise import range_pixels
+from convlens.files.atomic import write_whole
+from convlens.pictures.normalize import range_pixels
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")

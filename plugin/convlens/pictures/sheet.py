@@ -58,7 +58,7 @@ def sheet(
     Images are scaled up by whole factors without smoothing, to cells of about `cell` pixels.
 
     Args:
-        images: (n, h, w) grey or (n, h, w, 3) colour, uint8, all of one size; (h, w, 1) is grey.
+        images: (n, h, w) gray or (n, h, w, 3) color, uint8, all of one size; (h, w, 1) is gray.
         labels: one an image, such as its unit's number.
         title, subtitle: text above the grid; shortened where it is too long for the page.
         columns: how many a row.

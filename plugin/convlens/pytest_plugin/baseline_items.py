@@ -9,7 +9,7 @@ import pytest
 from convlens.baselines.check import observe
 from convlens.baselines.compare import OTHERWISE, PREDICTIONS
 from convlens.battery import Property
-from convlens.engine.sketch import sketched_layers
+from convlens.engine.features.sketch import sketched_layers
 from convlens.lens import Lens
 from convlens.pytest_plugin.baselines import SESSION
 from convlens.pytest_plugin.collection import ModelItem

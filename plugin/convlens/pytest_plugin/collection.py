@@ -189,8 +189,8 @@ class ModelItem(pytest.Item):
         """Run the property's engine; after Ctrl-C, write pictures of what was finished."""
         __tracebackhide__ = True
         from convlens.battery import Settings, look_at
-        from convlens.engine.ascent import AscentInterrupted
-        from convlens.style_task import StyleInterrupted
+        from convlens.engine.ascent.maximize import AscentInterrupted
+        from convlens.style.task import StyleInterrupted
 
         option = self.config.getoption
         with item_progress(self.config, f"{self.model}: {self.name}") as progress:

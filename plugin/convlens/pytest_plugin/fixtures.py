@@ -34,7 +34,7 @@ def mnist_cnn(pytestconfig: pytest.Config) -> Any:
 
 @pytest.fixture(scope="session")
 def digits() -> Digits:
-    """A labelled set of hand-made digits that the shipped network knows."""
+    """A labeled set of hand-made digits that the shipped network knows."""
     from convlens.fixtures.digits import load_digits
 
     return Digits(*load_digits())

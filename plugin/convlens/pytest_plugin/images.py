@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.npz import read_npz
+from convlens.files.npz import read_npz
 
 Shape = tuple[int | None, ...]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
@@ -46,7 +46,7 @@ def shipped_digits() -> ImageSet:
 
 def textures(shape: Shape, value_range: tuple[float, float], seed: int) -> ImageSet:
     """Return seeded synthetic textures of a model's input shape."""
-    from convlens.synthetic import synthetic_images
+    from convlens.pictures.synthetic import synthetic_images
 
     h, w, c = (FREE_SIZE if s is None else s for s in shape)
     if h * w * c > LARGEST_IMAGE:

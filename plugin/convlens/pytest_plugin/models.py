@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convlens.pytest_plugin.lru_cache import LRUCache
 from convlens.pytest_plugin.options import value_range
-from convlens.pytest_plugin.recent import Recent
 from convlens.pytest_plugin.targets import Target, parse_target
 
 if TYPE_CHECKING:
-    from convlens.engine.network import Network
+    from convlens.engine.model.network import Network
     from convlens.lens import Lens
     from convlens.pytest_plugin.images import ImageSet
 
@@ -25,10 +25,10 @@ _COMPILED = 2**26
 
 # Models that cannot be read again at will, such as a factory's.
 _MADE = pytest.StashKey[dict[str, Any]]()
-_FILES = pytest.StashKey["Recent[str, Any]"]()
+_FILES = pytest.StashKey["LRUCache[str, Any]"]()
 _VERSIONS = pytest.StashKey[dict[str, tuple[int, ...]]]()
-_NETWORKS = pytest.StashKey["Recent[int, Network]"]()
-_LENSES = pytest.StashKey["Recent[str, Lens]"]()
+_NETWORKS = pytest.StashKey["LRUCache[int, Network]"]()
+_LENSES = pytest.StashKey["LRUCache[str, Lens]"]()
 
 
 def load_target(config: pytest.Config, target: Target) -> Any:
@@ -41,7 +41,7 @@ def load_target(config: pytest.Config, target: Target) -> Any:
     # TensorFlow tells its build options on every import; warnings and errors still show.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     if target.kind == "file":
-        files = config.stash.setdefault(_FILES, Recent(_BUDGET, _model_bytes))
+        files = config.stash.setdefault(_FILES, LRUCache(_BUDGET, _model_bytes))
         return files.get(target.spec, lambda: _load_file(config, target.spec))
     made = config.stash.setdefault(_MADE, {})
     if target.spec not in made:
@@ -65,11 +65,13 @@ def load_application(config: pytest.Config, name: str, weights: Any = None, **op
 
 def network_of(config: pytest.Config, model: Any) -> Network:
     """Return a model taken apart, the same one while it is in use: it has what was compiled."""
-    from convlens.engine.network import Network
+    from convlens.engine.model.network import Network
 
     if isinstance(model, Network):
         return model
-    networks = config.stash.setdefault(_NETWORKS, Recent(_BUDGET, lambda n: _model_bytes(n.model)))
+    networks = config.stash.setdefault(
+        _NETWORKS, LRUCache(_BUDGET, lambda n: _model_bytes(n.model))
+    )
     return networks.get(id(model), lambda: Network(model))  # which holds the model, and so its id
 
 
@@ -120,7 +122,7 @@ def lens_of_target(config: pytest.Config, target: Target) -> Lens:
     Raises:
         ValueError: the model or the images cannot be loaded.
     """
-    lenses = config.stash.setdefault(_LENSES, Recent(_BUDGET, _lens_bytes))
+    lenses = config.stash.setdefault(_LENSES, LRUCache(_BUDGET, _lens_bytes))
     return lenses.get(target.spec, lambda: lens_for(config, load_target(config, target)))
 
 
@@ -130,7 +132,7 @@ def default_target() -> Target:
 
 
 def _load_file(config: pytest.Config, spec: str) -> Any:
-    from convlens.engine.loading import load_model
+    from convlens.engine.model.loading import load_model
 
     version = _version(Path(spec))  # before it is read, so that a change meanwhile shows next time
     model = load_model(spec, allow_legacy=config.getoption("convlens_allow_legacy"))
@@ -163,7 +165,7 @@ def _make(config: pytest.Config, target: Target) -> Any:
             raise ValueError(str(error)) from None
     import keras
 
-    from convlens.engine.network import Network
+    from convlens.engine.model.network import Network
 
     model = call_factory(target.spec)
     if not isinstance(model, keras.Model | Network):

@@ -48,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=64,
         metavar="N",
-        help="maximise at most N units of a layer, spread evenly over it (default: 64)",
+        help="maximize at most N units of a layer, spread evenly over it (default: 64)",
     )
     group.addoption(
         "--convlens-steps",
@@ -61,13 +61,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--convlens-accuracy",
         type=float,
         metavar="SHARE",
-        help="the least share of labelled images, 0 to 1, that is classified right (default: more "
+        help="the least share of labeled images, 0 to 1, that is classified right (default: more "
         "than by chance)",
     )
     group.addoption(
         "--convlens-preset",
         choices=("feature-visualization",),
-        help="how images are optimised: 'feature-visualization' for the most natural pictures "
+        help="how images are optimized: 'feature-visualization' for the most natural pictures "
         "(default: plain pixels and jitter)",
     )
     group.addoption(
@@ -86,7 +86,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--convlens-memory",
         type=float,
         metavar="GIB",
-        help="gibibytes that a batch of optimised images may take (default: a share of what is "
+        help="gibibytes that a batch of optimized images may take (default: a share of what is "
         "free)",
     )
     group.addoption(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from convlens.engine.progress import ItemProgress
+    from convlens.engine.runtime.progress import ItemProgress
 
 _QUIET_SECONDS = 2.0
 

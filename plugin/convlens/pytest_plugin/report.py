@@ -208,7 +208,7 @@ class Reporter:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        from convlens.files import write_whole
+        from convlens.files.atomic import write_whole
         from convlens.report.assemble import assemble
         from convlens.report.markdown import render_markdown
         from convlens.report.page import render

@@ -34,7 +34,7 @@ def pytest_terminal_summary(
         if "margin_min" in rows.get("", {}):
             whole = rows[""]
             terminalreporter.line(
-                f"classes: {whole['classes']} recognised, the closest by {whole['margin_min']:.3g}"
+                f"classes: {whole['classes']} recognized, the closest by {whole['margin_min']:.3g}"
             )
         if "style_fall" in rows.get("", {}):
             whole = rows[""]

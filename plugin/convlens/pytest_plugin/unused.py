@@ -105,8 +105,12 @@ class Usage:
 
     def _unused(self, remove: bool) -> list[str]:
         """Return a line for each baseline that nobody used, and remove it if `remove` says so."""
-        from convlens.baselines.store import BaselineFileError, files, read_key
-        from convlens.baselines.store import remove as remove_file
+        from convlens.baselines.store import (
+            BaselineFileError,
+            files,
+            read_key,
+            remove as remove_file,
+        )
 
         lines = []
         for path in files(self.folder):

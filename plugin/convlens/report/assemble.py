@@ -126,7 +126,7 @@ def assemble(spool: Spool) -> Run:
 
 
 def clean(text: str) -> str:
-    """Return text without colours of a terminal and characters that a page cannot show."""
+    """Return text without colors of a terminal and characters that a page cannot show."""
     shown = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", text))
     shown = shown.encode("utf-8", "replace").decode("utf-8")
     if len(shown) <= _LONGEST:

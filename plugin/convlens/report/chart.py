@@ -1,6 +1,6 @@
 """Curves as the shapes of an inline SVG.
 
-SVG, and by hand: it stays sharp at every size and on paper, takes the page's colours in the dark,
+SVG, and by hand: it stays sharp at every size and on paper, takes the page's colors in the dark,
 and says each line's name under the mouse. A library that draws charts would be the largest thing
 that the plugin installs, for two kinds of line.
 """
@@ -11,13 +11,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from convlens.pictures.ticks import ticks
 from convlens.report.entry import Lines
-from convlens.ticks import ticks
 
 WIDTH, HEIGHT = 520, 280
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 14, 42
-# More lines than these cannot be told apart by colour: they are thin, with their median.
-COLOURS = 8
+# More lines than these cannot be told apart by color: they are thin, with their median.
+COLORS = 8
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ def chart(lines: Lines) -> Chart:
         )
         return Path(points, name, style, f"{series[-1]:.3g}")
 
-    if len(lines.series) > COLOURS:
+    if len(lines.series) > COLORS:
         paths = [path(name, series, "thin") for name, series in lines.series]
         middle = [statistics.median(row) for row in zip(*(s for _, s in lines.series), strict=True)]
         legend = [path("median", middle, "median")]
         paths += legend
     else:
-        paths = [path(n, series, f"colour-{i}") for i, (n, series) in enumerate(lines.series)]
+        paths = [path(n, series, f"color-{i}") for i, (n, series) in enumerate(lines.series)]
         legend = paths
     inner = [mark for mark in ticks(x_low, x_high) if x_low <= mark <= x_high]
     return Chart(

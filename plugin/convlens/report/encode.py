@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from convlens.pictures import Curves, Figure, HeatMap, Tiles, heat_pixels, viridis
-from convlens.pictures.normalise import Pixels
+from convlens.pictures.normalize import Pixels
 from convlens.report.entry import (
     Comparison,
     Exhibit,

@@ -43,7 +43,7 @@ class Gallery:
         pictures: those that are kept.
         count: how many there were.
         together: how many that follow each other belong together.
-        scale: for colours that stand for values, the darkest's and the brightest's; else None.
+        scale: for colors that stand for values, the darkest's and the brightest's; else None.
     """
 
     title: str

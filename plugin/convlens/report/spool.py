@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from convlens.files import write_whole
+from convlens.files.atomic import write_whole
 from convlens.report.entry import Exhibit, exhibit_from_json
 
 

@@ -1,0 +1,1 @@
+"""Activation maximization: `maximize` and its parts."""

@@ -1,0 +1,215 @@
+"""The compiled ascent of a chunk of objectives, in slices short enough to be interrupted."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from convlens.engine.ascent.diversity import likeness
+from convlens.engine.ascent.objectives import Objective
+from convlens.engine.ascent.optimizers import optimizer
+from convlens.engine.ascent.options import AscentOptions
+from convlens.engine.ascent.regularizers import image_norm, total_variation
+from convlens.engine.ascent.scores import Scores
+from convlens.engine.ascent.transforms import resample, roll
+from convlens.engine.model.network import Network
+from convlens.engine.runtime import backend
+
+# Ctrl-C is heard between two slices, so a slice should take no longer than this.
+_SLICE_SECONDS = 1.0
+
+
+@dataclass
+class Chunk:
+    """An ascent that is under way.
+
+    Attributes:
+        carry: the parameters (n, h, w, c), the path lengths (n,), the optimizer's state, and
+            where the best is kept its parameters and value.
+        trace: the objectives' values (n,) so far.
+        trace_steps: after how many steps each was measured.
+        taken: how many steps were taken.
+    """
+
+    carry: list[Any]
+    trace: list[NDArray[np.float32]] = field(default_factory=list)
+    trace_steps: list[int] = field(default_factory=list)
+    taken: int = 0
+
+
+class Climb:
+    """The ascent of a list of objectives, an image each, for chunks of them."""
+
+    def __init__(
+        self,
+        network: Network,
+        objectives: Sequence[Objective],
+        options: AscentOptions,
+        seed: int,
+        checkpoints: int,
+    ) -> None:
+        self.network = network
+        self.options = options
+        self.space = options.parametrization
+        self.seed = seed
+        self.scores = Scores(network, objectives)
+        self.rule = optimizer(options.optimizer, options.step_size)
+        stride = math.ceil(options.steps / checkpoints)
+        self.stops = [*range(stride, options.steps, stride), options.steps]
+
+    def begin(self, z: NDArray[np.float32]) -> Chunk:
+        """Return an ascent that starts at the parameters z (n, h, w, c)."""
+        x = ops.convert_to_tensor(z)
+        n = len(z)
+        state = [ops.zeros_like(x) for _ in range(self.rule.slots)]
+        best = [x, ops.full((n,), -np.inf, dtype="float32")] if self.options.keep_best else []
+        return Chunk([x, ops.zeros((n,), dtype="float32"), *state, *best])
+
+    def run(
+        self,
+        chunk: Chunk,
+        index: NDArray[np.int64],
+        groups: NDArray[np.int32] | None,
+        report: Callable[[int], None],
+    ) -> None:
+        """Climb to the end.
+
+        Args:
+            chunk: an ascent that has not begun to climb; it is brought forward in place.
+            index: (n,) the numbers of its objectives.
+            groups: (n,) equal for images that are to differ; None where none are.
+            report: called with the steps taken after each slice.
+        """
+        weights = self.weights(index)
+        apart = [] if groups is None else [ops.convert_to_tensor(groups)]
+        draws = self.draws(chunk.carry[0].shape[1:3])
+        values = self.note(chunk, weights)
+        count = 1
+        for stop in self.stops:
+            silent = self.scores.may_wake[index] & (values <= 0)
+            # Waking costs a tenth of a step, so that a batch that is all awake goes without.
+            segment = self.compiled(bool(silent.any()), bool(apart))
+            asleep = ops.convert_to_tensor(silent)
+            while chunk.taken < stop:
+                begin = time.perf_counter()
+                count = min(count, stop - chunk.taken)
+                span = [ops.convert_to_tensor(np.int32(i)) for i in (chunk.taken, count)]
+                carry = segment(chunk.carry, weights, asleep, apart, draws, span)
+                float(carry[1][0])  # a device may return before it is done
+                chunk.carry, chunk.taken = carry, chunk.taken + count
+                report(chunk.taken)
+                # A clock that tests have stopped shows no time at all.
+                taken = max(time.perf_counter() - begin, 1e-6)
+                count = max(1, int(_SLICE_SECONDS * count / taken))
+            values = self.note(chunk, weights)
+        if self.options.keep_best:
+            chunk.carry[0] = chunk.carry[-2]
+            del chunk.trace[-1], chunk.trace_steps[-1]
+            self.note(chunk, weights)
+
+    def weights(self, index: NDArray[np.int64]) -> list[Any]:
+        """Return the objectives' weights at each place, (n, units)."""
+        return [ops.convert_to_tensor(w[index]) for w in self.scores.weights]
+
+    def draws(self, size: tuple[int, int]) -> list[Any]:
+        """Return the random draws of all steps: how far to roll, and how to resample."""
+        transforms, steps = self.options.transforms, self.options.steps
+        drawn: list[NDArray[Any]] = [transforms.shifts(size, steps, self.seed)]
+        if transforms.resamples:
+            drawn.append(transforms.matrices(steps, self.seed))
+        return [ops.convert_to_tensor(d) for d in drawn]
+
+    def images(self, chunk: Chunk) -> NDArray[np.float32]:
+        """Return the images (n, h, w, c) that have been reached."""
+        return ops.convert_to_numpy(self.space.decode(chunk.carry[0]))
+
+    def note(self, chunk: Chunk, weights: list[Any]) -> NDArray[np.float32]:
+        """Add the objectives' values to the trace; return what each place gives, (n, places)."""
+        images = self.space.decode(chunk.carry[0])
+        values: NDArray[np.float32] = ops.convert_to_numpy(self.scores.compiled()(images, weights))
+        chunk.trace.append(values.sum(axis=1))
+        chunk.trace_steps.append(chunk.taken)
+        return values
+
+    def compiled(self, waking: bool, apart: bool) -> Callable[..., Any]:
+        scores = self.scores
+        key = ("ascent", scores.places, scores.single, self.options, waking, apart)
+        return self.network.compiled(key, lambda: self.segment(waking), batched=4)
+
+    def climbed(self, z: Any, weights: Any, silent: Any | None, apart: Any, draw: list[Any]) -> Any:
+        """Return each image's objective, less the regularizers, (n,)."""
+        options = self.options
+        x = self.space.decode(z)
+        seen = roll(x, draw[0]) if options.transforms.jitter and options.undo_jitter else x
+        if options.transforms.resamples:
+            seen = resample(seen, draw[1])
+        maps, shares = self.scores.to_climb(seen, weights, silent, whole=bool(apart))
+        value = ops.sum(shares, axis=1)
+        if apart:
+            size = ops.stop_gradient(ops.abs(value))
+            value = value - options.diversity_weight * size * likeness(maps, apart[0])
+        if options.norm_weight:
+            value = value - options.norm_weight * image_norm(x)
+        if options.tv_weight:
+            value = value - options.tv_weight * total_variation(x)
+        return value
+
+    def segment(self, waking: bool) -> Callable[..., Any]:
+        """Return the loop to compile.
+
+        It takes the carry, the weights of each place, which parts are silent, the groups, the
+        random draws of all steps, and the number of the first step and of steps to take; it
+        returns the carry.
+        """
+        options, rule, space = self.options, self.rule, self.space
+        slots = slice(2, 2 + rule.slots)
+
+        def run(
+            carry: list[Any],
+            weights: Any,
+            silent: Any,
+            apart: Any,
+            draws: list[Any],
+            span: list[Any],
+        ) -> list[Any]:
+            def body(k: Any, carry: list[Any]) -> list[Any]:
+                i = span[0] + k
+                draw = [rows[i] for rows in draws]
+                z, length, state = carry[0], carry[1], carry[slots]
+                if options.transforms.jitter and not options.undo_jitter:
+                    z = roll(z, draw[0])
+                value, pullback = backend.vjp(
+                    lambda z: self.climbed(z, weights, silent if waking else None, apart, draw), z
+                )
+                gradient = _normalized(pullback(ops.ones_like(value)), options)
+                step, state = rule.step(gradient, state, i)
+                new = space.constrain(z + step)
+                moved = space.decode(new) - space.decode(z)
+                length = length + ops.sqrt(ops.sum(ops.square(moved), axis=(1, 2, 3)))
+                out = [new, length, *state]
+                if options.keep_best:
+                    better = value > carry[-1]
+                    out.append(ops.where(better[:, None, None, None], z, carry[-2]))
+                    out.append(ops.where(better, value, carry[-1]))
+                return out
+
+            result: list[Any] = backend.repeat(span[1], body, carry)
+            return result
+
+        return run
+
+
+def _normalized(gradient: Any, options: AscentOptions) -> Any:
+    """Return each image's gradient at a length that does not depend on the network's scale."""
+    total = ops.sum(ops.square(gradient), axis=(1, 2, 3), keepdims=True)
+    if options.optimizer == "rmsprop":  # keras-vis: unit L2 length over the whole image
+        return gradient / (ops.sqrt(total) + 1e-20)
+    pixels = float(np.prod(gradient.shape[1:]))
+    return gradient / (ops.sqrt(total / pixels) + 1e-20)

@@ -1,0 +1,58 @@
+"""Keeping a picture's colors through style transfer (Gatys et al. 2016, 'Preserving color')."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Of the television standards that YIQ comes from (ITU-R BT.601).
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+
+def luminance(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the luminance (h, w, 1) of an RGB image (h, w, 3), in the image's own range."""
+    return (image @ _LUMA)[..., None].astype(np.float32)
+
+
+def with_luminance(image: NDArray[np.float32], light: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return an RGB image (h, w, 3) with values from 0 to 1 with another luminance (h, w, 1).
+
+    The chroma stays, as far as it fits: where a color would leave the range it is made grayer,
+    and the luminance is kept.
+    """
+    light = np.clip(light, 0.0, 1.0)
+    chroma = image - luminance(image)
+    room = np.where(chroma > 0, 1 - light, light)
+    most = np.divide(room, np.abs(chroma), out=np.ones_like(chroma), where=np.abs(chroma) > 1e-6)
+    return (light + chroma * np.minimum(most.min(axis=-1, keepdims=True), 1.0)).astype(np.float32)
+
+
+def gray_like(style: NDArray[np.float32], content: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a style as a gray RGB image whose luminance has the content's mean and deviation."""
+    mine, wanted = luminance(style), luminance(content)
+    scale = wanted.std() / max(float(mine.std()), 1e-6)
+    matched = np.clip((mine - mine.mean()) * scale + wanted.mean(), 0.0, 1.0)
+    return np.repeat(matched, 3, axis=-1).astype(np.float32)
+
+
+def match_colors(style: NDArray[np.float32], content: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a style (h, w, 3) whose colors have the content's mean and covariance.
+
+    The linear map with A = Σ_c^½ Σ_s^-½ of §3.1 (Image Analogies), clipped to 0 to 1.
+    """
+    pixels = style.reshape(-1, 3).astype(np.float64)
+    wanted = content.reshape(-1, 3).astype(np.float64)
+    transform = _root(_covariance(wanted)) @ np.linalg.inv(_root(_covariance(pixels)))
+    moved = (pixels - pixels.mean(axis=0)) @ transform.T + wanted.mean(axis=0)
+    return np.clip(moved, 0.0, 1.0).reshape(style.shape).astype(np.float32)
+
+
+def _covariance(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    # A picture of one color has no covariance to invert.
+    return np.cov(pixels, rowvar=False) + 1e-5 * np.eye(3)
+
+
+def _root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    values, vectors = np.linalg.eigh(matrix)
+    root: NDArray[np.float64] = (vectors * np.sqrt(values)) @ vectors.T
+    return root

@@ -1,0 +1,360 @@
+"""Activation maximization: images that excite units, by gradient ascent on the pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convlens.engine.ascent.climb import Chunk, Climb
+from convlens.engine.ascent.objectives import Objective
+from convlens.engine.ascent.optimizers import OptimizerName
+from convlens.engine.ascent.options import AscentOptions, Preset, ascent_options, check_range
+from convlens.engine.ascent.parametrization import Basis
+from convlens.engine.model.footprint import bytes_an_image
+from convlens.engine.model.network import Network, Units
+from convlens.engine.model.targets import output_of
+from convlens.engine.runtime import backend
+from convlens.engine.runtime.memory import Part, default_budget, parts_within
+from convlens.engine.runtime.progress import Progress, progress_to
+
+
+@dataclass(frozen=True)
+class Maximization:
+    """Images that excite units, and how their activations rose.
+
+    Attributes:
+        images: (n, h, w, c) float32, one an objective.
+        start: (n, h, w, c) the images that the ascent began with.
+        model: the model's name.
+        layer: the layer's name; of objectives in several layers, their names joined by ' + '.
+        units: (n,) the unit of each image; of objectives that are no single unit, their number.
+        objectives: (n,) what was climbed.
+        trace: (k, n) each objective's value, measured without jitter and regularizers; of a unit,
+            the mean of its feature map, or its value before the softmax. The first row is the
+            start's, the last that of `images`.
+        trace_steps: (k,) how many steps had been taken at each row of `trace`.
+        path_length: (n,) the sum of the L2 lengths of the steps taken.
+        value_range: the pixels' range (low, high), and None where they were free to leave it.
+        basis: in which the ascent climbed, 'pixel' or 'fourier'.
+        seed: what all random draws came from.
+    """
+
+    images: NDArray[np.float32]
+    start: NDArray[np.float32]
+    model: str
+    layer: str
+    units: NDArray[np.int64]
+    objectives: tuple[Objective, ...]
+    trace: NDArray[np.float32]
+    trace_steps: NDArray[np.int64]
+    path_length: NDArray[np.float32]
+    value_range: tuple[float, float] | None
+    basis: Basis
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """How many steps were taken."""
+        return int(self.trace_steps[-1])
+
+    @property
+    def labels(self) -> list[str]:
+        """What each image excites, in a word: its unit's number, or its objective."""
+        return [
+            str(u) if _is_unit(o) else str(o)
+            for u, o in zip(self.units, self.objectives, strict=True)
+        ]
+
+
+class AscentInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended an ascent.
+
+    Attributes:
+        result: what was finished: the objectives whose ascent had ended, or, while the first were
+            under way, those with the steps that they had taken.
+    """
+
+    def __init__(self, result: Maximization) -> None:
+        super().__init__(
+            f"{len(result.units)} images of {result.model} layer {result.layer!r} after "
+            f"{result.steps} steps are in this exception's .result"
+        )
+        self.result = result
+
+
+def maximize(
+    model: keras.Model | Network,
+    layer: str | Objective | Sequence[Objective] | None = None,
+    units: Units = None,
+    *,
+    steps: int | None = None,
+    step_size: float | None = None,
+    optimizer: OptimizerName | None = None,
+    basis: Basis | None = None,
+    decorrelate: bool | None = None,
+    jitter: float | None = None,
+    scale: tuple[float, float] | None = None,
+    rotation: float | None = None,
+    norm_weight: float | None = None,
+    tv_weight: float | None = None,
+    images_per_unit: int = 1,
+    diversity_weight: float | None = None,
+    clip: bool | None = None,
+    keep_best: bool | None = None,
+    preset: Preset | None = None,
+    seed: int = 0,
+    seed_images: ArrayLike | None = None,
+    value_range: tuple[float, float] = (0.0, 1.0),
+    size: tuple[int, int] | None = None,
+    checkpoints: int = 10,
+    memory_budget: int | None = None,
+    progress: Progress | None = None,
+) -> Maximization:
+    """Find one image for each unit that maximizes the unit's mean activation.
+
+    All units climb as one batch in a compiled loop: z ← z + step(∇/‖∇‖), with ∇ the gradient by
+    the image's parameters z of activation - norm_weight·norm(x) - tv_weight·TV(x), the activation
+    seen at the transformed image (Erhan et al. 2009; Simonyan et al. 2013; Olah et al. 2017). A
+    softmax or sigmoid of the model's output is replaced by linear. A unit whose ReLU is silent
+    everywhere has no gradient; the strongest value before its ReLU is raised until it wakes.
+
+    Where TensorFlow's `tf.distribute` strategy or Keras's `DataParallel` distribution is in force
+    when the model is taken apart, the batch is spread over its devices.
+
+    Args:
+        model: a Keras model, or a `Network` to reuse its compiled functions.
+        layer: a layer's name; None for the model's output, whose units are the classes; or one or
+            more `Objective`s: units, positions, directions, and weighted sums of them.
+        units: channel or class numbers; None for all of the layer's.
+        steps: how many steps; 300 (200 with 'keras-vis').
+        step_size: the step, in units of the parameters; 1 % of the range for pixels, 0.05 for the
+            other parametrizations (1 with 'keras-vis').
+        optimizer: 'adam', 'rmsprop' or 'sgd'; each sees a gradient of fixed length.
+        basis: 'pixel', or 'fourier' to climb in Fourier coefficients weighed by 1/frequency.
+        decorrelate: climb in colors that vary on their own in natural images; 3 channels.
+        jitter: how far the image is rolled at random before each gradient, to either side: whole
+            pixels (an int, or 1 and more), or a fraction of the side, truncated to pixels.
+        scale: (smallest, largest) random factor by which the image is enlarged before each
+            gradient.
+        rotation: the largest random angle before each gradient, in degrees, to either side.
+        norm_weight: weight of the L6 norm, see `regularizers.image_norm`.
+        tv_weight: weight of the total variation, see `regularizers.total_variation`.
+        images_per_unit: how many images are found for each unit or objective, from starts of their
+            own and kept apart by `diversity_weight`.
+        diversity_weight: what differing is worth: the activation is lessened by itself times this
+            weight times the mean cosine of the Gram matrices of a unit's images; 2.
+        clip: whether the pixels stay in `value_range`.
+        keep_best: return the iterate with the best objective and not the last.
+        preset: 'keras-vis' for that library's recipe: RMSProp without a learning rate, both
+            weights 10, a jitter that is never undone, no clipping, the best iterate kept.
+            'feature-visualization' for that of Olah et al. 2017: Fourier basis, decorrelated
+            colors, jitter, random scale (0.9 to 1.1) and rotation (10°).
+        seed: all random draws come from it: the start noise of unit u from (seed, u), so that an
+            image does not depend on which other units are asked for.
+        seed_images: where to start: one image (h, w, c), or one for each image that is found
+            (n, h, w, c), such as an earlier result's `images` to refine them in a second pass.
+            None for noise about the middle of the range.
+        value_range: (low, high) of the pixels that the model takes.
+        size: (h, w), needed by and only by a model that takes any size.
+        checkpoints: how often the activations are measured on the way.
+        memory_budget: bytes that the batch may take; more units are done in parts of equal size.
+            None for what `memory.default_budget` finds free.
+        progress: called with (steps done, steps in all) about once a second. None shows a bar on a
+            terminal.
+
+    Returns:
+        The images with their trace; see `Maximization`.
+
+    Raises:
+        ValueError: an unknown layer, a unit out of range, seed images of a wrong shape, a value
+            range without extent, an option out of its bounds.
+        AscentInterrupted: Ctrl-C; what was finished is in its `result`.
+
+    Example:
+        >>> from convlens.fixtures.mnist_cnn import load_mnist_cnn
+        >>> result = maximize(load_mnist_cnn(), "conv2d_1", [0, 5], steps=20)
+        >>> result.images.shape, result.trace.shape
+        ((2, 28, 28, 1), (11, 2))
+    """
+    network = Network.of(model)
+    low, high = check_range(value_range)
+    if images_per_unit < 1:
+        raise ValueError(f"images_per_unit is at least 1, not {images_per_unit}")
+    goals = _goals(network, layer, units, images_per_unit)
+    options = ascent_options(
+        preset,
+        (low, high),
+        network.input_shape[2],
+        steps=steps,
+        step_size=step_size,
+        optimizer=optimizer,
+        basis=basis,
+        decorrelate=decorrelate,
+        jitter=jitter,
+        scale=scale,
+        rotation=rotation,
+        norm_weight=norm_weight,
+        tv_weight=tv_weight,
+        diversity_weight=diversity_weight,
+        clip=clip,
+        keep_best=keep_best,
+    )
+    space = options.parametrization
+    climb = Climb(network, goals.objectives, options, seed, max(1, checkpoints))
+    if seed_images is not None:
+        z = space.encode(_given_images(network, seed_images, len(goals.objectives)))
+    else:
+        shape = _image_shape(network, size)
+        z = np.stack([space.start(shape, np.random.default_rng([seed, *d])) for d in goals.draws])
+    each = bytes_an_image(network, climb.scores.layers, z.shape[1:])
+    parts = parts_within(
+        default_budget() if memory_budget is None else memory_budget,
+        len(z),
+        each,
+        together=images_per_unit,
+        devices=backend.distribution_size(network.distribution),
+    )
+    groups = goals.groups if images_per_unit > 1 and options.diversity_weight else None
+    chunks: list[Chunk] = []
+    counts: list[int] = []
+
+    def result() -> Maximization:
+        return _joined(network, climb, goals, options, seed, z, chunks, counts)
+
+    try:
+        with progress_to(progress, f"{network.name} {goals.layer}", "steps") as report:
+            for number, part in enumerate(parts):
+                chunk = climb.begin(z[part.index])
+                chunks.append(chunk)
+                counts.append(part.count)
+
+                def told(taken: int, before: int = number * options.steps) -> None:
+                    report(before + taken, options.steps * len(parts))
+
+                climb.run(chunk, part.index, _groups_of(part, groups), told)
+    except KeyboardInterrupt:
+        if len(chunks) > 1 and chunks[-1].taken < options.steps:
+            del chunks[-1], counts[-1]
+        if not chunks or not chunks[0].trace:
+            raise
+        if chunks[0].taken > chunks[0].trace_steps[-1]:
+            climb.note(chunks[0], climb.weights(parts[0].index))
+        raise AscentInterrupted(result()) from None
+    return result()
+
+
+@dataclass(frozen=True)
+class _Goals:
+    """What is climbed, an entry an image: objectives, units, groups, and what draws the starts."""
+
+    layer: str
+    objectives: tuple[Objective, ...]
+    units: NDArray[np.int64]
+    groups: NDArray[np.int32]
+    draws: list[tuple[int, ...]]
+
+
+def _goals(
+    network: Network,
+    layer: str | Objective | Sequence[Objective] | None,
+    units: Units,
+    copies: int,
+) -> _Goals:
+    if layer is None or isinstance(layer, str):
+        name = output_of(network, layer)
+        numbers = network.check_units(name, units)
+        objectives = [Objective.unit(name, int(u)) for u in numbers]
+    else:
+        objectives = [layer] if isinstance(layer, Objective) else list(layer)
+        if not objectives:
+            raise ValueError("no objective was given")
+        if units is not None:
+            raise ValueError("units go with a layer's name; an objective says its own")
+        layers = dict.fromkeys(
+            output_of(network, term.layer) for o in objectives for term in o.terms
+        )
+        name = " + ".join(layers)
+        single = all(_is_unit(o) for o in objectives) and len(layers) == 1
+        numbers = np.array(
+            [o.terms[0].direction for o in objectives] if single else range(len(objectives)),
+            np.int64,
+        )
+    return _Goals(
+        layer=name,
+        objectives=tuple(o for o in objectives for _ in range(copies)),
+        units=np.repeat(numbers, copies),
+        groups=np.repeat(np.arange(len(numbers), dtype=np.int32), copies),
+        draws=[(int(u), k) if k else (int(u),) for u in numbers for k in range(copies)],
+    )
+
+
+def _is_unit(objective: Objective) -> bool:
+    """Return whether an objective is one unit's mean activation."""
+    term = objective.terms[0]
+    plain = isinstance(term.direction, int) and term.position is None and term.weight == 1
+    return plain and len(objective.terms) == 1
+
+
+def _given_images(network: Network, seed_images: ArrayLike, count: int) -> NDArray[np.float32]:
+    given = np.asarray(seed_images)
+    given = network.check_images(given[None] if given.ndim == 3 else given)
+    if len(given) not in (1, count):
+        raise ValueError(f"seed_images has {len(given)} images for {count} units")
+    return np.repeat(given, count, axis=0) if len(given) == 1 else given
+
+
+def _image_shape(network: Network, size: tuple[int, int] | None) -> tuple[int, int, int]:
+    h, w, c = network.input_shape
+    if c is None:
+        raise ValueError(f"{network.name} does not say how many channels its images have")
+    if h is None or w is None:
+        if size is None:
+            raise ValueError(f"{network.name} takes images of any size: give size=(h, w)")
+        h, w = size
+    elif size is not None and size != (h, w):
+        raise ValueError(f"{network.name} takes images of {h}×{w}, not size={size}")
+    return h, w, c
+
+
+def _groups_of(part: Part, groups: NDArray[np.int32] | None) -> NDArray[np.int32] | None:
+    """Return the groups of a part's members; those that only fill it up belong to none."""
+    if groups is None:
+        return None
+    own = groups[part.index]
+    own[part.count :] = -1 - np.arange(len(own) - part.count)
+    return own
+
+
+def _joined(
+    network: Network,
+    climb: Climb,
+    goals: _Goals,
+    options: AscentOptions,
+    seed: int,
+    z: NDArray[np.float32],
+    chunks: list[Chunk],
+    counts: list[int],
+) -> Maximization:
+    """Return what the chunks have reached as one result."""
+    n = sum(counts)
+    pairs = list(zip(chunks, counts, strict=True))
+    space = options.parametrization
+    start = z[:n] if space.is_plain else np.asarray(space.decode(z[:n]))
+    return Maximization(
+        images=np.concatenate([climb.images(chunk)[:count] for chunk, count in pairs]),
+        start=start,
+        model=network.name,
+        layer=goals.layer,
+        units=goals.units[:n],
+        objectives=goals.objectives[:n],
+        trace=np.concatenate([np.stack(c.trace)[:, :count] for c, count in pairs], axis=1),
+        trace_steps=np.asarray(chunks[0].trace_steps),
+        path_length=np.concatenate([np.asarray(c.carry[1])[:count] for c, count in pairs]),
+        value_range=space.value_range if space.clip else None,
+        basis=space.basis,
+        seed=seed,
+    )

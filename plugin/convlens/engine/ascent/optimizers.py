@@ -1,0 +1,74 @@
+"""Optimizers for a batch of independent images: elementwise, stateless, written in `keras.ops`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from keras import ops
+
+OptimizerName = Literal["adam", "rmsprop", "sgd"]
+State = list[Any]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Ascent steps for images.
+
+    Attributes:
+        slots: how many image-shaped tensors, zero at first, the state has.
+        step: (gradient, state, iteration from 0) → (step to add, new state).
+    """
+
+    slots: int
+    step: Callable[[Any, State, Any], tuple[Any, State]]
+
+
+def optimizer(name: OptimizerName, step_size: float) -> Optimizer:
+    """Return an optimizer by name.
+
+    Args:
+        name: 'adam' (Kingma & Ba 2015), 'sgd', or 'rmsprop' as keras-vis has it: decay 0.95, ε
+            inside the root.
+        step_size: the learning rate, in units of the image's values.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name == "adam":
+        return Optimizer(2, lambda g, s, i: adam(g, s, i, step_size))
+    if name == "rmsprop":
+        return Optimizer(1, lambda g, s, i: _rmsprop(g, s, step_size))
+    if name == "sgd":
+        return Optimizer(0, lambda g, s, i: (step_size * g, s))
+    raise ValueError(f"optimizer is 'adam', 'rmsprop' or 'sgd', not {name!r}")
+
+
+def adam(
+    gradient: Any,
+    state: State,
+    iteration: Any,
+    rate: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> tuple[Any, State]:
+    """Return Adam's ascending step (Kingma & Ba 2015, the last form of §2) and new state.
+
+    Args:
+        gradient: of any shape.
+        state: the two moments, shaped like it.
+        iteration: from 0.
+        rate, beta1, beta2, epsilon: α, β₁, β₂ and ε̂ of the paper.
+    """
+    first = beta1 * state[0] + (1 - beta1) * gradient
+    second = beta2 * state[1] + (1 - beta2) * ops.square(gradient)
+    power = ops.cast(iteration + 1, "float32")
+    unbias = ops.sqrt(1 - beta2**power) / (1 - beta1**power)
+    return rate * unbias * first / (ops.sqrt(second) + epsilon), [first, second]
+
+
+def _rmsprop(gradient: Any, state: State, rate: float) -> tuple[Any, State]:
+    cache = 0.95 * state[0] + 0.05 * ops.square(gradient)
+    return rate * gradient / ops.sqrt(cache + 1e-7), [cache]

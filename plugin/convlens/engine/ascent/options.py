@@ -1,0 +1,135 @@
+"""How to climb: the options of activation maximization, and the presets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+from convlens.engine.ascent.optimizers import OptimizerName
+from convlens.engine.ascent.parametrization import Basis, Parametrization
+from convlens.engine.ascent.transforms import Transforms
+
+Preset = Literal["keras-vis", "feature-visualization"]
+MOST_STEPS = 1_000_000  # whose random draws are made beforehand
+
+
+@dataclass(frozen=True)
+class AscentOptions:
+    """How to climb; see `maximize` for each."""
+
+    steps: int
+    step_size: float
+    optimizer: OptimizerName
+    parametrization: Parametrization
+    transforms: Transforms
+    undo_jitter: bool
+    norm_weight: float
+    tv_weight: float
+    diversity_weight: float
+    keep_best: bool
+
+
+_DEFAULTS: Mapping[str, Any] = MappingProxyType(
+    {
+        "steps": 300,
+        "step_size": None,
+        "optimizer": "adam",
+        "basis": "pixel",
+        "decorrelate": False,
+        "jitter": 0.05,
+        "scale": (1.0, 1.0),
+        "rotation": 0.0,
+        "undo_jitter": True,
+        "norm_weight": 0.0,
+        "tv_weight": 0.0,
+        "diversity_weight": 2.0,
+        "clip": True,
+        "keep_best": False,
+    }
+)
+_PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "keras-vis": {
+            "steps": 200,
+            "step_size": 1.0,
+            "optimizer": "rmsprop",
+            "undo_jitter": False,
+            "norm_weight": 10.0,
+            "tv_weight": 10.0,
+            "clip": False,
+            "keep_best": True,
+        },
+        "feature-visualization": {
+            "basis": "fourier",
+            "decorrelate": None,  # where the images have colors
+            "jitter": 0.06,
+            "scale": (0.9, 1.1),
+            "rotation": 10.0,
+        },
+    }
+)
+
+
+def ascent_options(
+    preset: Preset | None, value_range: tuple[float, float], channels: int | None, **given: Any
+) -> AscentOptions:
+    """Return the preset's options, or convlens's own, with what is `given` and not None.
+
+    Raises:
+        ValueError: an unknown preset, an option out of its bounds.
+    """
+    if preset is not None and preset not in _PRESETS:
+        names = " or ".join(map(repr, _PRESETS))
+        raise ValueError(f"preset is {names}, or None, not {preset!r}")
+    chosen = {**_DEFAULTS, **(_PRESETS[preset] if preset else {})}
+    chosen.update({name: value for name, value in given.items() if value is not None})
+    basis: Basis = chosen.pop("basis")
+    decorrelate = chosen.pop("decorrelate")
+    if decorrelate is None:
+        decorrelate = channels == 3
+    _check(basis, decorrelate, channels, chosen)
+    space = Parametrization(basis, bool(decorrelate), bool(chosen.pop("clip")), value_range)
+    low, high = (float(factor) for factor in chosen.pop("scale"))
+    transforms = Transforms(float(chosen.pop("jitter")), (low, high), float(chosen.pop("rotation")))
+    if chosen["step_size"] is None:
+        chosen["step_size"] = space.default_step
+    return AscentOptions(parametrization=space, transforms=transforms, **chosen)
+
+
+def check_range(value_range: tuple[float, float]) -> tuple[float, float]:
+    """Return (low, high) as floats.
+
+    Raises:
+        ValueError: not two finite numbers, the first below the second.
+    """
+    try:
+        low, high = (float(v) for v in value_range)
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"value_range is (low, high) with low < high, not {value_range!r}")
+    return low, high
+
+
+def _check(basis: str, decorrelate: bool, channels: int | None, chosen: dict[str, Any]) -> None:
+    if not 1 <= chosen["steps"] <= MOST_STEPS:
+        raise ValueError(f"steps is 1 to {MOST_STEPS}, not {chosen['steps']}")
+    if chosen["step_size"] is not None and not chosen["step_size"] > 0:
+        raise ValueError(f"step_size is above 0, not {chosen['step_size']}")
+    for name in ("jitter", "rotation", "diversity_weight"):
+        if not chosen[name] >= 0:
+            raise ValueError(f"{name} is 0 or more, not {chosen[name]}")
+    if basis not in ("pixel", "fourier"):
+        raise ValueError(f"basis is 'pixel' or 'fourier', not {basis!r}")
+    if decorrelate and channels != 3:
+        raise ValueError(f"decorrelate needs images of 3 colors; these have {channels} channels")
+    try:
+        low, high = chosen["scale"]
+        fine = 0 < low <= high < math.inf
+    except (TypeError, ValueError):
+        fine = False
+    if not fine:
+        raise ValueError(f"scale is (smallest, largest) factor, not {chosen['scale']!r}")

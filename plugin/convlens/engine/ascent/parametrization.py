@@ -1,0 +1,128 @@
+"""What is climbed in: the pixels themselves, or Fourier coefficients and decorrelated colors.
+
+Olah, Mordvintsev & Schubert 2017 ("Feature Visualization", on preconditioning): the same objective,
+climbed in a basis in which natural images vary equally along every axis, gives images without the
+high-frequency patterns that the pixels give.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+Basis = Literal["pixel", "fourier"]
+
+# How the colors of ImageNet's pixels vary together (a square root of their covariance, as
+# published with the article), scaled so that the strongest axis has length 1.
+_COLOR = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
+_COLOR = _COLOR / np.linalg.norm(_COLOR, axis=0).max()
+_FOURIER_START = 0.01
+# Colors nearer to the ends of the range than this are read as this near: a logit must be finite.
+_EDGE = 1e-3
+
+
+@dataclass(frozen=True)
+class Parametrization:
+    """A map from parameters z (n, h, w, c) to images (n, h, w, c), and back.
+
+    Attributes:
+        basis: 'pixel', or 'fourier' for real Fourier coefficients weighed by 1/frequency.
+        decorrelate: whether the channels are axes along which natural colors vary on their own.
+        clip: whether the pixels stay in the range. Pixels are clipped; the other parametrizations
+            pass through a sigmoid.
+        value_range: (low, high) of the pixels.
+    """
+
+    basis: Basis
+    decorrelate: bool
+    clip: bool
+    value_range: tuple[float, float]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the parameters are the pixels."""
+        return self.basis == "pixel" and not self.decorrelate
+
+    def decode(self, z: Any) -> Any:
+        """Return the images of parameters: low + (high - low)·sigmoid(color(F·z))."""
+        if self.is_plain:
+            return z
+        if self.basis == "fourier":
+            _, h, w, _ = z.shape
+            z = ops.einsum(
+                "yu,nuvc,xv->nyxc", fourier_basis(h), z * spectrum(h, w), fourier_basis(w)
+            )
+        if self.decorrelate:
+            z = ops.matmul(z, _COLOR.T)
+        low, high = self.value_range
+        return low + (high - low) * (ops.sigmoid(z) if self.clip else z + 0.5)
+
+    def encode(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the parameters of images; pixels at the ends of the range are read just inside."""
+        if self.is_plain:
+            return images
+        low, high = self.value_range
+        z = (images.astype(np.float64) - low) / (high - low)
+        if self.clip:
+            inside = np.clip(z, _EDGE, 1 - _EDGE)
+            z = np.log(inside) - np.log1p(-inside)
+        else:
+            z = z - 0.5
+        if self.decorrelate:
+            z = z @ np.linalg.inv(_COLOR.astype(np.float64)).T
+        if self.basis == "fourier":
+            h, w = images.shape[1:3]
+            z = np.einsum("yu,nyxc,xv->nuvc", fourier_basis(h), z, fourier_basis(w), optimize=True)
+            z = z / spectrum(h, w)
+        return z.astype(np.float32)
+
+    def constrain(self, z: Any) -> Any:
+        """Return parameters after a step, brought back into the range where pixels are clipped."""
+        return ops.clip(z, *self.value_range) if self.is_plain and self.clip else z
+
+    def start(self, shape: tuple[int, int, int], draw: np.random.Generator) -> NDArray[np.float32]:
+        """Return the parameters (h, w, c) of noise about the middle of the range."""
+        noise = draw.random(shape)
+        noise = (noise - noise.mean()) / noise.std()
+        if self.basis == "fourier":
+            return (_FOURIER_START * noise).astype(np.float32)
+        low, high = self.value_range
+        pixels = (low + high) / 2 + 0.05 * (high - low) * noise
+        return self.encode(pixels[None].astype(np.float32))[0]
+
+    @cached_property
+    def default_step(self) -> float:
+        """The step size that suits the parameters."""
+        low, high = self.value_range
+        return 0.01 * (high - low) if self.is_plain else 0.05
+
+
+def fourier_basis(n: int) -> NDArray[np.float32]:
+    """Return the real Fourier basis of n samples, orthonormal, a column a cosine or a sine."""
+    t = np.arange(n)[:, None]
+    frequency = _frequencies(n)[None]
+    is_sine = np.arange(n)[None] % 2 == 0
+    angle = 2 * np.pi * frequency * t
+    basis = np.where(is_sine, np.sin(angle), np.cos(angle))
+    basis[:, 0] = 1.0
+    return (basis / np.linalg.norm(basis, axis=0)).astype(np.float32)
+
+
+def spectrum(h: int, w: int) -> NDArray[np.float32]:
+    """Return the weights (h, w, 1) of Fourier coefficients: 1/f, f in cycles a pixel.
+
+    The amplitude spectrum of natural images; the mean, whose frequency is 0, gets the weight of
+    the lowest frequency of the longer side.
+    """
+    f = np.hypot(_frequencies(h)[:, None], _frequencies(w)[None])
+    return (0.25 / np.maximum(f, 1 / max(h, w)))[..., None].astype(np.float32)
+
+
+def _frequencies(n: int) -> NDArray[np.float64]:
+    """Return the frequency of each column of `fourier_basis`, cycles a sample: 0, 1, 1, 2, 2, …"""
+    return ((np.arange(n) + 1) // 2) / n

@@ -1,0 +1,157 @@
+"""The values of objectives on a batch of images, one objective an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from convlens.engine.ascent.objectives import Objective, Place, places_of
+from convlens.engine.ascent.one_filter import OneFilter
+from convlens.engine.model.network import Network
+from convlens.engine.model.targets import output_of, tensor_of
+
+BATCH = 64
+
+
+class Scores:
+    """What each place gives to each image's objective, (n, places).
+
+    Attributes:
+        places: where the objectives read.
+        layers: in which layers these are.
+        weights: for each place, the weights (n, units) of each objective.
+        single: for each place, whether every objective asks it for one unit at most.
+        may_wake: (n, places) whether a part is one ReLU unit's activation, which has no gradient
+            where it is silent over its whole map.
+    """
+
+    def __init__(self, network: Network, objectives: Sequence[Objective]) -> None:
+        self.network = network
+        self.places, self.weights = places_of(network, objectives)
+        self.layers = list(dict.fromkeys(place.layer for place in self.places))
+        self.outputs = [tensor_of(network, place.layer) for place in self.places]
+        pairs = zip(self.places, self.outputs, strict=True)
+        self.before = [self._before_relu(place, output) for place, output in pairs]
+        asked = [(w != 0).sum(axis=1) for w in self.weights]
+        self.single = tuple(bool((count <= 1).all()) for count in asked)
+        self.may_wake = np.stack(
+            [
+                ((w > 0).sum(axis=1) == 1) & (count == 1) & (before is not None)
+                for w, count, before in zip(self.weights, asked, self.before, strict=True)
+            ],
+            axis=1,
+        )
+
+    def maps(self, images: Any) -> list[Any]:
+        """Return the activations at each place."""
+        return self.network.run(images, self.outputs)
+
+    def measure(self, images: Any, weights: list[Any]) -> Any:
+        """Return what each place gives to each objective, (n, places)."""
+        maps = self.maps(images)
+        return ops.stack(
+            [_share(*part) for part in zip(maps, self.places, weights, strict=True)], 1
+        )
+
+    def to_climb(
+        self, images: Any, weights: list[Any], silent: Any | None, whole: bool
+    ) -> tuple[Any, Any]:
+        """Return the maps at the first place, and what each place gives, (n, places).
+
+        Of a unit that was silent and still is, the strongest value before its ReLU stands for its
+        activation.
+
+        Args:
+            images: (n, h, w, c).
+            weights: for each place, (n, units).
+            silent: (n, places) which parts were silent; None where none were.
+            whole: whether the first place's maps are needed, and not only each image's unit's.
+        """
+        narrow = [
+            None if whole or not single else OneFilter.of(self.network, place.layer)
+            for place, single in zip(self.places, self.single, strict=True)
+        ]
+        wanted: list[Any] = []
+        for output, before, one in zip(self.outputs, self.before, narrow, strict=True):
+            # Asked for only where needed: it keeps the activation from being fused with its layer.
+            own = [output, output if silent is None or before is None else before]
+            wanted += own if one is None else [one.source, one.source]
+        values = self.network.run(images, wanted)
+        shares, peaks = [], []
+        for i, (place, w, one) in enumerate(zip(self.places, weights, narrow, strict=True)):
+            after, before = values[2 * i], values[2 * i + 1]
+            if one is not None:
+                units = ops.cast(ops.argmax(ops.abs(w), axis=1), "int32")
+                before, after = (m[..., None] for m in one(after, units))
+                w = ops.sum(w, axis=1, keepdims=True)
+            shares.append(_share(after, place, w))
+            if silent is not None:
+                peaks.append(_share(before, place, w, ops.max))
+        share = ops.stack(shares, axis=1)
+        if silent is not None:
+            peak = ops.stack(peaks, axis=1)
+            share = ops.where(ops.logical_and(silent, peak <= 0), peak, share)
+        return values[0], share
+
+    def compiled(self) -> Callable[..., Any]:
+        """Return `measure` compiled: (images, weights) → (n, places)."""
+        key = ("measure", self.places)
+        return self.network.compiled(key, lambda: self.measure, batched=2)
+
+    def _before_relu(self, place: Place, output: Any) -> Any:
+        before = self.network.preactivations.get(place.layer)
+        relu = self.network.activation_name(place.layer) in ("relu", "relu6")
+        return before if relu and before is not output else None
+
+
+def _share(maps: Any, place: Place, weights: Any, reduce: Callable[..., Any] = ops.mean) -> Any:
+    """Return what maps give to each objective at a place, (n,)."""
+    return ops.sum(_at(reduce, maps, place) * weights, axis=-1)
+
+
+def _at(reduce: Callable[..., Any], maps: Any, place: Place) -> Any:
+    """Return maps' vectors (n, units), at the place's position or reduced over all positions."""
+    maps = ops.cast(maps, "float32")
+    if place.position is None:
+        positions = tuple(range(1, len(maps.shape) - 1))
+        return reduce(maps, axis=positions) if positions else maps
+    if place.position == "center":
+        shape = ops.shape(maps)
+        return maps[:, shape[1] // 2, shape[2] // 2]
+    row, column = place.position
+    return maps[:, row, column]
+
+
+def objective_values(
+    network: Network, objectives: Sequence[Objective], images: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the value (n,) that `maximize` raises, of objective i on image i.
+
+    For a unit it is the mean of its feature map, or its value before the softmax; no jitter.
+    """
+    scores = Scores(network, objectives)
+    measure = scores.compiled()
+    parts = [
+        measure(
+            ops.convert_to_tensor(images[i : i + BATCH]),
+            [ops.convert_to_tensor(w[i : i + BATCH]) for w in scores.weights],
+        )
+        for i in range(0, len(images), BATCH)
+    ]
+    return np.concatenate([ops.convert_to_numpy(part).sum(axis=1) for part in parts])
+
+
+def class_scores(network: Network, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the scores (n, classes) before the softmax of the model's output."""
+    target = output_of(network, None)
+
+    def build() -> Callable[..., Any]:
+        tensor = tensor_of(network, target)
+        return lambda x: network.run(x, [tensor])[0]
+
+    scores = network.compiled(("scores", target), build)(ops.convert_to_tensor(images))
+    return ops.convert_to_numpy(scores).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Explanations: the deconvnet, strongest patches, occlusion, invariance, sanity tests."""

@@ -1,0 +1,178 @@
+"""The images that excite each unit most, over a data set that is read once, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike, NDArray
+
+from convlens.engine.features.activations import check_layers
+from convlens.engine.model.network import Network
+from convlens.engine.runtime.progress import Progress, progress_to
+
+
+@dataclass(frozen=True)
+class TopImages:
+    """Each unit's strongest images, strongest first.
+
+    Attributes:
+        model: the model's name.
+        indices: layer → (units, k) the numbers of the images in the data set.
+        activations: layer → (units, k) the largest activation of the unit on each.
+        images: number → (h, w, c) the images named by `indices`, as they were given.
+        seen: how many images the data set had.
+    """
+
+    model: str
+    indices: dict[str, NDArray[np.int64]]
+    activations: dict[str, NDArray[np.float32]]
+    images: dict[int, NDArray[Any]]
+    seen: int
+
+
+class TopInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended the search; `result` holds the strongest of the images read so far."""
+
+    def __init__(self, result: TopImages) -> None:
+        super().__init__(f"after {result.seen} images; what was found is in .result")
+        self.result = result
+
+
+def top_images(
+    model: keras.Model | Network,
+    data: ArrayLike | Iterable[Any],
+    layers: str | Iterable[str] | None = None,
+    *,
+    k: int = 9,
+    prepare: Callable[[Any], Any] | None = None,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> TopImages:
+    """Find the k images on which each unit of each layer is most active (Zeiler & Fergus 2014).
+
+    The data set is read once, a batch at a time, with one forward pass a batch for all layers; what
+    is kept is at most k images a unit, however many there are.
+
+    Args:
+        model: a Keras model, or a `Network` to reuse its compiled functions.
+        data: an array (n, h, w, c), or batches (b, h, w, c) from any iterable, such as a generator
+            or a `tf.data.Dataset`; of a batch that is a tuple, the first part is the images.
+        layers: names; None for every convolution.
+        k: how many images a unit.
+        prepare: what turns a batch as it is given into what the model takes, such as
+            ``lambda x: x[..., None] / 255``; the images are kept as they were given.
+        batch_size: how many images of an array go through the network at a time.
+        progress: called with (images done, images in all, 0 where that is unknown). None shows a
+            bar on a terminal.
+
+    Returns:
+        The strongest images; see `TopImages`. Of images that excite a unit equally, the earlier
+        ones are kept.
+
+    Raises:
+        ValueError: an unknown layer, a layer without positions, a batch of a wrong shape or with
+            values that are not finite, k below 1, fewer than k images.
+        TopInterrupted: Ctrl-C; what was found is in its `result`.
+
+    Example:
+        >>> from convlens.fixtures.digits import load_digits
+        >>> from convlens.fixtures.mnist_cnn import load_mnist_cnn
+        >>> images, labels = load_digits()
+        >>> top = top_images(load_mnist_cnn(), images, "conv2d_3", k=4)
+        >>> top.indices["conv2d_3"].shape
+        (64, 4)
+    """
+    network = Network.of(model)
+    names = check_layers(network, layers)
+    if k < 1:
+        raise ValueError(f"k is at least 1, not {k}")
+    strongest = network.compiled(
+        ("strongest", names), lambda: lambda x: [_peaks(m) for m in _maps(network, names, x)]
+    )
+    best = _Best([network.units(name) for name in names], k)
+    total = len(data) if isinstance(data, np.ndarray) else 0
+
+    def result() -> TopImages:
+        return best.result(network.name, names)
+
+    try:
+        with progress_to(progress, f"{network.name} top {k}", "images") as report:
+            for batch in _batches(data, batch_size):
+                x = network.check_images(batch if prepare is None else prepare(batch))
+                peaks = strongest(ops.convert_to_tensor(x))
+                best.add(batch, np.concatenate([ops.convert_to_numpy(p) for p in peaks], axis=1))
+                report(best.seen, total)
+    except KeyboardInterrupt:
+        if best.seen < k:
+            raise
+        raise TopInterrupted(result()) from None
+    if best.seen < k:
+        raise ValueError(f"the {k} strongest images were asked for; there are {best.seen}")
+    return result()
+
+
+def _maps(network: Network, names: tuple[str, ...], images: Any) -> list[Any]:
+    return network.run(images, [network.outputs[name] for name in names])
+
+
+def _peaks(maps: Any) -> Any:
+    """Return the largest value of each map, (n, units)."""
+    positions = tuple(range(1, len(maps.shape) - 1))
+    return ops.cast(ops.max(maps, axis=positions) if positions else maps, "float32")
+
+
+def _batches(data: Any, size: int) -> Iterator[NDArray[Any]]:
+    if isinstance(data, np.ndarray):
+        for first in range(0, len(data), size):
+            yield data[first : first + size]
+        return
+    for item in data:
+        yield np.asarray(item[0] if isinstance(item, tuple | list) else item)
+
+
+class _Best:
+    """The k largest values of each column, and the images that they came from."""
+
+    def __init__(self, units: list[int], k: int) -> None:
+        self.units = units
+        self.k = k
+        self.values = np.full((k, sum(units)), -np.inf, np.float32)
+        self.numbers = np.full((k, sum(units)), -1, np.int64)
+        self.images: dict[int, NDArray[Any]] = {}
+        self.seen = 0
+
+    def add(self, batch: NDArray[Any], peaks: NDArray[np.float32]) -> None:
+        """Take in a batch and its peaks (n, columns)."""
+        columns = np.flatnonzero((peaks > self.values[-1]).any(axis=0))
+        if columns.size:
+            values = np.concatenate([self.values[:, columns], peaks[:, columns]])
+            own = np.arange(self.seen, self.seen + len(batch))[:, None]
+            numbers = np.concatenate(
+                [self.numbers[:, columns], np.broadcast_to(own, (len(batch), columns.size))]
+            )
+            # Stable, with the earlier images first: of equal values the earlier stays.
+            order = np.argsort(-values, axis=0, kind="stable")[: self.k]
+            self.values[:, columns] = np.take_along_axis(values, order, axis=0)
+            self.numbers[:, columns] = np.take_along_axis(numbers, order, axis=0)
+            kept = set(np.unique(self.numbers).tolist())
+            self.images = {i: image for i, image in self.images.items() if i in kept}
+            for i in range(self.seen, self.seen + len(batch)):
+                if i in kept:
+                    # A copy: a view would keep its whole batch in memory.
+                    self.images[i] = batch[i - self.seen].copy()
+        self.seen += len(batch)
+
+    def result(self, model: str, layers: tuple[str, ...]) -> TopImages:
+        ends = np.cumsum(self.units)[:-1]
+        return TopImages(
+            model=model,
+            indices=dict(zip(layers, np.split(self.numbers.T, ends), strict=True)),
+            activations=dict(zip(layers, np.split(self.values.T, ends), strict=True)),
+            images=dict(sorted(self.images.items())),
+            seen=self.seen,
+        )

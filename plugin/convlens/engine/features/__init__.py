@@ -1,0 +1,1 @@
+"""Feature activations, Gram matrices, and how alike two of them are."""

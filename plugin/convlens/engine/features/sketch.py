@@ -1,0 +1,222 @@
+"""What each layer does over images, in few numbers a channel: statistics, projections, samples.
+
+All is computed beside the forward pass, in the one compiled call, so that no whole feature map
+leaves the device. Random projections keep lengths and angles (Johnson & Lindenstrauss 1984), so two
+runs' maps can be compared by their sketches, channel by channel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike, NDArray
+
+from convlens.engine.model.network import INPUT, Network
+
+PROJECTIONS = 8
+GRAM_PROJECTIONS = 4
+MOST_CHANNELS = 4096
+MOST_SAMPLES = 4096
+SAMPLED_POSITIONS = 4
+GRAM_POSITIONS = 256
+SHOWN_CHANNELS = 8
+SHOWN_SIDE = 48
+_BATCH, _BATCH_VALUES = 64, 2**22
+# These hand numbers on, or move them about, and compute none.
+_MOVERS = (
+    *("Flatten", "Reshape", "Permute", "Identity", "RepeatVector", "ZeroPadding2D", "Cropping2D"),
+    *("Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout"),
+)
+
+
+@dataclass(frozen=True)
+class LayerSketch:
+    """One layer's activations over images, summarized.
+
+    Attributes:
+        shape: of one image's activations, such as (h, w, c).
+        dtype: of the activations.
+        mean, rms, high: (c,) each channel's mean, root mean square and largest value.
+        projection: (k, c) each channel's maps, summed with random signs; its length divided by √k
+            is about the channel's rms.
+        samples: (s,) activations at seeded images, positions and channels.
+        gram: (c, g) the Gram matrix F·Fᵀ over a grid of positions, divided by their number and
+            averaged over the images, times random signs.
+        shown: (m, h, w) the first image's first few feature maps, thinned out; None without
+            positions.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    mean: NDArray[np.float32]
+    rms: NDArray[np.float32]
+    high: NDArray[np.float32]
+    projection: NDArray[np.float32]
+    samples: NDArray[np.float32]
+    gram: NDArray[np.float32]
+    shown: NDArray[np.float32] | None
+
+
+def sketched_layers(network: Network) -> tuple[str, ...]:
+    """Return the layers that are sketched: all that compute something, in the graph's order.
+
+    A layer that is called in training mode computes something, whatever it is.
+    """
+    chosen = [
+        name
+        for name, layer in network.layers.items()
+        if type(layer).__name__ not in _MOVERS
+        or name == network.output_layer
+        or network.calls(name)[-1].kwargs.get("training")
+    ]
+    return tuple(chosen)
+
+
+def sketch_layers(
+    network: Network, images: ArrayLike, *, seed: int = 0
+) -> tuple[dict[str, LayerSketch], NDArray[np.float32]]:
+    """Return sketches of the images and of each layer's activations, and the model's output.
+
+    Args:
+        network: the model taken apart.
+        images: (n, h, w, c) in the model's own range.
+        seed: of the projections and of the places of samples.
+
+    Returns:
+        'input' and layer → its sketch, in the graph's order, that of the output layer before its
+        activation; and the first output (n, …).
+
+    Raises:
+        ValueError: images of a wrong shape, or values not finite.
+    """
+    x = network.check_images(images)
+    sketched = {name: _value_of(network, name) for name in sketched_layers(network)}
+
+    def build() -> Callable[..., Any]:
+        tensors = [network.image, *sketched.values(), network.result]
+
+        def summarize(batch: Any) -> Any:
+            *maps, result = network.run(batch, tensors)
+            return [_summary(value, seed) for value in maps], ops.cast(result, "float32")
+
+        return summarize
+
+    run = network.compiled(("sketch", seed), build)
+    parts: list[list[_Summary]] = [[] for _ in range(len(sketched) + 1)]
+    results = []
+    for batch, kept in _batches(x):
+        found, result = run(ops.convert_to_tensor(batch))
+        results.append(ops.convert_to_numpy(result)[:kept])
+        for part, summary in zip(parts, found, strict=True):
+            part.append({k: ops.convert_to_numpy(v)[:kept] for k, v in summary.items()})
+    symbols = {INPUT: network.image, **sketched}
+    return {
+        name: _gathered(name, part, str(symbol.dtype), seed)
+        for (name, symbol), part in zip(symbols.items(), parts, strict=True)
+    }, np.concatenate(results)
+
+
+def _value_of(network: Network, layer: str) -> Any:
+    """Return the symbolic tensor that is sketched for a layer.
+
+    That is its output, but before the activation where it is the model's output: a softmax that is
+    sure of itself hides what changed.
+    """
+    if layer == network.output_layer:
+        return network.preactivations.get(layer, network.outputs[layer])
+    return network.outputs[layer]
+
+
+_Summary = dict[str, Any]
+
+
+def _batches(x: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], int]]:
+    """Yield batches of one size, so that one graph serves all, and how many images each brings."""
+    most = max(1, min(_BATCH, _BATCH_VALUES // x[0].size))
+    size = math.ceil(len(x) / math.ceil(len(x) / most))
+    for start in range(0, len(x), size):
+        part = x[start : start + size]
+        yield np.concatenate([part, x[: size - len(part)]]), len(part)
+
+
+def _summary(x: Any, seed: int) -> _Summary:
+    """Return what is kept of a batch of activations (n, …, c), the images as the first axis."""
+    shape, c = tuple(x.shape), int(x.shape[-1])
+    p = int(np.prod(shape[1:-1]))
+    flat = ops.cast(ops.reshape(x, (-1, p, c)), "float32")
+    if c > MOST_CHANNELS:
+        flat = ops.take(flat, _spread(c, MOST_CHANNELS), axis=2)
+    grid = ops.take(flat, _spread(p, GRAM_POSITIONS), axis=1)
+    signs = _signs("gram", (flat.shape[-1], GRAM_PROJECTIONS), seed)
+    summary = {
+        "projection": ops.matmul(_position_signs(p, seed), flat),
+        "square": ops.mean(flat * flat, axis=1),
+        "high": ops.max(flat, axis=1),
+        "samples": ops.take(flat, _draw(f"position {p}", p, SAMPLED_POSITIONS, seed), axis=1),
+        "gram": ops.matmul(ops.transpose(grid, (0, 2, 1)), ops.matmul(grid, signs)) / grid.shape[1],
+        "shape": ops.convert_to_tensor(np.array([shape[1:]], np.int32)),
+    }
+    if len(shape) == 4:
+        step = max(1, math.ceil(max(shape[1:3]) / SHOWN_SIDE))
+        summary["shown"] = ops.cast(x[:1, ::step, ::step, :SHOWN_CHANNELS], "float32")
+    return summary
+
+
+def _gathered(name: str, parts: list[_Summary], dtype: str, seed: int) -> LayerSketch:
+    """Return one layer's sketch from the summaries of its batches."""
+    first = parts[0]
+    rows = np.concatenate([part["projection"] for part in parts]).astype(np.float64)
+    n = len(rows)
+    signs = _signs("images", (n, PROJECTIONS), seed)
+    samples = np.concatenate([part["samples"] for part in parts])
+    kept = _draw(f"samples {name}", samples.size, MOST_SAMPLES, seed)
+    return LayerSketch(
+        shape=tuple(int(s) for s in first["shape"][0]),
+        dtype=dtype,
+        mean=rows[:, 0].mean(axis=0).astype(np.float32),
+        rms=np.sqrt(_mean([part["square"] for part in parts])).astype(np.float32),
+        high=np.concatenate([part["high"] for part in parts]).max(axis=0),
+        projection=(np.einsum("nkc,nk->kc", rows[:, 1:], signs) / math.sqrt(n)).astype(np.float32),
+        samples=samples.reshape(-1)[kept],
+        gram=_mean([part["gram"] for part in parts]).astype(np.float32),
+        shown=first["shown"][0].transpose(2, 0, 1) if "shown" in first else None,
+    )
+
+
+def _mean(parts: list[NDArray[Any]]) -> NDArray[np.float64]:
+    mean: NDArray[np.float64] = np.concatenate(parts).astype(np.float64).mean(axis=0)
+    return mean
+
+
+def _position_signs(positions: int, seed: int) -> NDArray[np.float32]:
+    """Return (1 + k, p): a row that takes the mean, and k rows of signs divided by √p."""
+    signs = _signs(f"positions {positions}", (PROJECTIONS, positions), seed)
+    mean = np.full((1, positions), 1 / positions, np.float32)
+    return np.concatenate([mean, signs / np.float32(math.sqrt(positions))])
+
+
+def _signs(purpose: str, shape: tuple[int, int], seed: int) -> NDArray[np.float32]:
+    """Return random signs; those of a longer array begin with those of a shorter one."""
+    draws = _generator(purpose, seed).integers(0, 2, shape)
+    return (2 * draws - 1).astype(np.float32)
+
+
+def _draw(purpose: str, count: int, most: int, seed: int) -> NDArray[np.int64]:
+    """Return at most `most` different numbers below `count`, rising."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(_generator(f"{purpose} of {count}", seed).choice(count, most, replace=False))
+
+
+def _spread(count: int, most: int) -> NDArray[np.int64]:
+    """Return at most `most` numbers below `count`, evenly spread."""
+    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.int64)
+
+
+def _generator(purpose: str, seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, *purpose.encode()])

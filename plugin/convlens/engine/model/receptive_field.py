@@ -1,0 +1,216 @@
+"""Receptive fields: which pixels a position of a feature map can see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from convlens.engine.model.flatten import CONVOLUTIONS, Call, is_inlining
+from convlens.engine.model.network import Network
+
+_POOLS = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
+_FREE_SIZE = 9
+Side = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels: rows top to bottom, columns left to right, ends excluded.
+
+    It may reach outside the image, where there is padding.
+    """
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+def receptive_field(
+    model: keras.Model | Network,
+    layer: str,
+    position: tuple[int, int],
+    size: tuple[int, int],
+    *,
+    padded: bool = False,
+) -> Box:
+    """Return the pixels that one position of a layer's feature map is computed from.
+
+    It follows the kernels, strides, dilations and paddings down every path. A gate, that is a map
+    of one position that scales a larger one (squeeze and excitation), is left out: through it every
+    position sees the whole image. An operation that mixes positions in another way sees all of
+    its input.
+
+    Args:
+        model: a Keras model or a `Network`.
+        layer: the layer's name; of a layer without positions, the field is the whole image.
+        position: (row, column) in its feature map.
+        size: (h, w) of the images.
+        padded: count the padding too, as if every map went on beyond its edges: the field then has
+            the same size at all positions, and may reach outside the image.
+
+    Returns:
+        The rectangle in pixels.
+
+    Raises:
+        ValueError: an unknown layer.
+    """
+    network = Network.of(model)
+    target = network.outputs[network.find(layer)]
+    if len(target.shape) != 4:
+        return Box(0, 0, *size)
+    fields: dict[int, _Field] = {id(target): _Field(*(np.array([at]) for at in position))}
+    sizes = _sizes(network, layer, size)
+    for call in reversed(network.calls(layer)):
+        for source, field in _seen_by(call, fields, sizes):
+            if not padded:
+                field = field.within(*(sizes[id(source)] or size))
+            known = fields.get(id(source))
+            fields[id(source)] = field if known is None else known | field
+    return fields[id(network.image)].box
+
+
+@dataclass(frozen=True)
+class _Field:
+    """Positions of a map: every crossing of these rows and columns.
+
+    Not a rectangle, as dilated kernels and wide strides leave gaps.
+    """
+
+    rows: Side
+    columns: Side
+
+    def __or__(self, other: _Field) -> _Field:
+        return _Field(np.union1d(self.rows, other.rows), np.union1d(self.columns, other.columns))
+
+    def within(self, h: int, w: int) -> _Field:
+        rows, columns = self.rows, self.columns
+        return _Field(rows[(rows >= 0) & (rows < h)], columns[(columns >= 0) & (columns < w)])
+
+    @property
+    def box(self) -> Box:
+        if not self.rows.size or not self.columns.size:
+            return Box(0, 0, 0, 0)  # nothing but padding is read
+        ends = [int(f(side)) for f in (np.min, np.max) for side in (self.rows, self.columns)]
+        return Box(ends[0], ends[1], ends[2] + 1, ends[3] + 1)
+
+
+def _seen_by(
+    call: Call, fields: dict[int, _Field], sizes: dict[int, tuple[int, int] | None]
+) -> list[tuple[Any, _Field]]:
+    """Return what a call reads of each of its inputs to compute the fields of its outputs."""
+    if is_inlining(call):  # the border of a nested model: outputs are inputs under another name
+        pairs = zip(call.inputs, call.outputs, strict=True)
+        return [(source, fields[id(out)]) for source, out in pairs if id(out) in fields]
+    out = next((o for o in call.outputs if id(o) in fields), None)
+    if out is None:
+        return []
+    found = []
+    for source in call.inputs:
+        size, out_size = sizes[id(source)], sizes[id(out)]
+        if size == (1, 1) and out_size not in (None, (1, 1)):
+            continue  # a gate
+        field = None
+        if size is not None and out_size is not None:
+            field = _step(call.op, fields[id(out)], size)
+            if field is None and out_size == size and _is_pointwise(call, source):
+                field = fields[id(out)]
+        # What has no positions stands for all of them.
+        found.append((source, field or _Field(*(np.arange(n) for n in size or (1, 1)))))
+    return found
+
+
+def _step(op: Any, field: _Field, size: tuple[int, int]) -> _Field | None:
+    """Return what an operation whose geometry is known reads for a field; None for others."""
+    sides = (field.rows, field.columns)
+    if isinstance(op, keras.layers.Conv2DTranspose):
+        return _Field(
+            *(
+                _spread(i, k, s, d, op.padding)
+                for i, k, s, d in zip(
+                    sides, op.kernel_size, op.strides, op.dilation_rate, strict=True
+                )
+            )
+        )
+    if isinstance(op, (*CONVOLUTIONS, *_POOLS)):
+        kernel = op.pool_size if isinstance(op, _POOLS) else op.kernel_size
+        dilation = 1 if isinstance(op, _POOLS) else op.dilation_rate
+        geometry = zip(sides, _pair(kernel), _pair(op.strides), _pair(dilation), size, strict=True)
+        return _Field(*(_windows(i, k, s, d, n, op.padding) for i, k, s, d, n in geometry))
+    if isinstance(op, keras.layers.ZeroPadding2D):
+        return _Field(*(i - p[0] for i, p in zip(sides, op.padding, strict=True)))
+    if isinstance(op, keras.layers.Cropping2D):
+        return _Field(*(i + c[0] for i, c in zip(sides, op.cropping, strict=True)))
+    if isinstance(op, keras.layers.UpSampling2D):
+        return _Field(*(np.unique(i // f) for i, f in zip(sides, op.size, strict=True)))
+    return None
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _windows(
+    outputs: Side, kernel: int, stride: int, dilation: int, size: int, padding: str
+) -> Side:
+    """Return what the windows of a convolution or pool cover."""
+    reach = (kernel - 1) * dilation + 1
+    before = 0
+    if padding == "same":
+        before = max((-(-size // stride) - 1) * stride + reach - size, 0) // 2
+    taps = np.arange(kernel) * dilation - before
+    return np.unique(outputs[:, None] * stride + taps)
+
+
+def _spread(outputs: Side, kernel: int, stride: int, dilation: int, padding: str) -> Side:
+    """Return the inputs that outputs of a transposed convolution are computed from."""
+    before = max((kernel - 1) * dilation + 1 - stride, 0) // 2 if padding == "same" else 0
+    at = outputs[:, None] + before - np.arange(kernel) * dilation
+    return np.unique(at[at % stride == 0] // stride)
+
+
+def _is_pointwise(call: Call, source: Any) -> bool:
+    """Return whether a position of a call's output depends on that position of `source` alone."""
+    draw = np.random.default_rng(0)
+    values = {
+        id(t): draw.random([1, *(s or _FREE_SIZE for s in t.shape[1:])], dtype=np.float32)
+        for t in call.inputs
+    }
+    changed = dict(values)
+    changed[id(source)] = values[id(source)].copy()
+    changed[id(source)][:, 0, 0] += draw.random(source.shape[3:], dtype=np.float32) + 0.5
+    before, after = (_applied(call, v) for v in (values, changed))
+    differs = np.abs(after - before).max(axis=(0, *range(3, after.ndim))) > 0
+    differs[0, 0] = False
+    return not differs.any()
+
+
+def _applied(call: Call, values: dict[int, Any]) -> Any:
+    args, kwargs = keras.tree.map_structure(
+        lambda t: ops.convert_to_tensor(values[id(t)]) if id(t) in values else t,
+        (call.args, call.kwargs),
+    )
+    return ops.convert_to_numpy(keras.tree.flatten(call.op(*args, **kwargs))[0])
+
+
+def _sizes(
+    network: Network, layer: str, size: tuple[int, int]
+) -> dict[int, tuple[int, int] | None]:
+    """Return the (h, w) of every tensor below a layer, None for those without positions.
+
+    A tensor (n, h, w) counts as a map of one channel, as in preprocessing that swaps colors.
+    """
+    calls = network.calls(layer)
+    symbols = {id(t): t for call in calls for t in [*call.inputs, *call.outputs]}
+    fixed = all(None not in t.shape[1:] for t in symbols.values())
+    shapes = {key: tuple(t.shape) for key, t in symbols.items()}
+    if not fixed:
+        image = ops.zeros((1, *size, network.image.shape[-1]))
+        values = network.run(image, list(symbols.values()))
+        shapes = {key: tuple(v.shape) for key, v in zip(symbols, values, strict=True)}
+    return {key: (s[1], s[2]) if len(s) in (3, 4) else None for key, s in shapes.items()}

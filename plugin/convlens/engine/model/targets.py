@@ -1,0 +1,49 @@
+"""Which layer an engine function looks at where none is named: the model's classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convlens.engine.model.network import Network
+
+
+def output_of(network: Network, layer: str | None) -> str:
+    """Return the layer's name, for None that of the model's classes.
+
+    Raises:
+        ValueError: an unknown layer, or a model without a vector of classes.
+    """
+    if layer is not None:
+        return network.find(layer)
+    output = network.output_layer
+    if output is None or len(network.outputs[output].shape) != 2:
+        raise ValueError(f"{network.name} has no vector of classes as its output: name a layer")
+    return output
+
+
+def tensor_of(network: Network, layer: str) -> Any:
+    """Return a layer's symbolic output; of the model's classes, the score before the softmax."""
+    squashed = network.activation_name(layer) in ("softmax", "sigmoid")
+    if squashed and layer == network.output_layer and layer in network.preactivations:
+        return network.preactivations[layer]
+    return network.outputs[layer]
+
+
+def classes_to_follow(
+    network: Network, given: ArrayLike | None, probabilities: NDArray[Any]
+) -> NDArray[np.int64]:
+    """Return the class (n,) to follow in each image: those given, else the predicted ones.
+
+    Raises:
+        ValueError: a class out of range, or another number of classes than of images.
+    """
+    if given is None:
+        return probabilities.argmax(axis=1)
+    classes = np.atleast_1d(np.asarray(given))
+    network.check_units(output_of(network, None), classes.tolist())
+    if classes.shape != (len(probabilities),):
+        raise ValueError(f"{len(probabilities)} images have classes of shape {classes.shape}")
+    return classes.astype(np.int64)

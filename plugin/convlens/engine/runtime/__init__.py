@@ -1,0 +1,1 @@
+"""The machine: the Keras backend, batches, memory and progress."""

@@ -1,0 +1,1 @@
+"""Archives, `.npz` files and atomic writing."""

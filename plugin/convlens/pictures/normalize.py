@@ -1,0 +1,103 @@
+"""Values to pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Pixels = NDArray[np.uint8]
+
+# Every sixteenth entry of the viridis color map (van der Walt & Smith 2015, CC0); between them the
+# map is linear to within two gray levels.
+_VIRIDIS = np.array(
+    [
+        (68, 1, 84), (72, 23, 105), (71, 45, 123), (66, 64, 134), (59, 82, 139), (51, 99, 141),
+        (44, 114, 142), (38, 130, 142), (33, 145, 140), (31, 160, 136), (40, 174, 128),
+        (63, 188, 115), (94, 201, 98), (132, 212, 75), (173, 220, 48), (216, 226, 25),
+        (253, 231, 37),
+    ],
+    np.float64,
+)  # fmt: skip
+
+
+def viridis(values: ArrayLike) -> Pixels:
+    """Return gray levels (…) uint8 as viridis colors (…, 3) uint8."""
+    levels = np.asarray(values, np.float64) / 255 * (len(_VIRIDIS) - 1)
+    below = np.minimum(levels.astype(int), len(_VIRIDIS) - 2)
+    part = (levels - below)[..., None]
+    mixed = _VIRIDIS[below] * (1 - part) + _VIRIDIS[below + 1] * part
+    return np.round(mixed).astype(np.uint8)
+
+
+def feature_map_pixels(feature_map: ArrayLike) -> Pixels:
+    """Return a feature map (h, w) as gray levels: (map - mean)/std·64 + 128, clipped to 0–255.
+
+    A map without deviation is black.
+
+    Raises:
+        ValueError: values that are not finite.
+    """
+    values = _finite(feature_map)
+    deviation = values.std()
+    if values.min() == values.max():
+        return np.zeros(values.shape, np.uint8)
+    return _to_bytes((values - values.mean()) / deviation * 64 + 128)
+
+
+def deprocess(image: ArrayLike) -> Pixels:
+    """Return an optimized image (h, w, c) as pixels: (x - mean)/std·0.1 + 0.5, clipped, times 255.
+
+    An image without deviation is mid-gray.
+
+    Raises:
+        ValueError: values that are not finite.
+    """
+    values = _finite(image)
+    if values.min() == values.max():
+        return np.full(values.shape, 128, np.uint8)
+    return _to_bytes(((values - values.mean()) / values.std() * 0.1 + 0.5) * 255)
+
+
+def signed_pixels(image: ArrayLike) -> Pixels:
+    """Return a reconstruction (h, w, c), which may be negative, with 0 as mid-gray.
+
+    The largest magnitude is black or white; nothing but zeros is mid-gray.
+
+    Raises:
+        ValueError: values that are not finite.
+    """
+    values = _finite(image)
+    size = float(np.abs(values).max())
+    return _to_bytes(128 + 127 * values / size if size else np.full(values.shape, 128.0))
+
+
+def range_pixels(image: ArrayLike, value_range: tuple[float, float]) -> Pixels:
+    """Return an image of a stated range (low, high) as pixels.
+
+    Raises:
+        ValueError: values that are not finite.
+    """
+    low, high = value_range
+    return _to_bytes((_finite(image) - low) / (high - low) * 255)
+
+
+def heat_pixels(values: ArrayLike) -> Pixels:
+    """Return values (…) in viridis (…, 3) uint8, the least dark and the largest yellow.
+
+    Raises:
+        ValueError: values that are not finite.
+    """
+    array = _finite(values)
+    low, high = float(array.min()), float(array.max())
+    return viridis(np.round((array - low) / ((high - low) or 1) * 255).astype(np.uint8))
+
+
+def _to_bytes(values: NDArray[np.float64]) -> Pixels:
+    return np.round(np.clip(values, 0, 255)).astype(np.uint8)
+
+
+def _finite(values: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(values, np.float64)
+    if not array.size or not np.isfinite(array).all():
+        raise ValueError("a picture needs finite values: these are NaN, infinite or none")
+    return array

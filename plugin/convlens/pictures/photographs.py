@@ -1,0 +1,127 @@
+"""Pictures from files, as arrays that networks take."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def read_image(source: Any, *, size: int | None = None) -> NDArray[np.float32]:
+    """Return a picture as RGB (h, w, 3) float32, with values from 0 to 1.
+
+    Gray pictures become RGB, transparent ones lie on white, 16-bit gray ones keep their depth, and
+    photographs are turned as their EXIF says. Pillow's limit on decompression bombs holds.
+
+    Args:
+        source: a file's path, a `PIL.Image.Image`, or an array (h, w), (h, w, 1), (h, w, 3) or
+            (h, w, 4): uint8, uint16, or floats from 0 to 1.
+        size: what the longest side is resized to, in pixels; None leaves it.
+
+    Raises:
+        ValueError: a file that is no picture, or too large to be opened safely; an array of
+            another shape, or values that are not finite or leave the range.
+    """
+    from PIL import Image
+
+    picture = _open(source) if isinstance(source, str | os.PathLike) else source
+    rgb = _rgb(_pixels(picture) if isinstance(picture, Image.Image) else np.asarray(picture))
+    return rgb if size is None else resized(rgb, fitted(rgb.shape[:2], size))
+
+
+def fitted(size: tuple[int, ...], longest: int) -> tuple[int, int]:
+    """Return a size (h, w) of the same aspect whose longer side is `longest`.
+
+    Raises:
+        ValueError: `longest` is below 1.
+    """
+    if longest < 1:
+        raise ValueError(f"size is at least 1 pixel, not {longest}")
+    scale = longest / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def resized(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return an image (h, w, c) with values from 0 to 1 at another size (h, w), smoothly."""
+    from PIL import Image
+
+    if image.shape[:2] == size:
+        return image
+    h, w = size
+    channels = [
+        np.asarray(
+            Image.fromarray(np.ascontiguousarray(image[..., c]), mode="F").resize(
+                (w, h), Image.Resampling.LANCZOS
+            )
+        )
+        for c in range(image.shape[-1])
+    ]
+    return np.clip(np.stack(channels, axis=-1), 0.0, 1.0)
+
+
+def _open(path: str | os.PathLike[str]) -> Image.Image:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            # What else Pillow warns of, it mends; a file that it cannot mend is an error.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                picture.load()
+                return picture
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise ValueError(
+            f"{path} has more pixels than Pillow opens safely ({Image.MAX_IMAGE_PIXELS:,}): "
+            "make it smaller first"
+        ) from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not a picture that Pillow can read") from None
+    except (OSError, SyntaxError) as error:  # which is what a broken PNG raises
+        raise ValueError(f"{path} cannot be read ({error})") from None
+
+
+def _pixels(picture: Image.Image) -> NDArray[Any]:
+    from PIL import Image, ImageOps
+
+    turned = ImageOps.exif_transpose(picture)
+    if turned.mode.startswith("I"):  # 16 bits a pixel, which Pillow's convert("RGB") would cut off
+        return np.clip(np.asarray(turned), 0, 65535).astype(np.uint16)
+    if turned.mode == "F":
+        return np.asarray(turned)
+    if "A" in turned.getbands() or "transparency" in turned.info:
+        over = turned.convert("RGBA")
+        white = Image.new("RGBA", over.size, "white")
+        turned = Image.alpha_composite(white, over)
+    return np.asarray(turned.convert("RGB"))
+
+
+def _rgb(array: NDArray[Any]) -> NDArray[np.float32]:
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape:
+        raise ValueError(
+            f"a picture is an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), not {array.shape}"
+        )
+    if array.dtype in (np.uint8, np.uint16):
+        array = array / np.float32(np.iinfo(array.dtype).max)
+    elif not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"a picture is uint8, uint16 or float, not {array.dtype}")
+    values = array.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError("the picture has values that are not finite (NaN or infinity)")
+    if values.min() < 0 or values.max() > 1:
+        raise ValueError(
+            f"the picture's values range from {values.min():g} to {values.max():g}: "
+            "give uint8, or floats from 0 to 1"
+        )
+    if values.shape[-1] == 4:
+        alpha = values[..., 3:]
+        values = values[..., :3] * alpha + (1 - alpha)
+    return np.repeat(values, 3, axis=-1) if values.shape[-1] == 1 else values

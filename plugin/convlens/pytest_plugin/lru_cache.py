@@ -1,0 +1,33 @@
+"""What was used last, within a budget: a run over hundreds of models keeps a few of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class LRUCache(Generic[K, V]):
+    """Values by key, of which those used longest ago are dropped where all cost too much.
+
+    The one that was asked for last is always kept.
+    """
+
+    def __init__(self, budget: int, cost: Callable[[V], int]) -> None:
+        """Keep values whose costs sum up to at most `budget`."""
+        self._budget = budget
+        self._cost = cost
+        self._kept: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K, make: Callable[[], V]) -> V:
+        """Return the value kept under a key; where there is none, make it and keep it."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        self._kept.move_to_end(key)
+        value = self._kept[key]
+        while len(self._kept) > 1 and sum(map(self._cost, self._kept.values())) > self._budget:
+            self._kept.popitem(last=False)
+        return value

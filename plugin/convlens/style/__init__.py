@@ -1,0 +1,1 @@
+"""Style transfer of pictures and of sounds."""

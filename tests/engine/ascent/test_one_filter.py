@@ -1,0 +1,70 @@
+"""One filter of a convolution, against the whole layer."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from convlens import Network, maximize
+from convlens.engine.ascent.one_filter import OneFilter
+
+
+def network(**options):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((11, 14, 4)), layers.Conv2D(7, name="conv", **{"kernel_size": 3, **options})]
+    )
+    bias = np.linspace(-0.5, 0.5, 7, dtype=np.float32)
+    if model.layers[0].use_bias:
+        model.layers[0].bias.assign(bias)
+    return Network(model)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"padding": "same", "activation": "relu"},
+        {"padding": "same", "strides": 2, "kernel_size": (3, 2)},
+        {"padding": "valid", "strides": 3, "activation": "gelu"},
+        {"padding": "same", "dilation_rate": 2, "kernel_size": (2, 3)},
+        {"kernel_size": 1, "strides": 2, "padding": "same", "use_bias": False},
+        {"kernel_size": 4, "padding": "same", "activation": "elu"},
+    ],
+)
+def test_it_is_the_layers_own_map(options):
+    net = network(**options)
+    images = ops.convert_to_tensor(np.random.default_rng(1).random((5, 11, 14, 4), np.float32))
+    units = np.int32([6, 0, 3, 3, 1])
+    before, after = OneFilter.of(net, "conv")(images, ops.convert_to_tensor(units))
+    whole = np.asarray(net.run(images, [net.outputs["conv"]])[0])
+    np.testing.assert_allclose(after, whole[range(5), :, :, units], rtol=1e-4, atol=1e-5)
+    if "conv" in net.preactivations:
+        inner = np.asarray(net.run(images, [net.preactivations["conv"]])[0])
+        np.testing.assert_allclose(before, inner[range(5), :, :, units], rtol=1e-4, atol=1e-5)
+
+
+def test_layers_that_need_all_their_filters_are_left_alone():
+    assert OneFilter.of(network(groups=1, activation="softmax"), "conv") is None
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 4)),
+            layers.Conv2D(4, 3, groups=2, name="grouped"),
+            layers.DepthwiseConv2D(3, name="depthwise"),
+            layers.Flatten(),
+            layers.Dense(2, name="dense"),
+        ]
+    )
+    net = Network(model)
+    for name in ("grouped", "depthwise", "dense"):
+        assert OneFilter.of(net, name) is None
+
+
+def test_the_ascent_is_that_of_the_whole_layer(tiny_network, monkeypatch):
+    one = maximize(tiny_network, "conv_b", steps=10, seed=8)
+    monkeypatch.setattr(OneFilter, "of", classmethod(lambda *_: None))
+    whole = maximize(Network(tiny_network.model), "conv_b", steps=10, seed=8)
+    np.testing.assert_allclose(one.images, whole.images, atol=1e-4)

@@ -163,6 +163,12 @@ class Suite:
             reporter.write_line(f"  {'FAILED ' if failed else ''}{change}", red=failed)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the suite where pytest loads this module as a plugin."""
+    register(config)
+
+
 def register(config: pytest.Config) -> Suite | None:
     """Make the suite a part of this run, once; return it, or None in a worker of xdist.
 

@@ -8,20 +8,25 @@ from .checks.ascent import (
     assert_activation_increases as assert_activation_increases,
 )
 from .checks.batch_norm import assert_batch_norm_trained as assert_batch_norm_trained
+from .checks.check import (
+    Check as Check,
+    Column as Column,
+    Effort as Effort,
+    Figures as Figures,
+    LayerCheck as LayerCheck,
+    Measures as Measures,
+    ModelCheck as ModelCheck,
+)
 from .checks.classes import assert_class_images_recognized as assert_class_images_recognized
+from .checks.dead import assert_no_dead_filters as assert_no_dead_filters
 from .checks.deconvnet import (
     RoundTrip as RoundTrip,
     assert_deconv_round_trip as assert_deconv_round_trip,
 )
+from .checks.duplicates import assert_no_duplicate_filters as assert_no_duplicate_filters
 from .checks.faithfulness import (
     Faithfulness as Faithfulness,
     assert_faithful as assert_faithful,
-)
-from .checks.filters import (
-    FilterStatistics as FilterStatistics,
-    assert_no_dead_filters as assert_no_dead_filters,
-    assert_no_duplicate_filters as assert_no_duplicate_filters,
-    filter_statistics as filter_statistics,
 )
 from .checks.finite import assert_finite as assert_finite
 from .checks.gram import (
@@ -86,6 +91,10 @@ from .engine.explain.topk import (
     top_images as top_images,
 )
 from .engine.features.activations import activations as activations
+from .engine.features.filters import (
+    FilterStatistics as FilterStatistics,
+    filter_statistics as filter_statistics,
+)
 from .engine.features.gram import gram_matrix as gram_matrix
 from .engine.model.loading import (
     ModelFileError as ModelFileError,

@@ -1,4 +1,4 @@
-"""What each property of the battery saw, and other results, as figures to be drawn."""
+"""Figures of checks' and the engine's results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.engine.ascent.maximize import Maximization
-from convlens.engine.explain.deconvnet import Reconstruction
 from convlens.engine.explain.invariance import Invariance
 from convlens.engine.explain.occlusion import Occlusion
 from convlens.engine.explain.patches import TopPatches
@@ -88,8 +87,18 @@ def draw_gram(lens: Lens, layer: str, gram: NDArray[Any]) -> HeatMap:
     return HeatMap(gram, f"{lens.name} · {layer}: Gram matrix", "of the first image; unit by unit")
 
 
-def draw_reconstructions(lens: Lens, layer: str, columns: list[Reconstruction]) -> Tiles:
-    """Return each image beside the reconstructions of its strongest units, a row an image."""
+def draw_reconstructions(lens: Lens, layer: str, units: int = 4) -> Tiles:
+    """Return one image of each class beside the reconstructions of its strongest units.
+
+    Args:
+        lens: the model and its images.
+        layer: a layer with feature maps.
+        units: number of units that are shown beside each image.
+    """
+    images = lens.images[lens.one_of_each()]
+    maps = lens.activations(layer, images)[layer]
+    strongest = np.argsort(-maps.max(axis=(1, 2)), axis=1)[:, :units]
+    columns = [lens.deconvolve(layer, column, images) for column in strongest.T]
     pixels, labels = [], []
     for i, image in enumerate(columns[0].inputs):
         pixels.append(range_pixels(_displayed(image), lens.value_range))

@@ -114,10 +114,12 @@ def test_a_users_model_is_what_is_timed(pytester):
 def test_a_limit_that_is_no_ratio_is_refused(pytester, ratio):
     result = pytester.runpytest(f"--convlens-bench-fail={ratio}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*is a ratio of 1 or more*"])
+    result.stderr.fnmatch_lines(["*must be a ratio of at least 1*"])
 
 
 def test_a_limit_without_the_suite_is_refused(pytester):
     result = pytester.runpytest("--convlens-bench-fail=1.25")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*is for the benchmarks: --pyargs convlens.benchmarks"])
+    result.stderr.fnmatch_lines(
+        ["*is an option of the benchmarks: add --pyargs convlens.benchmarks"]
+    )

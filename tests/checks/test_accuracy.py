@@ -11,7 +11,7 @@ from convlens.fixtures.defects import plant
 
 
 def test_the_trained_network_passes(mnist_cnn, digits):
-    assert assert_accuracy(mnist_cnn, *digits, least=0.99) == 1.0
+    assert assert_accuracy(mnist_cnn, *digits, min_accuracy=0.99) == 1.0
     assert assert_accuracy(mnist_cnn, *digits) == 1.0
 
 
@@ -25,13 +25,16 @@ def test_the_message_names_what_is_mistaken_most(mnist_cnn, digits):
     images, labels = digits
     wrong = np.where(labels == 3, 8, labels)
     with pytest.raises(AssertionError, match=r"180 of 200 .*90.0%.*at least 95.0%") as failed:
-        assert_accuracy(mnist_cnn, images, wrong, least=0.95)
+        assert_accuracy(mnist_cnn, images, wrong, min_accuracy=0.95)
     assert "class 8 is taken for 3 in 20 of 40 images" in str(failed.value)
 
 
 def test_the_limit_itself_is_enough(mnist_cnn, digits):
     images, labels = digits
-    assert assert_accuracy(mnist_cnn, images, np.where(labels == 3, 8, labels), least=0.9) == 0.9
+    assert (
+        assert_accuracy(mnist_cnn, images, np.where(labels == 3, 8, labels), min_accuracy=0.9)
+        == 0.9
+    )
 
 
 def test_one_answer_for_all_is_no_knowledge(mnist_cnn, digits):
@@ -59,10 +62,10 @@ def test_chance_and_luck():
         (np.zeros(200), None, "200 images need 200 whole numbers"),
         (np.full(200, 10), None, "labels range from 10 to 10, but mnist_cnn has classes 0 to 9"),
         (np.full(200, -1), None, "labels range from -1 to -1"),
-        (np.zeros(200, int), None, "cannot tell knowledge from luck"),
-        (np.zeros(200, int), 1.5, "least is a share from 0 to 1, not 1.5"),
+        (np.zeros(200, int), None, "cannot tell knowledge from guessing"),
+        (np.zeros(200, int), 1.5, "min_accuracy must be between 0 and 1, not 1.5"),
     ],
 )
 def test_bad_input(mnist_cnn, digits, labels, least, message):
     with pytest.raises(ValueError, match=message):
-        assert_accuracy(mnist_cnn, digits.images, labels, least=least)
+        assert_accuracy(mnist_cnn, digits.images, labels, min_accuracy=least)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convlens import Network, activations, assert_finite
-from convlens.checks.finite import assert_finite_weights
+from convlens.checks.finite_weights import assert_finite_weights
 
 
 def test_a_healthy_model_and_its_activations_pass(mnist_cnn, mnist_network, digits):

@@ -52,5 +52,5 @@ def test_the_tolerance_is_held():
 
 
 def test_one_image_is_no_batch():
-    with pytest.raises(ValueError, match="two images or more"):
+    with pytest.raises(ValueError, match="at least two images are needed"):
         assert_repeatable(network(), IMAGES[:1])

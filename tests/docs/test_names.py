@@ -49,10 +49,11 @@ def test_assertions():
 
 
 def test_items():
-    from convlens.battery import PROPERTIES, Convolutions, Style
+    from convlens.baselines.unchanged import Unchanged
+    from convlens.checks.battery import BATTERY
 
     page = text_of("docs/zero-code.md")
-    items = [*(prop.name for prop in PROPERTIES), Style.name, Convolutions.name, "baseline"]
+    items = [*(check.name for check in BATTERY), Unchanged.name]
     assert [name for name in items if not re.search(rf"^\| `{name}[\[`]", page, re.M)] == []
 
 

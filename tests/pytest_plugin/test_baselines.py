@@ -193,15 +193,9 @@ def test_a_name_that_was_used_is_refused(pytester):
 def test_comparisons_are_handed_on_with_their_item(pytester, changing):
     pytester.makeconftest(
         """
-        import pytest
-        from convlens.pytest_plugin.baselines import COMPARISONS
-
-        @pytest.hookimpl(wrapper=True)
-        def pytest_runtest_makereport(item, call):
-            if call.when == "call":
-                for found in item.stash.get(COMPARISONS, []):
-                    print("FOUND", item.name, found.key, found.passed, len(found.fingerprint))
-            return (yield)
+        def pytest_convlens_compared(item, comparison):
+            found = comparison
+            print("FOUND", item.name, found.key, found.passed, len(found.fingerprint))
         """
     )
     pytester.runpytest(*RUN, "--convlens-update=all")
@@ -259,12 +253,9 @@ def test_an_accepted_change_of_a_model(pytester, tiny, tiny_file):
     tiny.save(tiny_file)
     pytester.makeconftest(
         """
-        from convlens.pytest_plugin.baselines import COMPARISONS
-
-        def pytest_runtest_teardown(item):
-            for found in item.stash.get(COMPARISONS, []):
-                with open("found.txt", "a") as stream:
-                    print(found.key, found.fingerprint, file=stream)
+        def pytest_convlens_compared(item, comparison):
+            with open("found.txt", "a") as stream:
+                print(comparison.key, comparison.fingerprint, file=stream)
         """
     )
     result = pytester.runpytest(*run)

@@ -16,7 +16,8 @@ import zoo_networks as networks
 from zoo_runs import BASELINE, DEFECTS, Zoo, baseline_alarm, battery, found, lens_of
 
 from convlens import Lens
-from convlens.battery import PROPERTIES, Settings
+from convlens.checks.battery import BATTERY
+from convlens.checks.check import Effort
 from convlens.fixtures.pretrained import load_pretrained
 from convlens.fixtures.scenes import natural_scenes
 
@@ -27,7 +28,7 @@ HEALTHY = ("mnist_cnn-2", *(f"mnist_cnn-{n}" for n in networks.CNN_SEEDS), *netw
 PLANTED = ("mnist_cnn-2", *networks.KINDS)
 # Fewer steps and units than in a run: the defects are no subtler for it, and the healthy networks
 # pass with these too.
-QUICK = Settings(steps=100, units=6, accuracy=0.9)
+QUICK = Effort(steps=100, units=6, min_accuracy=0.9)
 # Defects of layers that not every network has.
 ONLY_IN = {
     "reset-batch-norm": {"batch_norm"},
@@ -41,7 +42,7 @@ Seen = dict[str, dict[str, bool]]
 @pytest.mark.parametrize("name", HEALTHY)
 def test_a_healthy_network_raises_no_alarm(name):
     lens = lens_of(*networks.load(name))
-    assert battery(lens, Settings()) == []
+    assert battery(lens, Effort()) == []
     assert battery(lens, QUICK) == []
 
 
@@ -49,7 +50,7 @@ def test_vgg19_with_real_weights_raises_no_alarm(vgg19_weights):
     model = load_pretrained("VGG19", vgg19_weights, size=(64, 64))
     lens = Lens(model, natural_scenes(60, (64, 64)), value_range=(0.0, 255.0))
     assert lens.conv_layers[-1].startswith("block3")
-    assert battery(lens, Settings(units=2)) == []
+    assert battery(lens, Effort(units=2)) == []
 
 
 @pytest.fixture(scope="module", params=PLANTED)
@@ -102,7 +103,8 @@ def test_what_can_be_seen_without_a_baseline_is_seen(zoo, defect, table):
 
 
 def _markdown(table: dict[str, Seen]) -> str:
-    checks = [prop.name for prop in PROPERTIES] + [BASELINE]
+    caught = {name for seen in table.values() for checks in seen.values() for name in checks}
+    checks = [name for name in (*(check.name for check in BATTERY), BASELINE) if name in caught]
     lines = [["defect", *checks], ["---", *(":-:" for _ in checks)]]
     for defect in DEFECTS:
         networks_seen = table[defect].values()

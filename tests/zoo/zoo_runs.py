@@ -10,7 +10,8 @@ import zoo_networks as networks
 
 from convlens import Lens, assert_matches_baseline
 from convlens.baselines.check import Store, examine, here, observe
-from convlens.battery import PROPERTIES, Settings, look_at
+from convlens.checks.battery import BATTERY
+from convlens.checks.check import Effort, run_check
 from convlens.fixtures.defects import DEFECTS, SOFTMAX, places, plant
 from convlens.fixtures.digits import load_digits
 
@@ -40,19 +41,18 @@ def lens_of(model: keras.Model, high: float) -> Lens:
     return Lens(model, images, labels, value_range=(0.0, high), source="200 shipped digits")
 
 
-def battery(lens: Lens, settings: Settings) -> list[Alarm]:
+def battery(lens: Lens, effort: Effort) -> list[Alarm]:
     """Return the items that fail, in the order of the run."""
     alarms = []
-    for prop in PROPERTIES:
-        for layer in prop.layers(lens):
-            if prop.reason_to_skip(lens, layer) is not None:
+    for check in BATTERY:
+        for layer in check.layers(lens, effort):
+            if check.reason_to_skip(lens, layer) is not None:
                 continue
             try:
-                seen = look_at(prop, lens, layer, settings)
-                prop.judge(lens, layer, seen)
+                check.verdict(run_check(check, lens, layer, effort))
             except AssertionError as error:
                 named = _quoted(str(error), lens) if layer is None else layer
-                alarms.append(Alarm(prop.name, named, str(error)))
+                alarms.append(Alarm(check.name, named, str(error)))
     return alarms
 
 

@@ -19,7 +19,7 @@ from convlens.baselines.draw import draw_baseline
 from convlens.baselines.record import Record, record_network
 from convlens.baselines.store import BaselineFileError, Device, Store, Stored, Variant
 from convlens.baselines.values import Values, compare_values, record_values
-from convlens.checks.finite import assert_finite_weights
+from convlens.checks.finite_weights import assert_finite_weights
 from convlens.engine.model.network import Network
 from convlens.lens import Lens
 

@@ -1,23 +1,30 @@
-"""How every check fails: one headline, the worst offenders, and no frames of its own."""
+"""The form of a check's failure: one headline, the worst offenders, and no frames of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-MOST = 10
+MAX_SHOWN = 10
 
 
 def raise_offenders(headline: str, offenders: Sequence[str]) -> None:
     """Raise AssertionError with the headline and at most ten offenders, then a count.
 
     Args:
-        headline: what should have held, with the model, the layer and the tolerance.
+        headline: the property that should hold, with the model, the layer and the tolerance.
         offenders: one line each, the worst first; with none, nothing is raised.
     """
     __tracebackhide__ = True
     if not offenders:
         return
-    lines = [f"  {line}" for line in offenders[:MOST]]
-    if len(offenders) > MOST:
-        lines.append(f"  … and {len(offenders) - MOST} more")
+    lines = [f"  {line}" for line in offenders[:MAX_SHOWN]]
+    if len(offenders) > MAX_SHOWN:
+        lines.append(f"  … and {len(offenders) - MAX_SHOWN} more")
     raise AssertionError("\n".join([headline, *lines]))
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Return numbers separated by commas: at most ten, then a count."""
+    shown = ", ".join(map(str, numbers[:MAX_SHOWN]))
+    more = len(numbers) - MAX_SHOWN
+    return shown if more <= 0 else f"{shown} … and {more} more"

@@ -1,32 +1,38 @@
-"""Images that are classified as their labels say."""
+"""Accuracy: labeled images are classified as their labels say."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import keras
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtrc
 
+from convlens.checks._classes import ClassesCheck
 from convlens.checks._offenders import raise_offenders
-from convlens.checks.finite import assert_finite_weights
+from convlens.checks.check import Effort, Measures
+from convlens.checks.finite_weights import assert_finite_weights
 from convlens.engine.ascent.scores import class_scores
 from convlens.engine.model.network import Network
+from convlens.lens import Lens
 
-# How likely as many right answers may be for a model that knows nothing.
+# The p-value below which accuracy counts as better than guessing.
 SIGNIFICANCE = 0.01
 
 
 def chance(labels: ArrayLike, classes: int) -> float:
-    """Return the share of labels that a model gets right that gives always the same answer.
+    """Return the accuracy of guessing: of a model that always answers the most frequent label.
 
-    It is the commonest label's share, and no less than one in `classes`.
+    It is that label's share, and no less than one in `classes`.
     """
     _, counts = np.unique(np.asarray(labels), return_counts=True)
     return max(float(counts.max() / counts.sum()), 1 / classes)
 
 
 def luck(right: int, count: int, share: float) -> float:
-    """Return how likely `right` or more of `count` answers are right by chance (binomial)."""
+    """Return the p-value of `right` answers of `count`, for guesses with accuracy `share`."""
     return float(bdtrc(right - 1, count, share)) if right else 1.0
 
 
@@ -35,7 +41,7 @@ def assert_accuracy(
     images: ArrayLike,
     labels: ArrayLike,
     *,
-    least: float | None = None,
+    min_accuracy: float | None = None,
 ) -> float:
     """Assert that a model classifies labeled images right.
 
@@ -43,19 +49,19 @@ def assert_accuracy(
         model: a Keras model or a `Network` with a vector of classes as its output.
         images: (n, h, w, c) in the model's own range.
         labels: (n,) whole numbers of the classes.
-        least: the smallest accuracy, 0 to 1; without it, more must be right than a model that
-            knows nothing would get with a probability of 1 %: what a model with confused classes
-            or lost weights does not reach.
+        min_accuracy: smallest accuracy, 0 to 1. Without it, the accuracy must be better than
+            guessing (binomial test, p ≤ 0.01), which a model with confused classes or lost
+            weights is not.
 
     Returns:
         The accuracy, 0 to 1.
 
     Raises:
-        AssertionError: too few are right, with the classes that are mistaken most; a weight is not
-            finite.
+        AssertionError: the accuracy is too low; the message names the classes that are mistaken
+            most often. Or a weight is not finite.
         ValueError: images of a wrong shape, labels that do not fit, an output that is no vector of
-            classes, a `least` outside 0 to 1; without `least`, labels that cannot tell knowledge
-            from luck (too few, or all the same).
+            classes, a `min_accuracy` outside 0 to 1; without `min_accuracy`, labels that cannot
+            tell knowledge from guessing (too few, or all the same).
     """
     __tracebackhide__ = True
     network = Network.of(model)
@@ -67,37 +73,108 @@ def assert_accuracy(
             f"{len(x)} images need {len(x)} whole numbers as labels, not {truth.dtype} "
             f"{truth.shape}"
         )
-    if least is not None and not 0 <= least <= 1:
-        raise ValueError(f"least is a share from 0 to 1, not {least!r}")
-    scores = class_scores(network, x)
-    if scores.ndim != 2 or scores.shape[1] < 2:
-        raise ValueError(f"{network.name} has no two classes to tell apart")
-    if truth.min() < 0 or truth.max() >= scores.shape[1]:
+    if min_accuracy is not None and not 0 <= min_accuracy <= 1:
+        raise ValueError(f"min_accuracy must be between 0 and 1, not {min_accuracy!r}")
+    seen = _Seen.of(network, x, truth, min_accuracy)
+    if min_accuracy is None and not seen.tells_knowledge:
         raise ValueError(
-            f"labels range from {truth.min()} to {truth.max()}, but {network.name} has classes 0 "
-            f"to {scores.shape[1] - 1}"
+            f"{len(x)} images with these labels cannot tell knowledge from guessing: give more, of "
+            "several classes, or set min_accuracy"
         )
-    answers = scores.argmax(axis=1)
-    right = int((answers == truth).sum())
-    share = chance(truth, scores.shape[1])
-    if least is None:
-        if luck(len(x), len(x), share) > SIGNIFICANCE:
+    seen.judge()
+    return seen.accuracy
+
+
+class Accuracy(ClassesCheck):
+    """Zero-code check, where the images have labels."""
+
+    name = "accuracy"
+    summary = "labeled images are classified as they should be"
+    assertion = staticmethod(assert_accuracy)
+
+    def layers(self, lens: Lens, effort: Effort) -> tuple[str | None, ...]:
+        return () if lens.labels is None else super().layers(lens, effort)
+
+    def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
+        reason = super().reason_to_skip(lens, layer)
+        if reason is not None or lens.labels is None:
+            return reason
+        share = chance(lens.labels, lens.network.units(lens.network.output_layer or ""))
+        if luck(len(lens.labels), len(lens.labels), share) > SIGNIFICANCE:
+            return "too few labels, or all the same: they cannot tell knowledge from guessing"
+        return None
+
+    def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
+        return _Seen.of(lens.network, lens.images, np.asarray(lens.labels), effort.min_accuracy)
+
+    def measures(self, seen: _Seen) -> Measures:
+        return {"accuracy": seen.accuracy}
+
+    def verdict(self, seen: _Seen) -> Measures:
+        __tracebackhide__ = True
+        seen.judge()
+        return {}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    model: str
+    truth: NDArray[Any]
+    answers: NDArray[np.int64]
+    classes: int
+    min_accuracy: float | None
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        x: NDArray[np.float32],
+        truth: NDArray[Any],
+        min_accuracy: float | None,
+    ) -> _Seen:
+        scores = class_scores(network, x)
+        if scores.ndim != 2 or scores.shape[1] < 2:
+            raise ValueError(f"{network.name} has no two classes to tell apart")
+        if truth.min() < 0 or truth.max() >= scores.shape[1]:
             raise ValueError(
-                f"{len(x)} images with these labels cannot tell knowledge from luck: give more, of "
-                "several classes, or state the least accuracy"
+                f"labels range from {truth.min()} to {truth.max()}, but {network.name} has classes "
+                f"0 to {scores.shape[1] - 1}"
             )
-        passed = luck(right, len(x), share) <= SIGNIFICANCE
-        wanted = f"a model that knows nothing gets about {share:.1%}"
-    else:
-        passed = right / len(x) >= least
-        wanted = f"at least {least:.1%} are needed"
-    if not passed:
-        raise_offenders(
-            f"{network.name} gets {right} of {len(x)} labels right ({right / len(x):.1%}); "
-            f"{wanted}:",
-            _mistaken(truth, answers) or ["every image is right, and that is not enough"],
-        )
-    return right / len(x)
+        return cls(network.name, truth, scores.argmax(axis=1), scores.shape[1], min_accuracy)
+
+    @property
+    def right(self) -> int:
+        return int((self.answers == self.truth).sum())
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / len(self.truth)
+
+    @property
+    def share(self) -> float:
+        return chance(self.truth, self.classes)
+
+    @property
+    def tells_knowledge(self) -> bool:
+        """Whether a perfect score would be better than guessing."""
+        return luck(len(self.truth), len(self.truth), self.share) <= SIGNIFICANCE
+
+    def judge(self) -> None:
+        __tracebackhide__ = True
+        count = len(self.truth)
+        if self.min_accuracy is None:
+            passed = luck(self.right, count, self.share) <= SIGNIFICANCE
+            wanted = f"a model that knows nothing gets about {self.share:.1%}"
+        else:
+            passed = self.accuracy >= self.min_accuracy
+            wanted = f"at least {self.min_accuracy:.1%} are needed"
+        if not passed:
+            raise_offenders(
+                f"{self.model} gets {self.right} of {count} labels right ({self.accuracy:.1%}); "
+                f"{wanted}:",
+                _mistaken(self.truth, self.answers)
+                or ["every image is right, and that is not enough"],
+            )
 
 
 def _mistaken(truth: np.ndarray, answers: np.ndarray) -> list[str]:

@@ -1,18 +1,23 @@
-"""Gradient ascent did raise what it says it raised, and better than chance."""
+"""Gradient ascent: it raises each unit's activation, and more than random steps do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from convlens.checks._offenders import raise_offenders
-from convlens.checks.finite import assert_finite, assert_finite_weights
+from convlens.checks.check import Column, Effort, Figures, LayerCheck, Measures
+from convlens.checks.finite import assert_finite
+from convlens.checks.finite_weights import assert_finite_weights
+from convlens.drawings import draw_curves, draw_maximized
 from convlens.engine.ascent.maximize import Maximization
 from convlens.engine.ascent.scores import objective_values
 from convlens.engine.model.network import Network
+from convlens.lens import Lens
 
 
 @dataclass(frozen=True)
@@ -21,18 +26,22 @@ class AscentGain:
 
     Attributes:
         units: (n,) unit numbers.
-        start, final: (n,) the activations of the first and the last images.
-        control: (n,) those after random steps of the same length from the same start.
+        start, final: (n,) activations of the first and the last images.
+        control: (n,) activations after random steps of the same length from the same start.
+        result: the ascent that was measured.
+        model: the model's name.
     """
 
     units: NDArray[np.int64]
     start: NDArray[np.float32]
     final: NDArray[np.float32]
     control: NDArray[np.float32]
+    result: Maximization
+    model: str
 
     @property
     def gain(self) -> NDArray[np.float32]:
-        """How much each unit's activation rose."""
+        """The rise of each unit's activation."""
         return self.final - self.start
 
 
@@ -55,11 +64,11 @@ def assert_activation_increases(
 
     Args:
         model: the model, or its `Network`, that `result` was found for.
-        result: what `maximize` returned.
-        gain: the rise asked for, relative to the start.
-        over_control: how many times the control's rise it must exceed.
-        tol: how far the trace may be from the measurement.
-        seed: of the control's steps.
+        result: the result of `maximize`.
+        gain: smallest rise, relative to the start.
+        over_control: factor by which the rise must exceed the control's.
+        tol: largest difference between the trace and the measurement.
+        seed: seed of the control's steps.
 
     Returns:
         The activations; see `AscentGain`.
@@ -72,19 +81,71 @@ def assert_activation_increases(
     __tracebackhide__ = True
     network = Network.of(model)
     assert_finite_weights(network)
+    _assert_measurable(network.name, result)
+    measured = _measure(network, result, seed)
+    _judge(measured, gain, over_control, tol)
+    return measured
+
+
+class Ascent(LayerCheck):
+    """Zero-code check: an ascent for the units of one layer."""
+
+    name = "ascent"
+    summary = "gradient ascent raises each filter's activation, and more than by chance"
+    assertion = staticmethod(assert_activation_increases)
+    columns = (Column("ascent gain (min, median)", "{gain_min:.3g}, {gain_median:.3g}"),)
+
+    def run(self, lens: Lens, layer: Any, effort: Effort) -> AscentGain:
+        units = effort.choose(lens.network.units(layer))
+        return _measure(lens.network, effort.maximize(lens, layer, units), seed=0)
+
+    def measures(self, seen: AscentGain) -> Measures:
+        trace = seen.result.trace
+        gain = trace[-1] - trace[0]
+        return {
+            "maximized": len(seen.units),
+            "gain_min": float(gain.min()),
+            "gain_median": float(np.median(gain)),
+        }
+
+    def verdict(self, seen: AscentGain) -> Measures:
+        __tracebackhide__ = True
+        _assert_measurable(seen.model, seen.result)
+        _judge(seen)
+        return {}
+
+    def figures(self, lens: Lens, layer: Any, seen: Any) -> Figures:
+        return {
+            "filters": lambda: draw_maximized(seen.result),
+            "ascent": lambda: draw_curves(seen.result),
+        }
+
+
+def _assert_measurable(model: str, result: Maximization) -> None:
+    __tracebackhide__ = True
     if not len(result.units):
         raise AssertionError(f"{result.model} layer {result.layer!r}: no unit was maximized")
-    title = f"{network.name} layer {result.layer!r}: the ascent"
+    title = f"{model} layer {result.layer!r}: the ascent"
     assert_finite({"images": result.images, "start": result.start}, name=title)
-    layer, units = result.layer, result.units
+
+
+def _measure(network: Network, result: Maximization, seed: int) -> AscentGain:
     start, final, control = (
         objective_values(network, result.objectives, images)
         for images in (result.start, result.images, random_steps(result, seed))
     )
-    size = float(np.abs(final).max())
+    return AscentGain(result.units, start, final, control, result, network.name)
+
+
+def _judge(
+    seen: AscentGain, gain: float = 0.1, over_control: float = 2.0, tol: float = 1e-3
+) -> None:
+    __tracebackhide__ = True
+    result, units = seen.result, seen.units
+    size = float(np.abs(seen.final).max())
     offenders: list[tuple[float, str]] = []
     for i, label in enumerate(result.labels):
-        s, f, r = float(start[i]), float(final[i]), float(control[i])
+        s, f, r = float(seen.start[i]), float(seen.final[i]), float(seen.control[i])
         numbers = f"{s:.6g} → {f:.6g}"
         need = gain * max(abs(s), 1e-3 * size)
         if not np.isfinite([s, f, r]).all():
@@ -105,11 +166,10 @@ def assert_activation_increases(
         offenders.append((f - s, f"unit {label} {problem}"))
     offenders.sort(key=lambda pair: pair[0] if np.isfinite(pair[0]) else -np.inf)
     raise_offenders(
-        f"{network.name} layer {layer!r}: the ascent of {len(offenders)} of {len(units)} units "
-        f"failed (gain {gain:g}, {over_control:g} times the control):",
+        f"{seen.model} layer {result.layer!r}: the ascent of {len(offenders)} of {len(units)} "
+        f"units failed (gain {gain:g}, {over_control:g} times the control):",
         [text for _, text in offenders],
     )
-    return AscentGain(units, start, final, control)
 
 
 def random_steps(result: Maximization, seed: int = 0) -> NDArray[np.float32]:

@@ -1,14 +1,18 @@
-"""Batch normalizations whose statistics come from data."""
+"""Batch normalization: its moving statistics come from data."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
 from convlens.checks._offenders import raise_offenders
+from convlens.checks.check import Effort, LayerCheck, Measures
 from convlens.engine.model.network import Network
+from convlens.lens import Lens
 
 
 def assert_batch_norm_trained(
@@ -36,17 +40,49 @@ def assert_batch_norm_trained(
     names = batch_norm_layers(network) if layer is None else (network.find(layer),)
     if not names or not isinstance(network.layers[names[0]], keras.layers.BatchNormalization):
         raise ValueError(f"{layer or network.name!r} is, or has, no batch normalization")
-    own = {name: _has_statistics(network.layers[name]) for name in names}
-    raise_offenders(
-        f"{network.name} has batch normalizations with a trained scale or shift, but statistics as "
-        "before training (mean 0, variance 1): load the moving statistics too, or train on:",
-        [
-            f"layer {name!r}"
-            for name in names
-            if not own[name] and _was_trained(network.layers[name])
-        ],
-    )
-    return own
+    seen = _Seen.of(network, names)
+    seen.judge()
+    return seen.own
+
+
+class BatchNorm(LayerCheck):
+    """Zero-code check of one batch normalization."""
+
+    name = "batchnorm"
+    summary = "the statistics of each batch normalization come from data"
+    assertion = staticmethod(assert_batch_norm_trained)
+
+    def layers(self, lens: Lens, effort: Effort) -> tuple[str | None, ...]:
+        return batch_norm_layers(lens.network)
+
+    def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
+        return _Seen.of(lens.network, (lens.network.find(layer),))
+
+    def verdict(self, seen: _Seen) -> Measures:
+        __tracebackhide__ = True
+        seen.judge()
+        return {}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    model: str
+    own: dict[str, bool]  # layer → whether it has statistics of its own
+    lost: tuple[str, ...]
+
+    @classmethod
+    def of(cls, network: Network, names: Sequence[str]) -> _Seen:
+        own = {name: _has_statistics(network.layers[name]) for name in names}
+        lost = [n for n in names if not own[n] and _was_trained(network.layers[n])]
+        return cls(network.name, own, tuple(lost))
+
+    def judge(self) -> None:
+        __tracebackhide__ = True
+        raise_offenders(
+            f"{self.model} has batch normalizations with a trained scale or shift, but statistics "
+            "as before training (mean 0, variance 1): load the moving statistics too, or train on:",
+            [f"layer {name!r}" for name in self.lost],
+        )
 
 
 def batch_norm_layers(network: Network) -> tuple[str, ...]:

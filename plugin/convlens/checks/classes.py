@@ -1,16 +1,24 @@
-"""Class images that the network itself recognizes."""
+"""Class images: the network recognizes the image that excites each class."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from convlens.checks._classes import ClassesCheck
 from convlens.checks._offenders import raise_offenders
-from convlens.checks.finite import assert_finite, assert_finite_weights
+from convlens.checks.check import Effort, Figures, Measures
+from convlens.checks.finite import assert_finite
+from convlens.checks.finite_weights import assert_finite_weights
+from convlens.drawings import draw_maximized
 from convlens.engine.ascent.maximize import Maximization
 from convlens.engine.ascent.scores import class_scores
 from convlens.engine.model.network import Network
+from convlens.lens import Lens
 
 
 def assert_class_images_recognized(
@@ -45,24 +53,74 @@ def assert_class_images_recognized(
         )
     if not len(result.units):
         raise AssertionError(f"{network.name}: no class image was given")
-    assert_finite({"images": result.images}, name=f"{network.name}: the ascent of the classes")
-    scores = class_scores(network, result.images)
-    if scores.shape[1] < 2:
+    seen = _Seen.of(network, result)
+    if seen.scores.shape[-1] < 2:
         raise ValueError(f"{network.name} has one output; a margin needs two classes or more")
-    own = scores[np.arange(len(scores)), result.units]
-    others = scores.copy()
-    others[np.arange(len(scores)), result.units] = -np.inf
-    best = others.argmax(axis=1)
-    margins = (own - others.max(axis=1)).astype(np.float32)
-    wrong = np.flatnonzero(~(margins > margin))
-    offenders = [
-        f"class {result.units[i]}: its image scores {own[i]:.4g}, class {best[i]} "
-        f"{others[i, best[i]]:.4g} (margin {margins[i]:.4g})"
-        for i in wrong[np.argsort(margins[wrong])]
-    ]
-    raise_offenders(
-        f"{network.name} does not recognize {len(wrong)} of {len(margins)} of its class images "
-        f"(margin {margin:g}):",
-        offenders,
-    )
-    return margins
+    seen.judge(margin)
+    return seen.margins
+
+
+class Classes(ClassesCheck):
+    """Zero-code check: an ascent for each class."""
+
+    name = "classes"
+    summary = "each class image is recognized as its class"
+    assertion = staticmethod(assert_class_images_recognized)
+    line = "classes: {classes} recognized, the closest by {margin_min:.3g}"
+
+    def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
+        output = lens.network.output_layer or ""
+        units = effort.choose(lens.network.units(output))
+        return _Seen.of(lens.network, effort.maximize(lens, None, units))
+
+    def verdict(self, seen: _Seen) -> Measures:
+        __tracebackhide__ = True
+        seen.judge(margin=1.0)
+        return {"classes": len(seen.margins), "margin_min": float(seen.margins.min())}
+
+    def figures(self, lens: Lens, layer: Any, seen: Any) -> Figures:
+        return {"classes": lambda: draw_maximized(seen.result)}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    model: str
+    result: Maximization
+    scores: NDArray[np.float32]  # (n, classes)
+
+    @classmethod
+    def of(cls, network: Network, result: Maximization) -> _Seen:
+        return cls(network.name, result, class_scores(network, result.images))
+
+    @property
+    def own(self) -> NDArray[np.float32]:
+        """The score (n,) of each image's own class."""
+        return self.scores[np.arange(len(self.scores)), self.result.units]
+
+    @property
+    def others(self) -> NDArray[np.float32]:
+        """The scores (n, classes) of the other classes; each image's own is -inf."""
+        others = self.scores.copy()
+        others[np.arange(len(others)), self.result.units] = -np.inf
+        return others
+
+    @property
+    def margins(self) -> NDArray[np.float32]:
+        """The margin (n,) of each image's own class over the best other one."""
+        return (self.own - self.others.max(axis=1)).astype(np.float32)
+
+    def judge(self, margin: float) -> None:
+        __tracebackhide__ = True
+        assert_finite({"images": self.result.images}, name=f"{self.model}: the class images")
+        own, others, margins = self.own, self.others, self.margins
+        best = others.argmax(axis=1)
+        wrong = np.flatnonzero(~(margins > margin))
+        raise_offenders(
+            f"{self.model} does not recognize {len(wrong)} of {len(margins)} of its class images "
+            f"(margin {margin:g}):",
+            [
+                f"class {self.result.units[i]}: its image scores {own[i]:.4g}, class {best[i]} "
+                f"{others[i, best[i]]:.4g} (margin {margins[i]:.4g})"
+                for i in wrong[np.argsort(margins[wrong])]
+            ],
+        )

@@ -1,4 +1,4 @@
-"""A deconvnet that undoes, stage by stage, what the network did on the way up."""
+"""The deconvnet: it undoes, stage by stage, the network's forward pass."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from convlens.checks._offenders import raise_offenders
 from convlens.checks._unpool import unpool
-from convlens.checks.finite import assert_finite_weights
+from convlens.checks.check import Column, Effort, Figures, LayerCheck, Measures
+from convlens.checks.finite_weights import assert_finite_weights
+from convlens.drawings import draw_reconstructions
 from convlens.engine.explain.deconvnet import project
 from convlens.engine.features.activations import activations
 from convlens.engine.model.network import INPUT, Network
 from convlens.engine.model.rectify import is_relu
+from convlens.lens import Lens
 
 Project = Callable[[Network, NDArray[np.float32], str, NDArray[np.float32]], Mapping[str, Any]]
 Maps = Mapping[str, NDArray[Any]]
@@ -25,24 +28,43 @@ Maps = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """How far each stage of a deconvnet is from what it should be.
+    """The residuals of each stage of a deconvnet.
 
     Attributes:
-        layer: where the projection started.
+        layer: the layer that the projection started from.
         residuals: stage → relative error, a stage being a layer and what was tested: 'adjoint' (of
             a linear map, with its rectification), 'switches' (of a max-pool), 'pool(unpool)',
             'ReLU', 'zero', 'scale' (homogeneity) or 'chain' (the whole is made of its stages).
-        shapes: how many stages had their shapes compared.
+        shapes: number of stages whose shapes were compared.
+        model: the model's name.
+        tol: the tolerance.
+        offenders: a line for each stage with another shape or value; empty where all agree.
     """
 
     layer: str
     residuals: dict[tuple[str, str], float]
     shapes: int
+    model: str
+    tol: float
+    offenders: tuple[str, ...]
 
     @property
     def worst(self) -> float:
         """The largest residual."""
-        return max(self.residuals.values())
+        return max(self.residuals.values(), default=0.0)
+
+    def judge(self) -> None:
+        """Assert that no stage differs.
+
+        Raises:
+            AssertionError: a stage has another shape or value; it is named with its numbers.
+        """
+        __tracebackhide__ = True
+        raise_offenders(
+            f"{self.model}: the deconvnet from layer {self.layer!r} to the pixels is wrong "
+            f"(tolerance {self.tol:g}):",
+            self.offenders,
+        )
 
 
 def assert_deconv_round_trip(
@@ -84,21 +106,59 @@ def assert_deconv_round_trip(
     assert_finite_weights(network)
     layer = network.find(layer)
     x = network.check_images(images)
-    if len(x) < 2 or np.array_equal(x[0], x[1]):
+    _check_images_differ(x)
+    trip = _round_trip(network, x, layer, project, tol, seed)
+    trip.judge()
+    return trip
+
+
+class Deconvnet(LayerCheck):
+    """Zero-code check of the deconvnet from one layer down."""
+
+    name = "deconvnet"
+    summary = "the deconvnet undoes the network stage by stage"
+    assertion = staticmethod(assert_deconv_round_trip)
+    columns = (Column("deconvnet residual", "{deconvnet_residual:.1e}"),)
+    max_images = 4
+
+    def run(self, lens: Lens, layer: Any, effort: Effort) -> RoundTrip:
+        few = lens.images[lens.one_of_each(self.max_images)]
+        _check_images_differ(few)
+        return _round_trip(lens.network, few, lens.network.find(layer), project)
+
+    def measures(self, seen: RoundTrip) -> Measures:
+        return {"stages": seen.shapes, "deconvnet_residual": seen.worst}
+
+    def verdict(self, seen: RoundTrip) -> Measures:
+        __tracebackhide__ = True
+        seen.judge()
+        return {}
+
+    def figures(self, lens: Lens, layer: Any, seen: Any) -> Figures:
+        return {"deconvnet": lambda: draw_reconstructions(lens, layer)}
+
+
+def _check_images_differ(images: NDArray[np.float32]) -> None:
+    if len(images) < 2 or np.array_equal(images[0], images[1]):
         raise ValueError("the first two images must differ: switches may come from the wrong image")
+
+
+def _round_trip(
+    network: Network,
+    images: NDArray[np.float32],
+    layer: str,
+    project: Project,
+    tol: float = 1e-5,
+    seed: int = 0,
+) -> RoundTrip:
     below = network.below(layer)
-    trip = _Trip(network, x, activations(network, x, below), project, tol, seed)
+    trip = _Trip(network, images, activations(network, images, below), project, tol, seed)
     whole = trip.down(layer, trip.maps[layer])
     for name in reversed(below):
         trip.check_stage(name)
     trip.check_whole(layer, whole)
     trip.check_chain(layer, whole)
-    raise_offenders(
-        f"{network.name}: the deconvnet from layer {layer!r} to the pixels is wrong "
-        f"(tolerance {tol:g}):",
-        trip.offenders,
-    )
-    return RoundTrip(layer, trip.residuals, trip.shapes)
+    return RoundTrip(layer, trip.residuals, trip.shapes, network.name, tol, tuple(trip.offenders))
 
 
 class _Trip:

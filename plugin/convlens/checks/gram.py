@@ -1,4 +1,4 @@
-"""Properties that every Gram matrix has."""
+"""Gram matrices: symmetric, positive semi-definite, and independent of position."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.checks._offenders import raise_offenders
+from convlens.checks.check import Column, Effort, Figures, LayerCheck, Measures
+from convlens.drawings import draw_gram
 from convlens.engine.features.gram import Divisor, gram_divisor, gram_matrix
+from convlens.lens import Lens
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,33 @@ def assert_gram_invariant(
         )
     raise_offenders(f"{name} is not invariant (tolerance {tol:g}):", offenders)
     return GramInvariance(float(by_permutation), float(by_scale))
+
+
+class Gram(LayerCheck):
+    """Zero-code check of the Gram matrices of one layer's feature maps."""
+
+    name = "gram"
+    summary = "Gram matrices are symmetric, positive semi-definite and free of position"
+    assertion = staticmethod(assert_gram_symmetric)
+    columns = (Column("Gram residual", "{gram_residual:.1e}"),)
+    max_images = 8
+
+    def run(self, lens: Lens, layer: Any, effort: Effort) -> tuple[str, NDArray[Any], NDArray[Any]]:
+        maps = lens.activations(layer, lens.images[: self.max_images])[layer]
+        title = f"{lens.name} layer {layer!r}: Gram matrix"
+        return title, maps, gram_matrix(maps)
+
+    def verdict(self, seen: tuple[str, NDArray[Any], NDArray[Any]]) -> Measures:
+        __tracebackhide__ = True
+        title, maps, gram = seen
+        residual = assert_gram_symmetric(gram, maps, name=title).worst
+        if maps.shape[1] * maps.shape[2] > 1:
+            invariance = assert_gram_invariant(maps, name=title)
+            residual = max(residual, *vars(invariance).values())
+        return {"gram_residual": residual}
+
+    def figures(self, lens: Lens, layer: Any, seen: Any) -> Figures:
+        return {"gram": lambda: draw_gram(lens, layer, seen[2][0])}
 
 
 def _square(given: NDArray[Any], name: str) -> NDArray[np.float64]:

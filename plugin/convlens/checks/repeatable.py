@@ -1,72 +1,131 @@
-"""Outputs that depend on the image alone."""
+"""Repeatability: the outputs for an image are the same each time, and in any batch."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convlens.checks.finite import assert_finite_weights
+from convlens.checks.check import Effort, Measures, ModelCheck
+from convlens.checks.finite_weights import assert_finite_weights
 from convlens.engine.features.activations import activations
 from convlens.engine.model.network import Network
+from convlens.lens import Lens
 
 # Of a layer's largest value. TF32 and other sums for another batch leave 5e-4 in float32.
 _TOLERANCES = {"float16": 2e-2, "bfloat16": 1e-1}
 _TOLERANCE = 1e-3
 
+_TOO_FEW = "at least two images are needed to compare a batch with single images"
+
 
 def assert_repeatable(
     model: keras.Model | Network, images: ArrayLike, *, tol: float | None = None
 ) -> dict[str, float]:
-    """Assert that what each layer makes of an image is the same each time, and in any batch.
+    """Assert that each layer's output for an image is the same each time, and in any batch.
 
-    What it catches: a dropout, noise or augmentation that is active at inference, and a batch
-    normalization in training mode. One that is called with ``training=True`` counts: it is active
-    when the model is called, though Keras's ``predict()`` overrules it.
+    This catches a dropout, noise or augmentation that is active at inference, and a batch
+    normalization in training mode. A layer that is called with ``training=True`` counts: it is
+    active when the model is called, though Keras's ``predict()`` overrules it.
 
     Args:
         model: a Keras model or a `Network`.
         images: (n, h, w, c) in the model's own range; n is 2 or more.
-        tol: the largest difference, in units of the layer's largest value; by the layer's type
+        tol: largest difference, in units of the layer's largest value; by the layer's type
             unless given (1e-3 for float32).
 
     Returns:
         layer → the largest difference, in the order of the network.
 
     Raises:
-        AssertionError: a layer's output differs, naming the first one; a weight is not finite.
-        ValueError: fewer than two images, or of a wrong shape.
+        AssertionError: a layer's output differs; the message names the first such layer. Or a
+            weight is not finite.
+        ValueError: fewer than two images, or images of a wrong shape.
     """
     __tracebackhide__ = True
     network = Network.of(model)
     assert_finite_weights(network)
     x = network.check_images(images)
     if len(x) < 2:
-        raise ValueError(f"{network.name}: two images or more tell a batch from one image")
-    names = tuple(network.outputs)
-    once = activations(network, x, names)
-    again = activations(network, x, names)
-    # One call an image: the compiled function takes a batch of any size.
-    alone = activations(network, x, names, batch_size=1)
-    differences: dict[str, float] = {}
-    for name in names:
-        allowed = _TOLERANCES.get(once[name].dtype.name, _TOLERANCE) if tol is None else tol
-        twice = _difference(once[name], again[name])
-        apart = _difference(once[name], alone[name])
-        differences[name] = max(twice, apart)
-        if not twice <= allowed:
-            raise AssertionError(
-                f"{network.name} layer {name!r} is the first that gives the same images another "
-                f"output each time: it differs by {twice:.3g} of its largest value (tolerance "
-                f"{allowed:g}). A dropout or noise is active at inference."
-            )
-        if not apart <= allowed:
-            raise AssertionError(
-                f"{network.name} layer {name!r} is the first whose output for an image depends on "
-                f"the others in its batch: it differs by {apart:.3g} of its largest value "
-                f"(tolerance {allowed:g}). A batch normalization is in training mode."
-            )
-    return differences
+        raise ValueError(f"{network.name}: {_TOO_FEW}")
+    seen = _Seen.of(network, x, tol)
+    seen.judge()
+    return seen.differences
+
+
+class Repeatable(ModelCheck):
+    """Zero-code check of all layers."""
+
+    name = "repeatable"
+    summary = "an image's outputs are the same each time, and in any batch"
+    assertion = staticmethod(assert_repeatable)
+    max_images = 8
+
+    def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
+        few = len(lens.images) < 2
+        return (
+            "at least two images are needed to compare a batch with single images" if few else None
+        )
+
+    def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
+        return _Seen.of(lens.network, lens.images[: self.max_images], None)
+
+    def measures(self, seen: _Seen) -> Measures:
+        return {"repeat_residual": max(seen.differences.values())}
+
+    def verdict(self, seen: _Seen) -> Measures:
+        __tracebackhide__ = True
+        seen.judge()
+        return {}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    model: str
+    twice: dict[str, float]  # layer → difference of two runs
+    apart: dict[str, float]  # layer → difference of a batch and of single images
+    allowed: dict[str, float]
+
+    @classmethod
+    def of(cls, network: Network, x: NDArray[np.float32], tol: float | None) -> _Seen:
+        names = tuple(network.outputs)
+        once = activations(network, x, names)
+        again = activations(network, x, names)
+        # One call an image: the compiled function takes a batch of any size.
+        alone = activations(network, x, names, batch_size=1)
+        return cls(
+            network.name,
+            {name: _difference(once[name], again[name]) for name in names},
+            {name: _difference(once[name], alone[name]) for name in names},
+            {
+                name: _TOLERANCES.get(once[name].dtype.name, _TOLERANCE) if tol is None else tol
+                for name in names
+            },
+        )
+
+    @property
+    def differences(self) -> dict[str, float]:
+        return {name: max(self.twice[name], self.apart[name]) for name in self.twice}
+
+    def judge(self) -> None:
+        __tracebackhide__ = True
+        for name, allowed in self.allowed.items():
+            if not self.twice[name] <= allowed:
+                raise AssertionError(
+                    f"{self.model} layer {name!r} is the first that gives the same images another "
+                    f"output each time: it differs by {self.twice[name]:.3g} of its largest value "
+                    f"(tolerance {allowed:g}). A dropout or noise is active at inference."
+                )
+            if not self.apart[name] <= allowed:
+                raise AssertionError(
+                    f"{self.model} layer {name!r} is the first whose output for an image depends "
+                    f"on the others in its batch: it differs by {self.apart[name]:.3g} of its "
+                    f"largest value (tolerance {allowed:g}). A batch normalization is in training "
+                    "mode."
+                )
 
 
 def _difference(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:

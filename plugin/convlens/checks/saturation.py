@@ -1,15 +1,21 @@
-"""A softmax that still tells more from less."""
+"""Saturation: a softmax whose scores lie so far apart that it rounds to 0 and 1."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convlens.checks.finite import assert_finite_weights
+from convlens.checks._classes import ClassesCheck
+from convlens.checks.check import Effort, Measures
+from convlens.checks.finite_weights import assert_finite_weights
 from convlens.engine.ascent.scores import class_scores
 from convlens.engine.features.activations import activations
 from convlens.engine.model.network import INPUT, Network
+from convlens.lens import Lens
 
 # A margin of this leaves every other class a probability below float32's smallest normal number.
 LARGEST_MARGIN = -float(np.log(np.finfo(np.float32).tiny))
@@ -22,7 +28,7 @@ def assert_not_saturated(
 ) -> NDArray[np.float64]:
     """Assert that the scores before the softmax are not so far apart that it rounds to 0 and 1.
 
-    What it catches: weights or pixels that are many times too large, such as images in 0–255 for a
+    This catches weights or pixels that are many times too large, such as images in 0–255 for a
     network trained on 0–1. The message names the layer whose output grows most over its input.
 
     Args:
@@ -42,23 +48,70 @@ def assert_not_saturated(
     __tracebackhide__ = True
     network = Network.of(model)
     assert_finite_weights(network)
-    x = network.check_images(images)
-    scores = class_scores(network, x).astype(np.float64)
-    if scores.ndim != 2 or scores.shape[1] < 2:
-        raise ValueError(f"{network.name} has no two classes to tell apart")
-    first, second = np.sort(scores, axis=1)[:, :-3:-1].T
-    margins = first - second
-    median = float(np.median(margins))
-    if median <= margin:
-        return margins
-    layer, factor = _steepest(network, x[:_FEW], scores[:_FEW])
-    raise AssertionError(
-        f"{network.name}: the softmax is saturated for most of {len(margins)} images: the best "
-        f"score exceeds the second by {median:.4g} in the median (limit {margin:.4g}), so the "
-        f"probabilities are 0 or 1 and their gradients 0. The values grow most in layer "
-        f"{layer!r}, to {factor:.3g} times its input's size: are its weights, or the pixels, too "
-        "large?"
-    )
+    seen = _Seen.of(network, network.check_images(images), margin)
+    seen.judge()
+    return seen.margins
+
+
+class Saturation(ClassesCheck):
+    """Zero-code check, where there is a softmax."""
+
+    name = "saturation"
+    summary = "the softmax is not so sure that it rounds to 0 and 1"
+    assertion = staticmethod(assert_not_saturated)
+
+    def layers(self, lens: Lens, effort: Effort) -> tuple[str | None, ...]:
+        output = lens.network.output_layer
+        if output is None or lens.network.activation_name(output) != "softmax":
+            return ()
+        return super().layers(lens, effort)
+
+    def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
+        return _Seen.of(lens.network, lens.images, LARGEST_MARGIN)
+
+    def measures(self, seen: _Seen) -> Measures:
+        return {"score_margin_median": seen.median}
+
+    def verdict(self, seen: _Seen) -> Measures:
+        __tracebackhide__ = True
+        seen.judge()
+        return {}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    model: str
+    margins: NDArray[np.float64]
+    limit: float
+    steepest: tuple[str, float] | None  # layer and growth; None where nothing saturates
+
+    @classmethod
+    def of(cls, network: Network, x: NDArray[np.float32], limit: float) -> _Seen:
+        scores = class_scores(network, x).astype(np.float64)
+        if scores.ndim != 2 or scores.shape[1] < 2:
+            raise ValueError(f"{network.name} has no two classes to tell apart")
+        first, second = np.sort(scores, axis=1)[:, :-3:-1].T
+        margins = first - second
+        healthy = float(np.median(margins)) <= limit
+        few = x[:_FEW], scores[:_FEW]
+        return cls(network.name, margins, limit, None if healthy else _steepest(network, *few))
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.margins))
+
+    def judge(self) -> None:
+        __tracebackhide__ = True
+        if self.steepest is None:
+            return
+        layer, factor = self.steepest
+        raise AssertionError(
+            f"{self.model}: the softmax is saturated for most of {len(self.margins)} images: the "
+            f"best score exceeds the second by {self.median:.4g} in the median (limit "
+            f"{self.limit:.4g}), so the probabilities are 0 or 1 and their gradients 0. The values "
+            f"grow most in layer {layer!r}, to {factor:.3g} times its input's size: are its "
+            "weights, or the pixels, too large?"
+        )
 
 
 def _steepest(

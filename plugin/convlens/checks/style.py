@@ -1,4 +1,4 @@
-"""Style transfer did find an image with the content of one picture and the style of another."""
+"""Style transfer: the result has the content of one picture and the style of another."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.checks._offenders import raise_offenders
+from convlens.checks.check import Effort, Figures, Measures, ModelCheck
 from convlens.checks.finite import assert_finite
+from convlens.drawings import draw_losses, draw_style
 from convlens.engine.features.activations import activations
 from convlens.engine.model.network import Network
-from convlens.pictures.photographs import resized
+from convlens.lens import Lens
+from convlens.pictures.photographs import read_image, resized
 from convlens.style.inputs import fitted_to, read_for
 from convlens.style.task import StyleTransfer
+from convlens.style.transfer import transfer_style
 
 if TYPE_CHECKING:
     import keras
@@ -96,45 +100,9 @@ def assert_style_transfer_converges(
     """
     __tracebackhide__ = True
     network = Network.of(model)
-    title = f"{network.name}: the style transfer"
-    assert_finite({"image": result.image, "optimized": result.optimized}, name=title)
-    judge = _Judge(network, result, content, style)
-    counts = result.weights.by_term
-    start = judge.terms(result.start) * counts
-    final = judge.terms(result.optimized) * counts
-    found = StyleConvergence(result.names, start, final, judge.apart(), judge.correlation())
-    offenders = []
-    for name, image in (("image", result.image), ("optimized image", result.optimized)):
-        low, high = float(image.min()), float(image.max())
-        if low < 0 or high > 1:
-            offenders.append(f"the {name} has values from {low:.4g} to {high:.4g}, outside 0 to 1")
-    if not final.sum() <= factor * start.sum():
-        offenders.append(
-            f"the loss fell from {start.sum():.6g} to {final.sum():.6g}, {found.fall:.3g} of it; "
-            f"at most {factor:g} is asked"
-        )
-    if not found.content <= content_bound:
-        offenders.append(
-            f"the content goes: its terms are {found.content:.3g} of what they are for the "
-            f"style picture; at most {content_bound:g} is asked"
-        )
-    for name, value in found.correlation.items():
-        if not value >= correlation:
-            offenders.append(
-                f"the content is lost: the features at layer {name!r} correlate by {value:.3g} "
-                f"with the content's; at least {correlation:g} is asked"
-            )
-    for k, name in enumerate(result.names):
-        claimed = (result.trace[[0, -1], k] * counts[k]).astype(np.float64)
-        measured = np.array([start[k], final[k]])
-        size = np.abs([*claimed, *measured]).max()
-        if not np.abs(claimed - measured).max() <= tol * size:
-            offenders.append(
-                f"term {name!r} is {measured[0]:.6g} → {measured[1]:.6g}, but the trace says "
-                f"{claimed[0]:.6g} → {claimed[1]:.6g}: it was measured on other pictures, or by "
-                "another formula"
-            )
-    raise_offenders(f"{title} failed:", offenders)
+    _assert_finite_images(network, result)
+    found = _measure(_Terms(network, result, content, style))
+    _judge(network.name, result, found, factor, content_bound, correlation, tol)
     return found
 
 
@@ -166,26 +134,153 @@ def assert_style_closer(
     """
     __tracebackhide__ = True
     network = Network.of(model)
-    assert_finite({"optimized": result.optimized}, name=f"{network.name}: the style transfer")
-    judge = _Judge(network, result, content, style)
-    before, after = (judge.style(judge.maps(x)) for x in (judge.content, result.optimized))
-    distances = {name: (before[name], after[name]) for name in before}
+    _assert_finite_images(network, result)
+    distances = _distances(_Terms(network, result, content, style))
+    _judge_closer(network.name, distances, factor)
+    return distances
+
+
+class Style(ModelCheck):
+    """Zero-code check, where a content and a style picture were given."""
+
+    name = "style"
+    summary = "style transfer converges, and ends nearer the style"
+    assertion = staticmethod(assert_style_transfer_converges)
+    line = "style: the loss fell to {style_fall:.3g} of its start in {style_steps} steps"
+
+    def layers(self, lens: Lens, effort: Effort) -> tuple[str | None, ...]:
+        return () if effort.content is None else (None,)
+
+    def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
+        return None if lens.conv_layers else f"{lens.name} has no convolutional layer"
+
+    def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
+        h, w, _ = lens.network.input_shape
+        content = read_image(effort.content)
+        result = transfer_style(
+            content if h is None or w is None else resized(content, (h, w)),
+            list(effort.styles),
+            lens.network,
+            value_range=lens.value_range,
+            steps=effort.steps,
+            seed=effort.seed,
+            memory_budget=effort.memory,
+            progress=effort.progress,
+        )
+        terms = _Terms(lens.network, result)
+        return _Seen(lens.name, result, _measure(terms), _distances(terms))
+
+    def measures(self, seen: _Seen) -> Measures:
+        total = seen.result.losses["total"]
+        return {"style_steps": seen.result.steps, "style_fall": float(total[-1] / total[0])}
+
+    def verdict(self, seen: _Seen) -> Measures:
+        __tracebackhide__ = True
+        _judge(seen.model, seen.result, seen.convergence)
+        _judge_closer(seen.model, seen.distances)
+        return {"style_content": min(seen.convergence.correlation.values())}
+
+    def figures(self, lens: Lens, layer: Any, seen: Any) -> Figures:
+        return {
+            "style": lambda: draw_style(seen.result),
+            "style-losses": lambda: draw_losses(seen.result),
+        }
+
+
+@dataclass(frozen=True)
+class _Seen:
+    model: str
+    result: StyleTransfer
+    convergence: StyleConvergence
+    distances: dict[str, tuple[float, float]]
+
+
+def _assert_finite_images(network: Network, result: StyleTransfer) -> None:
+    __tracebackhide__ = True
+    images = {"image": result.image, "optimized": result.optimized}
+    assert_finite(images, name=f"{network.name}: the style transfer")
+
+
+def _measure(terms: _Terms) -> StyleConvergence:
+    result, counts = terms.result, terms.result.weights.by_term
+    start = terms.terms(result.start) * counts
+    final = terms.terms(result.optimized) * counts
+    return StyleConvergence(result.names, start, final, terms.apart(), terms.correlation())
+
+
+def _judge(
+    model: str,
+    result: StyleTransfer,
+    found: StyleConvergence,
+    factor: float = 0.5,
+    content_bound: float = 1.0,
+    correlation: float = 0.2,
+    tol: float = 1e-3,
+) -> None:
+    __tracebackhide__ = True
+    start, final = found.start, found.final
+    offenders = []
+    for name, image in (("image", result.image), ("optimized image", result.optimized)):
+        low, high = float(image.min()), float(image.max())
+        if not (low >= 0 and high <= 1):
+            offenders.append(f"the {name} has values from {low:.4g} to {high:.4g}, outside 0 to 1")
+    if not final.sum() <= factor * start.sum():
+        offenders.append(
+            f"the loss fell from {start.sum():.6g} to {final.sum():.6g}, {found.fall:.3g} of it; "
+            f"at most {factor:g} is allowed"
+        )
+    if not found.content <= content_bound:
+        offenders.append(
+            f"the content was lost: its loss is {found.content:.3g} of what the style picture "
+            f"would have (limit {content_bound:g})"
+        )
+    for name, value in found.correlation.items():
+        if not value >= correlation:
+            offenders.append(
+                f"the content was lost: the features at layer {name!r} correlate by {value:.3g} "
+                f"with the content's; at least {correlation:g} is needed"
+            )
+    counts = result.weights.by_term
+    for k, name in enumerate(result.names):
+        claimed = (result.trace[[0, -1], k] * counts[k]).astype(np.float64)
+        measured = np.array([start[k], final[k]])
+        size = np.abs([*claimed, *measured]).max()
+        if not np.abs(claimed - measured).max() <= tol * size:
+            offenders.append(
+                f"term {name!r} is {measured[0]:.6g} → {measured[1]:.6g}, but the trace says "
+                f"{claimed[0]:.6g} → {claimed[1]:.6g}: it was measured on other pictures, or by "
+                "another formula"
+            )
+    raise_offenders(f"{model}: the style transfer failed:", offenders)
+
+
+def _distances(terms: _Terms) -> dict[str, tuple[float, float]]:
+    """Return layer → the style term of the content and of the result, not weighted."""
+    before = terms.style(terms.maps(terms.content))
+    after = terms.style(terms.maps(terms.result.optimized))
+    return {name: (before[name], after[name]) for name in before}
+
+
+def _judge_closer(
+    model: str, distances: dict[str, tuple[float, float]], factor: float = 1.0
+) -> None:
+    __tracebackhide__ = True
     raise_offenders(
-        f"{network.name}: the result is not nearer the style than the content is "
-        f"(factor {factor:g}):",
+        f"{model}: the result is not nearer the style than the content is (factor {factor:g}):",
         [
             f"layer {name!r}: the distance was {was:.6g}, and is {now:.6g}"
             for name, (was, now) in distances.items()
             if not now < factor * was
         ],
     )
-    return distances
 
 
-class _Judge:
+class _Terms:
     """The loss terms of a transfer in float64, from the formulas."""
 
-    def __init__(self, network: Network, result: StyleTransfer, content: Any, style: Any) -> None:
+    def __init__(
+        self, network: Network, result: StyleTransfer, content: Any = None, style: Any = None
+    ) -> None:
         self.network, self.result = network, result
         size = result.optimized.shape[:2]
         self.content = result.content if content is None else self._read(content, size)

@@ -22,8 +22,8 @@ from convlens.pytest_plugin.fixtures import (
     mnist_cnn,
     pytest_generate_tests,
 )
-from convlens.pytest_plugin.options import pytest_addoption, pytest_configure
 from convlens.pytest_plugin.pretrained import pretrained, vgg16, vgg19
+from convlens.pytest_plugin.setup import pytest_addhooks, pytest_addoption, pytest_configure
 from convlens.pytest_plugin.summary import pytest_terminal_summary
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "lens",
     "mnist_cnn",
     "pretrained",
+    "pytest_addhooks",
     "pytest_addoption",
     "pytest_collect_file",
     "pytest_collection_modifyitems",

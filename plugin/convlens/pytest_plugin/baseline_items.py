@@ -1,63 +1,49 @@
-"""A model's baseline as pytest items: one for the predictions and one a layer."""
+"""A model's baseline as pytest items: one for the predictions and one for each layer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from convlens.baselines.check import observe
-from convlens.baselines.compare import OTHERWISE, PREDICTIONS
-from convlens.battery import Property
-from convlens.engine.features.sketch import sketched_layers
-from convlens.lens import Lens
 from convlens.pytest_plugin.baselines import SESSION
-from convlens.pytest_plugin.collection import ModelItem
+from convlens.pytest_plugin.items import ModelItem
+from convlens.pytest_plugin.options import effort
 from convlens.pytest_plugin.targets import Target
 
-
-class Unchanged(Property):
-    """That a layer does what its baseline says."""
-
-    name = "baseline"
-    summary = "the layer does what it did"
-
-    def layers(self, lens: Lens) -> tuple[str | None, ...]:
-        """Return the layers in the network's order, and the predictions."""
-        output = lens.network.output_layer
-        inner = [name for name in sketched_layers(lens.network) if name != output]
-        return (*inner, OTHERWISE if PREDICTIONS in inner else PREDICTIONS)
+if TYPE_CHECKING:
+    from convlens.baselines.compare import Comparison
+    from convlens.lens import Lens
 
 
 class BaselineItem(ModelItem):
-    """What one layer does, held against the model's baseline; its items share one record."""
+    """One layer, compared with the model's baseline; the items of a model share one record."""
 
-    def check(self, lens: Lens) -> None:
-        """Hold the layer against its baseline.
-
-        Raises:
-            AssertionError: it differs, or there is no usable baseline.
-        """
+    def run_check(self, lens: Lens) -> Any:
+        """Compare the layer with its baseline, and hand the comparison to the report."""
         __tracebackhide__ = True
-        session = self.config.stash[SESSION]
-        session.check(
-            self,
-            f"{self.nodeid.removesuffix(f'::{self.name}')}::baseline",
-            lambda: observe(lens),
-            layer=self.layer,
-        )
+        found = super().run_check(lens)
+        self.ihook.pytest_convlens_compared(item=self, comparison=found)
+        return found
 
 
 def baseline_items(parent: pytest.Collector, target: Target, lens: Lens) -> Iterable[BaselineItem]:
     """Yield the items of a model's baseline, where baselines were asked for."""
-    if not parent.config.stash[SESSION].asked:
+    session = parent.config.stash[SESSION]
+    if not session.asked:
         return
-    prop = Unchanged()
-    for layer in prop.layers(lens):
+    from convlens.baselines.check import observe
+    from convlens.baselines.unchanged import Unchanged
+
+    key = f"{parent.nodeid}::{Unchanged.name}"
+
+    def compare(lens: Lens, layer: str) -> Comparison:
+        __tracebackhide__ = True
+        return session.compare(key, lambda: observe(lens), layer=layer)
+
+    check = Unchanged(compare)
+    for layer in check.layers(lens, effort(parent.config)):
         yield BaselineItem.from_parent(
-            parent,
-            name=f"{prop.name}[{layer}]",
-            target=target,
-            prop=prop,
-            layer=layer,
+            parent, name=f"{check.name}[{layer}]", target=target, check=check, layer=layer
         )

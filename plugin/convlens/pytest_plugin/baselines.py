@@ -1,4 +1,4 @@
-"""Baselines in a pytest run: the fixture, what is recorded, and which baselines nobody used."""
+"""Baselines in a pytest run: the options, the session that compares and records, the fixture."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from convlens.baselines.compare import Comparison
     from convlens.baselines.store import Store
 
-COMPARISONS = pytest.StashKey["list[Comparison]"]()
 SESSION = pytest.StashKey["BaselineSession"]()
 FOLDER = "convlens-baselines"
 
 
-def add_options(group: pytest.OptionGroup) -> None:
+def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
     """Add the options of baselines."""
+    parser.addini("convlens_baselines", "the folder of baselines, from pytest's root folder")
     group.addoption(
         "--convlens-baselines",
         metavar="DIR",
@@ -119,26 +119,24 @@ class BaselineSession:
             or os.path.isdir(self.folder)
         )
 
-    def check(
+    def compare(
         self,
-        item: pytest.Item,
         key: str,
         observe: Callable[[], Observed],
         *,
         tol: float | None = None,
         layer: str | None = None,
     ) -> Comparison:
-        """Hold what is observed against its baseline, and record it if that was asked for.
+        """Compare what is observed with its baseline, and record it if that was asked for.
 
         Args:
-            item: the test, in whose stash the comparison is put.
             key: the baseline's name.
-            observe: returns what there is; for a `layer` it is called once for all layers.
+            observe: returns the observation; for a `layer` it is called once for all layers.
             tol: the tolerance.
             layer: the layer that the test is about; None for all.
 
         Raises:
-            AssertionError: it differs, or there is no usable baseline.
+            AssertionError, FloatingPointError: a weight or an output is not finite.
         """
         __tracebackhide__ = True
         from convlens.baselines.check import examine, settle
@@ -160,9 +158,6 @@ class BaselineSession:
                 self._comparisons[key] = settled
                 del self._unsettled[key]  # the other layers' tests need not record it again
             found = settled if layer is None else settled.of_layer(layer)
-        item.stash.setdefault(COMPARISONS, []).append(found)
-        if not found.passed:
-            raise AssertionError(found.message)
         return found
 
     @property
@@ -190,7 +185,7 @@ class BaselineSession:
 
 
 class Baseline:
-    """What the fixture `baseline` is: checks of one test."""
+    """The value of the fixture `baseline`: compares the values of one test."""
 
     def __init__(self, item: pytest.Item, session: BaselineSession) -> None:
         self._item = item
@@ -217,7 +212,11 @@ class Baseline:
         from convlens.baselines.check import observe
 
         key = self._key(name)
-        return self._session.check(self._item, key, lambda: observe(value), tol=tol)
+        found = self._session.compare(key, lambda: observe(value), tol=tol)
+        self._item.ihook.pytest_convlens_compared(item=self._item, comparison=found)
+        if not found.passed:
+            raise AssertionError(found.message)
+        return found
 
     def _key(self, name: str | None) -> str:
         """Return the baseline's name: the test's id, and after it a quoted name or a number."""

@@ -1,4 +1,4 @@
-"""The options of the benchmark suite, which is loaded only where it is asked for."""
+"""Options of the benchmark suite, which is loaded only for a run of it."""
 
 from __future__ import annotations
 
@@ -40,26 +40,30 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def configure(config: pytest.Config, targets: list[Target]) -> bool:
-    """Check the options, keep the models to be timed, and return whether this run is of the suite.
+    """Check the options, keep the models to time, and return whether this run is of the suite.
 
-    It is where its folder, whose conftest.py registers it, or its name was given.
+    The suite's folder, whose conftest.py registers it, or its name was given on the command line.
 
     Raises:
-        pytest.UsageError: a limit that is no ratio, or that has nothing to limit.
+        pytest.UsageError: a limit below 1, or a limit without a run of the suite.
     """
     config.stash[SUBJECTS] = targets
     limit = config.getoption("convlens_bench_fail")
     if limit is not None and not 1 <= limit < float("inf"):
-        raise pytest.UsageError(f"--convlens-bench-fail is a ratio of 1 or more, not {limit:g}")
+        raise pytest.UsageError(
+            f"--convlens-bench-fail must be a ratio of at least 1, not {limit:g}"
+        )
     if config.pluginmanager.has_plugin(NAME):
         return True
     heads = [str(arg).split("::")[0] for arg in config.args]
     if config.option.pyargs and any(f"{h}.".startswith(f"{PACKAGE}.") for h in heads):
-        from convlens.benchmarks.suite import register
-
-        return register(config) is not None
+        # Loaded by its name, as any plugin is: nothing here imports the suite.
+        config.pluginmanager.import_plugin(f"{PACKAGE}.suite")
+        return config.pluginmanager.has_plugin(NAME)
     if limit is not None:
-        raise pytest.UsageError(f"--convlens-bench-fail is for the benchmarks: --pyargs {PACKAGE}")
+        raise pytest.UsageError(
+            f"--convlens-bench-fail is an option of the benchmarks: add --pyargs {PACKAGE}"
+        )
     return False
 
 
@@ -73,4 +77,4 @@ def subjects(config: pytest.Config) -> dict[str, Callable[[], Any]] | None:
 
 def _model(load: Callable[..., Any], config: pytest.Config, target: Target) -> Any:
     found = load(config, target)
-    return getattr(found, "model", found)  # of a factory's Network, the model that it was made from
+    return getattr(found, "model", found)  # a factory may return a Network

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.files.npz import read_npz
+from convlens.pytest_plugin.factories import call_factory
 
 Shape = tuple[int | None, ...]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
@@ -80,8 +81,6 @@ def read_images(
     if path.suffix == ".npz":
         images, labels = _read_npz(path)
     elif ":" in source and not os.path.exists(path):
-        from convlens.pytest_plugin.models import call_factory
-
         result = call_factory(source)
         images, labels = result if isinstance(result, tuple) else (result, None)
         images = np.asarray(images)

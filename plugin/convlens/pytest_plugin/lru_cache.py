@@ -1,4 +1,4 @@
-"""What was used last, within a budget: a run over hundreds of models keeps a few of them."""
+"""A least-recently-used cache with a memory budget."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ V = TypeVar("V")
 
 
 class LRUCache(Generic[K, V]):
-    """Values by key, of which those used longest ago are dropped where all cost too much.
+    """Values by key; the least recently used are dropped where all together cost too much.
 
-    The one that was asked for last is always kept.
+    The value that was asked for last is always kept.
     """
 
     def __init__(self, budget: int, cost: Callable[[V], int]) -> None:
@@ -23,7 +23,7 @@ class LRUCache(Generic[K, V]):
         self._kept: OrderedDict[K, V] = OrderedDict()
 
     def get(self, key: K, make: Callable[[], V]) -> V:
-        """Return the value kept under a key; where there is none, make it and keep it."""
+        """Return the value kept under a key; make and keep it where there is none."""
         if key not in self._kept:
             self._kept[key] = make()
         self._kept.move_to_end(key)

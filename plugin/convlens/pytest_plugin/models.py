@@ -1,14 +1,14 @@
-"""Load the models and images that were asked for, and keep those that were used last."""
+"""Load models and their images, and cache those that were used last."""
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convlens.pytest_plugin.factories import call_factory
 from convlens.pytest_plugin.lru_cache import LRUCache
 from convlens.pytest_plugin.options import value_range
 from convlens.pytest_plugin.targets import Target, parse_target
@@ -171,28 +171,6 @@ def _make(config: pytest.Config, target: Target) -> Any:
     if not isinstance(model, keras.Model | Network):
         raise ValueError(f"{target.spec} returned {type(model).__name__}, not a Keras model")
     return model
-
-
-def call_factory(spec: str) -> Any:
-    """Return what the function named ``module:function`` returns.
-
-    Raises:
-        ValueError: there is no such module or function.
-    """
-    module_name, _, name = spec.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
-            raise
-        raise ValueError(
-            f"{spec}: there is no module {module_name!r}; run `python -m pytest` to import from "
-            "this folder, or set pythonpath in the pytest configuration"
-        ) from None
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise ValueError(f"{spec}: module {module_name!r} has no function {name!r}")
-    return function()
 
 
 def _model_bytes(model: Any) -> int:

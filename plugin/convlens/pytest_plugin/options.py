@@ -1,23 +1,25 @@
-"""Command-line and ini options, and what they ask for."""
+"""Command-line and ini options of the checks, and their validation."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from convlens.pytest_plugin import baselines, benchmarks, report
-from convlens.pytest_plugin.targets import SHIPPED, TARGETS, WITHIN, Target, parse_target
+from convlens.pytest_plugin.targets import SHIPPED
 
-_MOST = 1_000_000  # the engine's limit of steps
-MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
+if TYPE_CHECKING:
+    from convlens.checks.check import Effort
+    from convlens.engine.runtime.progress import ItemProgress
+
+_MAX_COUNT = 1_000_000  # the engine's limit of steps
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add convlens's options."""
-    group = parser.getgroup("convlens", "look inside trained convolutional networks")
+def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
+    """Add the options of the checks."""
     group.addoption(
         "--convlens",
         action="append",
@@ -114,10 +116,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fetch weights of networks of keras.applications that are not on this machine",
     )
-    baselines.add_options(group)
-    report.add_options(group)
-    benchmarks.add_options(parser)
-    parser.addini("convlens_baselines", "the folder of baselines, from pytest's root folder")
     parser.addini(
         "convlens_models",
         "glob patterns of model files to check when they are found while collecting",
@@ -126,41 +124,52 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-benchmark's, which may ask for the machine
-def pytest_configure(config: pytest.Config) -> None:
-    """Check the options, and turn models into what pytest collects, or what benchmarks time."""
-    config.addinivalue_line("markers", "convlens: a check of a model that convlens collected")
+def check_options(config: pytest.Config) -> None:
+    """Check the values of the options.
+
+    Raises:
+        pytest.UsageError: a value that is not allowed, or a folder that cannot be written.
+    """
     for name in ("units", "steps"):
-        if not 1 <= config.getoption(f"convlens_{name}") <= _MOST:
-            raise pytest.UsageError(f"--convlens-{name} is 1 to {_MOST}")
-    if config.getoption("convlens_seed") < 0:
-        raise pytest.UsageError("--convlens-seed is 0 or more")
+        count = config.getoption(f"convlens_{name}")
+        if not 1 <= count <= _MAX_COUNT:
+            raise pytest.UsageError(
+                f"--convlens-{name} must be between 1 and {_MAX_COUNT:,}, not {count}"
+            )
+    seed = config.getoption("convlens_seed")
+    if seed < 0:
+        raise pytest.UsageError(f"--convlens-seed must be 0 or more, not {seed}")
     accuracy = config.getoption("convlens_accuracy")
     if accuracy is not None and not 0 <= accuracy <= 1:
-        raise pytest.UsageError(f"--convlens-accuracy is a share from 0 to 1, not {accuracy:g}")
+        raise pytest.UsageError(f"--convlens-accuracy must be between 0 and 1, not {accuracy:g}")
     memory = config.getoption("convlens_memory")
     if memory is not None and not 0 < memory < float("inf"):
-        raise pytest.UsageError(f"--convlens-memory is above 0 GiB, not {memory:g}")
+        raise pytest.UsageError(f"--convlens-memory must be more than 0 GiB, not {memory:g}")
     value_range(config)
     _check_pictures(config)
     _check_folder(config)
     for place in config.getoption("convlens_weights"):
         if not os.path.exists(place):
             raise pytest.UsageError(f"--convlens-weights {place}: there is no such file or folder")
-    targets = [parse_target(spec) for spec in config.getoption("convlens")]
-    if benchmarks.configure(config, targets):
-        config.stash[TARGETS], config.stash[WITHIN] = [], []
-        return
-    paths, selected = _split_node_ids(config.args)
-    given = config.args_source is pytest.Config.ArgsSource.ARGS
-    asked = any(str(a).split("=")[0] == "--convlens" for a in config.invocation_params.args)
-    if targets and asked and not given:
-        paths = []  # `pytest --convlens MODEL` checks the model, and no more than that
-    named = [t.spec for t in targets if t.kind == "file" and t.spec not in paths]
-    config.args[:], config.stash[WITHIN] = _split_models_within([*paths, *named])
-    config.stash[TARGETS] = _merge(targets, selected)
-    baselines.configure(config)
-    report.configure(config)
+
+
+def effort(config: pytest.Config, progress: ItemProgress | None = None) -> Effort:
+    """Return the options that decide what checks do, and how much of it."""
+    from convlens.checks.check import Effort
+
+    option = config.getoption
+    memory = option("convlens_memory")
+    return Effort(
+        steps=option("convlens_steps"),
+        units=option("convlens_units"),
+        seed=option("convlens_seed"),
+        preset=option("convlens_preset"),
+        memory=None if memory is None else int(memory * 2**30),
+        min_accuracy=option("convlens_accuracy"),
+        content=option("convlens_content"),
+        styles=tuple(option("convlens_style")),
+        progress=progress,
+    )
 
 
 def value_range(config: pytest.Config) -> tuple[float, float] | None:
@@ -178,7 +187,7 @@ def value_range(config: pytest.Config) -> tuple[float, float] | None:
         low = high = 0.0
     if not low < high:
         raise pytest.UsageError(
-            f"--convlens-range is LOW,HIGH with LOW below HIGH, such as 0,255, not {text!r}"
+            f"--convlens-range must be LOW,HIGH with LOW below HIGH, such as 0,255, not {text!r}"
         )
     return low, high
 
@@ -204,41 +213,3 @@ def _check_folder(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"--convlens-pictures {folder}: cannot write there ({error.strerror})"
         ) from None
-
-
-def _split_node_ids(args: list[str]) -> tuple[list[str], dict[str, set[str]]]:
-    """Take node ids of shipped models, such as ``mnist_cnn::gram[conv2d_1]``, out of the paths."""
-    paths: list[str] = []
-    selected: dict[str, set[str]] = {}
-    for arg in args:
-        head, _, item = str(arg).partition("::")
-        is_ours = head in SHIPPED or (":" in head and not os.path.exists(head))
-        if item and is_ours and not os.path.exists(head):
-            selected.setdefault(head, set()).add(item)
-        else:
-            paths.append(arg)
-    return paths, selected
-
-
-def _split_models_within(args: list[str]) -> tuple[list[str], list[Path]]:
-    """Take model files that lie within folders of the same list out of it."""
-    folders = [os.path.abspath(arg) for arg in args if os.path.isdir(arg)]
-    others: list[str] = []
-    within: list[Path] = []
-    for arg in args:
-        path = Path(os.path.abspath(arg))
-        is_within = any(path.is_relative_to(folder) for folder in folders)
-        if is_within and path.suffix in MODEL_SUFFIXES and os.path.isfile(path):
-            within.append(path)
-        else:
-            others.append(arg)
-    return others, list(dict.fromkeys(within))
-
-
-def _merge(targets: list[Target], selected: dict[str, set[str]]) -> list[Target]:
-    known = {t.spec for t in targets}
-    merged = [*targets, *(parse_target(spec) for spec in selected if spec not in known)]
-    return [
-        Target(t.spec, t.kind, frozenset(selected[t.spec]) if t.spec in selected else None)
-        for t in dict.fromkeys(merged)
-    ]

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from convlens.pytest_plugin.baselines import COMPARISONS
+from convlens.pytest_plugin.items import ModelItem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
+    from convlens.baselines.compare import Comparison
     from convlens.pictures import Figure
     from convlens.report.entry import Exhibit
     from convlens.report.spool import Spool
@@ -80,13 +81,6 @@ def configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Reporter(config, spool, wanted), "convlens-reporter")
 
 
-def show(item: pytest.Item, figures: Mapping[str, Callable[[], Figure]]) -> None:
-    """Put figures of what an item saw into the report, where there is one."""
-    recorder: Recorder | None = item.config.pluginmanager.get_plugin(RECORDER)
-    if recorder is not None:
-        recorder.show(item, figures)
-
-
 def _check_place(option: str, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,23 +127,25 @@ class Recorder:
         exhibit = item.stash.get(_EXHIBIT, None)
         if exhibit is None:
             return
-        if COMPARISONS in item.stash:
-            from convlens.report.encode import add_comparison
-
-            for comparison in item.stash[COMPARISONS]:
-                with self._going_on():
-                    add_comparison(self._spool, exhibit, comparison)
         with self._going_on():
             self._spool.write_exhibit(exhibit)
 
-    def show(self, item: pytest.Item, figures: Mapping[str, Callable[[], Figure]]) -> None:
+    def pytest_convlens_figures(self, item: pytest.Item, figures: Mapping[str, Figure]) -> None:
         """Add figures to what an item saw."""
         from convlens.report.encode import add_figure
 
-        exhibit = item.stash[_EXHIBIT]
-        for make in figures.values():
+        for figure in figures.values():
             with self._going_on():
-                add_figure(self._spool, exhibit, make())
+                add_figure(self._spool, item.stash[_EXHIBIT], figure)
+
+    def pytest_convlens_compared(self, item: pytest.Item, comparison: Comparison) -> None:
+        """Add a comparison with a baseline to what an item saw."""
+        from convlens.report.encode import add_comparison
+
+        exhibit = item.stash.get(_EXHIBIT, None)
+        if exhibit is not None:
+            with self._going_on():
+                add_comparison(self._spool, exhibit, comparison)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Tell the process that makes the report, where this is a worker, what it lacks."""
@@ -247,14 +243,11 @@ class Reporter:
 
 def _exhibit(item: pytest.Item, order: int) -> Exhibit | None:
     """Return what is known of an item before it runs; None where it is none of convlens's."""
-    from convlens.pytest_plugin.collection import ModelItem
     from convlens.report.entry import Exhibit
 
     if isinstance(item, ModelItem):
-        prop = item.prop
-        return Exhibit(
-            item.nodeid, item.model, item.layer or "", prop.name, prop.name, prop.summary, order
-        )
+        name, claim = item.check.name, item.check.summary
+        return Exhibit(item.nodeid, item.model, item.layer or "", name, name, claim, order)
     names = getattr(item, "fixturenames", ())
     if not _FIXTURES.intersection(names) and "baseline" not in names:
         return None

@@ -1,4 +1,4 @@
-"""What a user may name as the model under test."""
+"""Models under test, as users name them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Literal
 import pytest
 
 SHIPPED = ("mnist_cnn",)
+MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 # The networks of keras.applications, named here because importing Keras takes seconds.
 APPLICATIONS = (
     *(f"ConvNeXt{size}" for size in ("Tiny", "Small", "Base", "Large", "XLarge")),
@@ -40,7 +41,8 @@ class Target:
 
 
 TARGETS = pytest.StashKey[list[Target]]()
-# Of the files named, those within a folder that was given too, from which pytest drops one of both.
+# Model files that also lie inside a folder on the command line, of which pytest would collect only
+# one.
 WITHIN = pytest.StashKey[list[Path]]()
 
 

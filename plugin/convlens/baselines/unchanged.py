@@ -1,0 +1,42 @@
+"""The check of a model's baseline, one layer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from convlens.baselines.check import assert_matches_baseline
+from convlens.baselines.compare import OTHERWISE, PREDICTIONS
+from convlens.baselines.comparison import Comparison
+from convlens.checks.check import Effort, LayerCheck, Measures
+from convlens.engine.features.sketch import sketched_layers
+from convlens.lens import Lens
+
+
+class Unchanged(LayerCheck):
+    """Zero-code check, where baselines were asked for."""
+
+    name = "baseline"
+    summary = "the layer does what it did"
+    assertion = staticmethod(assert_matches_baseline)
+    needs_finite_weights = False  # the comparison examines them once for all layers
+
+    def __init__(self, compare: Callable[[Lens, str], Comparison]) -> None:
+        """Take the function that compares one layer with its baseline."""
+        self._compare = compare
+
+    def layers(self, lens: Lens, effort: Effort) -> tuple[str | None, ...]:
+        """Return the layers in the network's order, and the predictions."""
+        output = lens.network.output_layer
+        inner = [name for name in sketched_layers(lens.network) if name != output]
+        return (*inner, OTHERWISE if PREDICTIONS in inner else PREDICTIONS)
+
+    def run(self, lens: Lens, layer: Any, effort: Effort) -> Comparison:
+        __tracebackhide__ = True
+        return self._compare(lens, layer)
+
+    def verdict(self, seen: Comparison) -> Measures:
+        __tracebackhide__ = True
+        if not seen.passed:
+            raise AssertionError(seen.message)
+        return {}

@@ -1,0 +1,166 @@
+"""The interface of a check: one property of a model, or of one of its layers.
+
+A check is run once for each layer that it concerns. `run` does the work, `verdict` judges what was
+seen, and `figures` draws it afterwards; so nothing is computed twice, and no picture can change a
+verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from convlens.checks.finite_weights import assert_finite_weights
+from convlens.engine.ascent.maximize import Maximization
+from convlens.engine.ascent.options import Preset
+from convlens.engine.runtime.progress import ItemProgress
+from convlens.lens import Lens
+
+if TYPE_CHECKING:
+    from convlens.pictures import Figure
+
+Measures = Mapping[str, float | int]
+Figures = Mapping[str, "Callable[[], Figure]"]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """The options of a run that decide what a check does, and how much of it.
+
+    Attributes:
+        steps: number of steps of each ascent.
+        units: largest number of units of a layer that are maximized, spread evenly over it.
+        seed: seed of all random draws.
+        preset: recipe of each ascent, as for `maximize`.
+        memory: bytes that an ascent's batch may take; None for a share of what is free.
+        min_accuracy: share of labeled images that must be classified right, 0 to 1; None for
+            better than guessing.
+        content: file of the content picture of a style transfer; None for no style transfer.
+        styles: files of its style pictures.
+        progress: callback with (steps done, steps in all); None shows a bar on a terminal.
+    """
+
+    steps: int = 300
+    units: int = 64
+    seed: int = 0
+    preset: Preset | None = None
+    memory: int | None = None
+    min_accuracy: float | None = None
+    content: str | None = None
+    styles: tuple[str, ...] = ()
+    progress: ItemProgress | None = None
+
+    def choose(self, count: int) -> list[int]:
+        """Return the numbers of the units to maximize in a layer of `count` units."""
+        if count <= self.units:
+            return list(range(count))
+        return sorted({round(i) for i in np.linspace(0, count - 1, self.units)})
+
+    def maximize(self, lens: Lens, layer: str | None, units: list[int]) -> Maximization:
+        """Return images that excite a layer's units; the class scores' for the layer None."""
+        return lens.maximize(
+            layer,
+            units,
+            steps=self.steps,
+            seed=self.seed,
+            preset=self.preset,
+            memory_budget=self.memory,
+            progress=self.progress,
+        )
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table that ends a run, with a line for each layer.
+
+    Attributes:
+        title: the head of the column.
+        cell: a format string of the check's measures, such as ``"{gain_min:.3g}"``. A layer that
+            lacks one of them gets a dash.
+    """
+
+    title: str
+    cell: str
+
+
+class Check:
+    """One property. Subclass `LayerCheck` or `ModelCheck`.
+
+    Attributes:
+        name: name in item ids, as in ``mnist_cnn::ascent[conv2d_1]``, and in reports.
+        summary: what holds, in a sentence without a full stop.
+        assertion: the function for tests without the zero-code run; None where there is none.
+        columns: columns that it adds to the table that ends a run.
+        line: format string of the measures for a line below that table, for a whole model.
+        needs_finite_weights: whether NaN or infinite weights are reported in place of the check.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    assertion: ClassVar[Callable[..., Any] | None] = None
+    columns: ClassVar[tuple[Column, ...]] = ()
+    line: ClassVar[str] = ""
+    needs_finite_weights: ClassVar[bool] = True
+
+    def layers(self, lens: Lens, effort: Effort) -> tuple[str | None, ...]:
+        """Return the layers that get an item; None stands for the model as a whole."""
+        raise NotImplementedError
+
+    def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
+        """Return the reason why the check cannot apply, or None where it can."""
+        return None
+
+    def run(self, lens: Lens, layer: Any, effort: Effort) -> Any:
+        """Do the work, once, and return everything that the verdict and the figures need."""
+        raise NotImplementedError
+
+    def measures(self, seen: Any) -> Measures:
+        """Return the numbers that are known whatever the verdict, so that a failure has them."""
+        return {}
+
+    def verdict(self, seen: Any) -> Measures:
+        """Judge what `run` returned, and return further numbers.
+
+        Raises:
+            AssertionError: the property does not hold.
+        """
+        raise NotImplementedError
+
+    def figures(self, lens: Lens, layer: Any, seen: Any) -> Figures:
+        """Return figures by name, each made when it is called, after the verdict.
+
+        Args:
+            lens: the model and its images.
+            layer: the item's layer.
+            seen: the result of `run`; or, after Ctrl-C, the exception that holds what was finished.
+        """
+        return {}
+
+
+class LayerCheck(Check):
+    """A property of each convolution; override `layers` for others."""
+
+    def layers(self, lens: Lens, effort: Effort) -> tuple[str | None, ...]:
+        return lens.conv_layers
+
+
+class ModelCheck(Check):
+    """A property of the model as a whole."""
+
+    def layers(self, lens: Lens, effort: Effort) -> tuple[str | None, ...]:
+        return (None,)
+
+
+def run_check(check: Check, lens: Lens, layer: str | None, effort: Effort) -> Any:
+    """Run a check once, after the weights were found finite, and return what it saw.
+
+    Raises:
+        AssertionError: a weight is not finite; the message names its layer.
+    """
+    __tracebackhide__ = True
+    if check.needs_finite_weights:
+        assert_finite_weights(lens.network)
+    return check.run(lens, layer, effort)

@@ -1,0 +1,22 @@
+"""A placeholder, always skipped, for the checks of filters in a model that has no convolution."""
+
+from __future__ import annotations
+
+from convlens.checks.check import Effort, ModelCheck
+from convlens.lens import Lens
+
+
+class Convolutions(ModelCheck):
+    """Item that says why a model without convolutions has no checks of filters."""
+
+    name = "convolutions"
+    summary = "there are filters to look at"
+
+    def layers(self, lens: Lens, effort: Effort) -> tuple[str | None, ...]:
+        return () if lens.conv_layers else (None,)
+
+    def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
+        return (
+            f"{lens.name} has no convolutional layer, so there is no filter to look at "
+            f"(its layers: {', '.join(lens.network.layers)})"
+        )

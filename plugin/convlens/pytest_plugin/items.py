@@ -1,0 +1,159 @@
+"""Items of a model: one check of the model, or of one of its layers."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from convlens.pytest_plugin.options import effort
+from convlens.pytest_plugin.progress import item_progress
+from convlens.pytest_plugin.targets import Target
+
+if TYPE_CHECKING:
+    from convlens.checks.check import Check
+    from convlens.lens import Lens
+    from convlens.pictures import Figure
+
+# File name → the node ids of the models that have it.
+_NAMES = pytest.StashKey[dict[str, set[str]]]()
+
+
+class ModelItem(pytest.Item):
+    """One check of a model, or of one of its layers.
+
+    An item holds its model's name alone, so that a run over hundreds of models does not hold them
+    all.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        parent: pytest.Collector,
+        target: Target,
+        check: Check,
+        layer: str | None,
+        reason: str | None = None,
+    ) -> None:
+        # The id is given whole, as pytest's cache of failures will give it: pytest 9.2 takes apart
+        # the brackets of an id that it reads, but not those of a name, and would not find it again.
+        super().__init__(name=name, parent=parent, nodeid=f"{parent.nodeid}::{name}")
+        self.target = target
+        self.check = check
+        self.layer = layer
+        self._named = self.config.stash.setdefault(_NAMES, {}).setdefault(self._file_name, set())
+        self._named.add(parent.nodeid)
+        self.add_marker("convlens")
+        if reason is not None:
+            self.add_marker(pytest.mark.skip(reason=reason))
+
+    @property
+    def model(self) -> str:
+        """The model's name for people: its file's, or its node id where several have that name."""
+        if len(self._named) == 1:
+            return self._file_name
+        return self.nodeid.removesuffix(f"::{self.name}")
+
+    @property
+    def _file_name(self) -> str:
+        return Path(self.target.spec).name
+
+    def runtest(self) -> None:
+        """Run the check once, judge it, and draw its figures after the verdict."""
+        __tracebackhide__ = True
+        from convlens.pytest_plugin.models import lens_of_target
+
+        self.record("model", self.model)
+        self.record("layer", self.layer or "")
+        lens = lens_of_target(self.config, self.target)
+        self.record("images", lens.source)
+        seen = self.run_check(lens)
+        self._record_all(self.check.measures(seen))
+        try:
+            self._record_all(self.check.verdict(seen))
+        finally:
+            self.show(lens, seen)
+
+    def run_check(self, lens: Lens) -> Any:
+        """Run the check; after Ctrl-C, show pictures of what was finished.
+
+        Raises:
+            AssertionError: a weight is not finite.
+            KeyboardInterrupt: the run was stopped; the message says how far it was.
+        """
+        __tracebackhide__ = True
+        from convlens.checks.check import run_check
+        from convlens.engine.ascent.maximize import AscentInterrupted
+        from convlens.style.task import StyleInterrupted
+
+        with item_progress(self.config, f"{self.model}: {self.name}") as progress:
+            try:
+                return run_check(self.check, lens, self.layer, effort(self.config, progress))
+            except (AscentInterrupted, StyleInterrupted) as stop:
+                self.show(lens, stop)
+                folder = self.config.getoption("convlens_pictures")
+                kept = f", whose pictures are in {folder}" if folder else ""
+                raise KeyboardInterrupt(
+                    f"{self.name} stopped after {stop.result.steps} steps{kept}"
+                ) from None
+
+    def record(self, name: str, value: Any) -> None:
+        """Keep a measurement for the summary and for JUnit."""
+        self.user_properties.append((f"convlens.{name}", value))
+
+    def _record_all(self, measures: Mapping[str, float | int]) -> None:
+        for name, value in measures.items():
+            self.record(name, value)
+
+    def show(self, lens: Lens, seen: Any) -> None:
+        """Draw what was seen, for the report and as picture files, where they were asked for.
+
+        An error in drawing or writing becomes a note in the summary: the verdict stands.
+        """
+        folder = self.config.getoption("convlens_pictures")
+        hook = self.ihook.pytest_convlens_figures
+        if folder is None and not hook.get_hookimpls():
+            return
+        drawn: dict[str, Figure] = {}
+        with self._noting("figures"):
+            for name, make in self.check.figures(lens, self.layer, seen).items():
+                with self._noting(name):
+                    drawn[name] = make()
+        with self._noting("report"):
+            hook(item=self, figures=drawn)
+        if folder is not None:
+            for name, figure in drawn.items():
+                with self._noting(name):
+                    self._write(figure, Path(folder), name)
+
+    def _write(self, figure: Figure, folder: Path, name: str) -> None:
+        from convlens.pictures import save_png, slug
+
+        stem = name if self.layer is None else f"{slug(self.layer)}-{name}"
+        save_png(figure.image(), folder / slug(self.model) / f"{stem}.png")
+
+    @contextmanager
+    def _noting(self, what: str) -> Iterator[None]:
+        """Turn an error in what is shown into a note, which the summary lists."""
+        try:
+            yield
+        except Exception as error:
+            text = " ".join(str(error).split()) or type(error).__name__
+            self.record("note", f"{self.name}: the picture {what!r} was not made: {text}")
+            self.add_report_section("call", "pictures", "".join(traceback.format_exception(error)))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Show a verdict as its message alone; anything else with its traceback."""
+        if isinstance(excinfo.value, AssertionError | ValueError | OSError | FloatingPointError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Return the place and the name for pytest's messages."""
+        # pytest takes the end of a node id for a dotted name, and turns its dots into colons.
+        return self.path, 0, f"{self.model}: {self.name}"

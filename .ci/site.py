@@ -1,7 +1,6 @@
 """A hook of mkdocs: pages of the site whose text is kept outside docs/, beside the code.
 
-The links in docs/ lead to the files in the repository, so that they work there; on the site they lead
-to these pages.
+Links in docs/ lead to files of the repository; on the site they are changed to these pages.
 """
 
 from __future__ import annotations

@@ -53,20 +53,20 @@ def public_names() -> dict[str, str]:
 
 
 def definition_of(target: str) -> Definition | ast.Module | None:
-    """Return the module, class or function of that dotted name, or None."""
+    """Return the module, class or function of that dotted name, or None.
+
+    A name that its module has from another one is followed there.
+    """
     if (file := _file_of(target)) is not None:
         return _parsed(file)
     module, _, name = target.rpartition(".")
     file = _file_of(module)
-    found = _parsed(file).body if file is not None else []
-    return next(
-        (
-            node
-            for node in found
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name
-        ),
-        None,
-    )
+    for node in _parsed(file).body if file is not None else []:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            return node
+        if isinstance(node, ast.ImportFrom) and name in {alias.name for alias in node.names}:
+            return definition_of(f"{node.module}.{name}")
+    return None
 
 
 def _file_of(module: str) -> Path | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from checks import checks, table_of_checks
+from items import checks, table_of_checks
 from pages import PAGES, ROOT, text_of
 from written import check_written
 

@@ -19,6 +19,8 @@ def check_written(page: str, mark: str, made: str, write: bool) -> None:
     Raises:
         AssertionError: something else is there.
     """
+    # Blank lines: a comment beside a table would be one of its rows.
+    made = f"\n{made.strip()}\n\n"
     region = re.compile(rf"(?<=<!-- {mark}:begin -->\n).*?(?=<!-- {mark}:end -->)", re.DOTALL)
     assert len(region.findall(text_of(page))) == 1, f"{page} has no single region {mark!r}"
     if write:

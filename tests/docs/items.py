@@ -15,4 +15,4 @@ def checks() -> list[tuple[str, str]]:
 def table_of_checks() -> str:
     """Return the table in docs/zero-code.md."""
     rows = [f"| [`{name}`](checks/{name}.md) | {summary} |" for name, summary in checks()]
-    return "\n".join(["| item | what must hold |", "|---|---|", *rows, ""])
+    return "\n".join(["| item | what must hold |", "|---|---|", *rows])

@@ -30,7 +30,7 @@ def on_files(files: Files, config: Any) -> Files:
     for source, page in OUTSIDE.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         if source == "README.md":
-            text = section(text, CAUGHT)
+            text = f"---\nhide: [toc]\n---\n{section(text, CAUGHT)}"  # room for the table
         files.append(File.generated(config, page, content=_relinked(text, ROOT / source)))
     return files
 

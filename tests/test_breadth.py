@@ -21,11 +21,10 @@ pytestmark = pytest.mark.slow
 TABLE = Path(__file__).resolve().parents[1] / "docs" / "breadth.md"
 HEAD = """# What runs on which network
 
-Written by `pytest --run-slow tests/test_breadth.py --write-docs`: each network is built with random
-weights; its activations are held against the model's own predictions, the ascent must raise the two
-most active units of the first, the middle and the last convolution, the deconvnet from each of
-these must reach the pixels, and four steps of style transfer must lower the loss with each. A
-refusal is given in convlens's words.
+Written by `pytest --run-slow tests/test_breadth.py --write-docs`. Each network is built with random
+weights. Its activations must agree with the model's own predictions; the ascent must raise the two
+most active units of the first, the middle and the last convolution; the deconvnet from each of
+these must reach the pixels; four steps of style transfer must lower the loss. A refusal is quoted.
 
 | network | images | convolutions | activations | ascent | deconvnet | style |
 |---|---|---|---|---|---|---|

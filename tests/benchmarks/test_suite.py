@@ -120,6 +120,4 @@ def test_a_limit_that_is_no_ratio_is_refused(pytester, ratio):
 def test_a_limit_without_the_suite_is_refused(pytester):
     result = pytester.runpytest("--convlens-bench-fail=1.25")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(
-        ["*is an option of the benchmarks: add --pyargs convlens.benchmarks"]
-    )
+    result.stderr.fnmatch_lines(["*is an option of the benchmarks: add --pyargs *"])

@@ -53,7 +53,8 @@ class State:
     Attributes:
         reach: brings it there, given the folder and what runs a command.
         command: what gives the output that a text block without a command above it shows.
-        fails: whether the block's commands fail then.
+        fails: whether the block's commands fail then; of a block of Python, whether it raises an
+        exception, whose message is what the text block below it shows.
     """
 
     reach: Callable[[Path, Run], None]
@@ -109,7 +110,12 @@ def _accept(folder: Path, run: Run) -> None:
     (folder / "convlens-accept.json").write_text(json.dumps(content), encoding="utf-8")
 
 
+def _nothing(folder: Path, run: Run) -> None:
+    """Leave the folder as it is."""
+
+
 STATES = {
+    "raises": State(_nothing),
     "mistaken": State(_mistake),
     "silenced": State(
         _silence, "pytest broken.keras --convlens-images photos/ -k 'dead and conv2d_3'"

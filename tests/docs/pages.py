@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     str(path.relative_to(ROOT))
-    for pattern in ("*.md", "docs/*.md", "docs/examples/*/README.md")
+    for pattern in ("*.md", "docs/**/*.md")
     for path in ROOT.glob(pattern)
 )
 _BLOCK = re.compile(

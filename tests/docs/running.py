@@ -51,7 +51,7 @@ class PageRun:
         if state is not None:
             state.reach(self.folder, self.execute)
         how: dict[str, Callable[[Block], None]] = {
-            "python": self._python,
+            "python": self._raising if state is not None and state.fails else self._python,
             "ini": self._configuration,
             "toml": self._configuration,
             "yaml": self._workflow,
@@ -62,7 +62,7 @@ class PageRun:
                 for command in commands_of(line):
                     self._command(command, fails=state is not None and state.fails)
         elif block.language in how:
-            if state is not None:
+            if state is not None and state.command:
                 self._command(state.command, fails=state.fails)
             how[block.language](block)
         else:
@@ -108,6 +108,11 @@ class PageRun:
             self.output = printed.getvalue()
         if block.is_test and not self._is_run_later(str(file)):
             self._command(f"pytest {file}")
+
+    def _raising(self, block: Block) -> None:
+        with pytest.raises(Exception) as raised:  # noqa: PT011 - the text block has its message
+            self._python(block)
+        self.output = str(raised.value)
 
     def _is_run_later(self, file: str) -> bool:
         words = {word for command in self.commands for word in shlex.split(command)[1:]}

@@ -21,6 +21,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_BLOCKS)
 def test_a_page_runs(page, user_folder, mnist_cnn, digits):
     run = PageRun(page, user_folder, {"model": mnist_cnn, **digits._asdict()})

@@ -38,6 +38,7 @@ def edited(file: Path, layer: str) -> Iterator[tuple]:
     model.save(file)
 
 
+@pytest.mark.slow
 def test_it_passes_and_a_defect_fails_with_its_layer_named(project):
     healthy = project.runpytest_subprocess(*QUICK)
     assert healthy.ret == 0

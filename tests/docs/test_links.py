@@ -1,10 +1,11 @@
-"""Links lead somewhere, and every page is reached from the README."""
+"""Links lead somewhere, and every picture is shown."""
 
 from __future__ import annotations
 
 import re
 
 import pytest
+from directives import directives
 from pages import PAGES, ROOT, text_of
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -19,9 +20,10 @@ def links_of(page: str) -> list[str]:
 
 
 def anchors_of(page: str) -> set[str]:
-    """Return the names of a page's headings, as its links call them."""
+    """Return the names of a page's headings and directives, as links call them."""
     headings = _HEADING.findall(_BLOCKS.sub("", text_of(page)))
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    named = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return named | {d.target for d in directives() if d.page == page}
 
 
 @pytest.mark.parametrize("page", WITH_LINKS)
@@ -34,9 +36,10 @@ def test_links_lead_somewhere(page):
             assert anchor in anchors_of(str(target.resolve().relative_to(ROOT))), f"{page}: {link}"
 
 
-def test_every_page_is_linked_from_the_readme():
-    linked = {link.partition("#")[0] for link in links_of("README.md")}
-    assert set(PAGES) - {"README.md"} <= linked
+def test_the_readme_leads_to_the_site_and_that_to_every_guide():
+    assert "docs/index.md" in links_of("README.md")
+    guides = {path.name for path in ROOT.glob("docs/*.md")} - {"index.md"}
+    assert guides <= {link.partition("#")[0] for link in links_of("docs/index.md")}
 
 
 def test_every_picture_of_the_docs_is_shown():

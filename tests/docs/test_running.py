@@ -37,6 +37,19 @@ def test_a_command_that_should_fail_must(page_run):
         page_run.run(Block("CHANGELOG.md", 1, "console", "true\n", "mistaken"))
 
 
+def test_a_block_that_should_raise_must(page_run):
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        page_run.run(Block("CHANGELOG.md", 1, "python", "x = 1\n", "raises"))
+
+
+def test_what_a_block_raises_is_what_the_text_below_it_shows(page_run):
+    raising = "raise ValueError('there are 3 units\\n  unit 7')\n"
+    page_run.run(Block("CHANGELOG.md", 1, "python", raising, "raises"))
+    page_run.run(Block("CHANGELOG.md", 2, "text", "there are 4 units\n  unit 7\n", None))
+    with pytest.raises(AssertionError, match="not in"):
+        page_run.run(Block("CHANGELOG.md", 2, "text", "there are none\n", None))
+
+
 @pytest.mark.parametrize(
     ("shown", "agrees"),
     [

@@ -17,7 +17,7 @@ class Unchanged(LayerCheck):
     """Zero-code check, where baselines were asked for."""
 
     name = "baseline"
-    summary = "the layer does what it did"
+    summary = "each layer does what its baseline says"
     assertion = staticmethod(assert_matches_baseline)
     needs_finite_weights = False  # the comparison examines them once for all layers
 

@@ -22,7 +22,7 @@ from convlens import (
     read_sound,
     save_sound,
 )
-from convlens.baselines.check import here
+from convlens.baselines.check import current_device
 from convlens.baselines.store import BaselineFileError, Store, read
 from convlens.files.npz import read_npz
 from convlens.pytest_plugin.accept import read_accepted
@@ -109,7 +109,7 @@ def test_model_files(folder, tmp_path):
 def test_baselines(folder, tmp_path):
     value = {"a": np.arange(30.0), "b": "text"}
     assert_matches_baseline(value, folder, "it", update="missing")
-    path = Store(folder, here()).find("it")[0]
+    path = Store(folder, current_device()).find("it")[0]
     content = path.read_bytes()
     assert fuzz(path, lambda: read(path, "it"), BaselineFileError, 2, tmp_path) > 10
     draw = np.random.default_rng(3)

@@ -20,8 +20,8 @@ from convlens import (
     gram_matrix,
     maximize,
 )
-from convlens.baselines.check import here
-from convlens.baselines.store import Store, stem
+from convlens.baselines.check import current_device
+from convlens.baselines.store import Store, file_stem
 from convlens.pictures.save import slug
 from convlens.strategies import (
     NetworkSpec,
@@ -107,11 +107,11 @@ def test_the_clipped_ascent_of_a_linear_network_ends_in_the_best_corner(kernel):
 @given(name=st.text(max_size=300), variant=st.sampled_from(["generic", "family", "device"]))
 def test_no_name_leads_out_of_its_folder(name, variant, tmp_path):
     inside = tmp_path.resolve()
-    path = Store(inside, here()).path(name, variant)
+    path = Store(inside, current_device()).path(name, variant)
     assert path.resolve().is_relative_to(inside)
     assert path.name not in ("", ".", "..")
     assert len(path.name.encode()) <= 255
-    for made in (stem(name), slug(name)):
+    for made in (file_stem(name), slug(name)):
         assert (inside / made).resolve().parent == inside
         assert made.isprintable()
         assert not set(made) & set('/\\:*?"<>|')
@@ -120,7 +120,7 @@ def test_no_name_leads_out_of_its_folder(name, variant, tmp_path):
 @quick
 @given(one=st.text(max_size=40), other=st.text(max_size=40))
 def test_two_names_are_two_files(one, other):
-    assert (stem(one).casefold() == stem(other).casefold()) == (one == other)
+    assert (file_stem(one).casefold() == file_stem(other).casefold()) == (one == other)
 
 
 VALUES = st.recursive(

@@ -9,7 +9,7 @@ import keras
 import zoo_networks as networks
 
 from convlens import Lens, assert_matches_baseline
-from convlens.baselines.check import Store, examine, here, observe
+from convlens.baselines.check import Store, compare_with_baseline, current_device, observe
 from convlens.battery import PROPERTIES, Settings, look_at
 from convlens.fixtures.defects import DEFECTS, SOFTMAX, places, plant
 from convlens.fixtures.digits import load_digits
@@ -59,13 +59,14 @@ def battery(lens: Lens, settings: Settings) -> list[Alarm]:
 def baseline_alarm(lens: Lens, folder: Path) -> Alarm | None:
     """Return how the baseline in a folder fails; None where it holds."""
     try:
-        comparison = examine(Store(folder, here()), lens.name, observe(lens))
+        place = Store(folder, current_device())
+        comparison = compare_with_baseline(place, lens.name, observe(lens))
     except (AssertionError, FloatingPointError) as error:
         return Alarm(BASELINE, _quoted(str(error), lens), str(error))
     if comparison.passed:
         return None
     # Where a layer is new, the verdict says so before it says where the others differ.
-    named = SOFTMAX if comparison.verdict.endswith(f"with {SOFTMAX}.") else comparison.first
+    named = SOFTMAX if comparison.verdict.endswith(f"added {SOFTMAX}.") else comparison.first
     return Alarm(BASELINE, named, comparison.message)
 
 

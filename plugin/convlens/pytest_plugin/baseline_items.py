@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from convlens.baselines.check import observe
-from convlens.baselines.compare import OTHERWISE, PREDICTIONS
+from convlens.baselines.compare import OUTPUT, PREDICTIONS
 from convlens.battery import Property
 from convlens.engine.features.sketch import sketched_layers
 from convlens.lens import Lens
@@ -26,7 +26,7 @@ class Unchanged(Property):
         """Return the layers in the network's order, and the predictions."""
         output = lens.network.output_layer
         inner = [name for name in sketched_layers(lens.network) if name != output]
-        return (*inner, OTHERWISE if PREDICTIONS in inner else PREDICTIONS)
+        return (*inner, OUTPUT if PREDICTIONS in inner else PREDICTIONS)
 
 
 class BaselineItem(ModelItem):

@@ -39,7 +39,9 @@ def test_a_run_does_not_depend_on_the_clock(run, tiny_file, pytester):
     assert status == 0, said
     status, said = run(*options)
     assert status == 0, said
-    assert "did not come to its end" not in (pytester.path / "report.html").read_text("utf-8")
+    assert "was interrupted before its end" not in (pytester.path / "report.html").read_text(
+        "utf-8"
+    )
 
 
 def test_an_ascent_needs_no_clock(tiny, monkeypatch):

@@ -38,7 +38,7 @@ def test_pictures_kept_for_the_report_that_do_not_fit_are_left_out_of_it(run, ti
         assert re.search(rf"the report lacks what could not be kept: cannot write .*{FULL}", said)
         assert passed(said) == 7
         text = report.read_text(encoding="utf-8")
-        assert "did not come to its end" not in text
+        assert "was interrupted before its end" not in text
         assert text.count('data-outcome="passed"') > 0
         assert not list(room.iterdir())
         report.unlink()

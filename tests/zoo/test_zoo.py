@@ -91,9 +91,9 @@ def test_what_can_be_seen_without_a_baseline_is_seen(zoo, defect, table):
     alarms = battery(lens, QUICK)
     order = [*lens.network.outputs]
     seen = found(alarms, defect, layer, order)
-    if DEFECTS[defect].seen == "model":
+    if DEFECTS[defect].needs == "model":
         assert seen.keys() - {"accuracy"}, f"{defect} at {layer} was not caught"
-    elif DEFECTS[defect].seen == "labels":
+    elif DEFECTS[defect].needs == "labels":
         assert "accuracy" in seen, f"{defect} at {layer} was not caught"
     alarm = baseline_alarm(lens, zoo.folder)
     assert alarm is not None

@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from convlens.benchmarks.timing import wait_for
 from convlens.engine.runtime import backend
 
 

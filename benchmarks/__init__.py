@@ -1,6 +1,6 @@
-"""Benchmarks of the optimization cores on the hardware that they are run on."""
+"""Benchmarks of the numerical cores on the local hardware."""
 
 import os
 
-# TensorFlow tells its build options on every import; warnings and errors still show.
+# Hide TensorFlow's build options on import; warnings and errors are still shown.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")

@@ -1,4 +1,4 @@
-"""Make tables and pages of stored runs: ``python -m convlens.benchmarks RUN.json``."""
+"""Show a stored run as a table or page: ``python -m convlens.benchmarks RUN.json``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print a stored run's table, or write its page."""
     parser = argparse.ArgumentParser(
         prog="python -m convlens.benchmarks",
-        description="Show a stored run; to time, run: pytest --pyargs convlens.benchmarks",
+        description="Show a stored run. To run the benchmarks: pytest --pyargs convlens.benchmarks",
     )
-    parser.add_argument("run", type=Path, help="a JSON file of --benchmark-json or -autosave")
+    parser.add_argument(
+        "run", type=Path, help="JSON file from --benchmark-json or --benchmark-autosave"
+    )
     parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
     parser.add_argument("--page", type=Path, help="write an HTML page")
     given = parser.parse_args(arguments)
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         parser.error(f"{given.run} cannot be read: {error.strerror}")
     except (ValueError, KeyError, TypeError):
-        parser.error(f"{given.run} is no run of the suite: make one with --benchmark-json FILE")
+        parser.error(f"{given.run} is not a run of the suite: make one with --benchmark-json FILE")
     if given.page:
         write_page(given.page, figures, machine, when)
     print(markdown(figures) if given.markdown else "\n".join(terminal_table(figures)))

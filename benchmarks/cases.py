@@ -1,4 +1,4 @@
-"""Which cores are timed on which networks, and how."""
+"""The benchmark cases: each combines a core with a network and settings."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from convlens.benchmarks.subjects import Setting
 
 Build = Callable[[Setting], Contest]
 
-# Those that take a network of the user's choice, and those that bring their own.
-ON_ANY: dict[str, Build] = {
+# Cores for any network, for any classifier, and cores with a network of their own.
+ANY_NETWORK: dict[str, Build] = {
     "activations": cores.features,
     "ascent": cores.ascent,
     "deconvnet": cores.deconvnet,
     "top": cores.top,
     "baseline": cores.baseline,
 }
-OF_CLASSIFIERS: dict[str, Build] = {"classes": cores.classes}
-ON_THEIR_OWN: dict[str, Build] = {
+CLASSIFIERS: dict[str, Build] = {"classes": cores.classes}
+OWN_NETWORK: dict[str, Build] = {
     "gram": cores.gram,
     "style": styles.style,
     "style-loss": styles.style_loss,
@@ -30,19 +30,19 @@ ON_THEIR_OWN: dict[str, Build] = {
     "pixels": scaling.pixels,
     "images": scaling.images,
 }
-# What takes the zero-code run twice.
-ON_THEIR_OWN_IN_FULL: dict[str, Build] = {"report": cores.report}
-_TYPED = ("activations", "ascent", "deconvnet")
+# Cores for --convlens-bench=full only: this one needs the zero-code run twice.
+OWN_NETWORK_FULL: dict[str, Build] = {"report": cores.report}
+_VARIED_CORES = ("activations", "ascent", "deconvnet")
 
 
 @dataclass(frozen=True)
 class Case:
-    """A core and how it is run.
+    """A core with its settings.
 
     Attributes:
-        core: its name.
-        build: makes the contest.
-        setting: of it.
+        core: name of the core.
+        build: function that returns the contest.
+        setting: settings of the contest.
     """
 
     core: str
@@ -51,31 +51,32 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What tells it from the others, such as 'ascent-VGG19-mixed_bfloat16'."""
-        if self.core in ON_THEIR_OWN | ON_THEIR_OWN_IN_FULL:
+        """Unique name of the case, such as 'ascent-VGG19-mixed_bfloat16'."""
+        if self.core in OWN_NETWORK | OWN_NETWORK_FULL:
             return self.core
-        at, given = self.setting, []
-        if at.dtype != "float32":
-            given.append(at.dtype)
-        if at.xla:
-            given.append("xla")
-        if at.device is not None:
-            given.append(at.device)
-        if at.batch is not None:
-            given.append(f"batch{at.batch}")
-        return "-".join([self.core, at.model, *given])
+        setting, parts = self.setting, []
+        if setting.dtype != "float32":
+            parts.append(setting.dtype)
+        if setting.xla:
+            parts.append("xla")
+        if setting.device is not None:
+            parts.append(setting.device)
+        if setting.batch is not None:
+            parts.append(f"batch{setting.batch}")
+        return "-".join([self.core, setting.model, *parts])
 
 
 def cases(
     full: bool, accelerated: bool, loads: dict[str, Callable[[], Any]] | None = None
 ) -> list[Case]:
-    """Return what the suite times.
+    """Return the cases of the suite.
 
     Args:
-        full: every network, type, device and batch; else what takes three minutes on two cores.
-        accelerated: whether there is an accelerator, on which all networks are also compiled by
-            XLA; on a CPU that takes hours.
-        loads: the user's networks by name, in place of the suite's own.
+        full: True for every network, data type, device and batch size; False for a selection that
+            takes three minutes on two cores.
+        accelerated: True if there is an accelerator. Then all networks are also compiled with XLA,
+            which would take hours on a CPU.
+        loads: name → function that loads a user's network, in place of the suite's own networks.
     """
     base = Setting(full=full)
     if loads is not None:
@@ -84,19 +85,21 @@ def cases(
         return [
             Case(core, build, setting)
             for setting in settings
-            for core, build in (ON_ANY | OF_CLASSIFIERS).items()
+            for core, build in (ANY_NETWORK | CLASSIFIERS).items()
         ]
-    found = [Case(core, build, base) for core, build in (ON_ANY | OF_CLASSIFIERS).items()]
+    found = [Case(core, build, base) for core, build in (ANY_NETWORK | CLASSIFIERS).items()]
     for model in ("VGG19", "ResNet50"):
-        for core, build in ON_ANY.items():
+        for core, build in ANY_NETWORK.items():
             if full or core == "ascent":
                 found.append(Case(core, build, replace(base, model=model)))
     if full:
         found += [
-            Case(core, ON_ANY[core], s) for s in _variants(base, accelerated) for core in _TYPED
+            Case(core, ANY_NETWORK[core], s)
+            for s in _variants(base, accelerated)
+            for core in _VARIED_CORES
         ]
         found += [Case("ascent", cores.ascent, replace(base, batch=n)) for n in (1, 8)]
-    own = ON_THEIR_OWN | (ON_THEIR_OWN_IN_FULL if full else {})
+    own = OWN_NETWORK | (OWN_NETWORK_FULL if full else {})
     return found + [Case(core, build, base) for core, build in own.items()]
 
 
@@ -105,7 +108,7 @@ def _variants(base: Setting, accelerated: bool) -> Iterator[Setting]:
         on = replace(base, model=model)
         yield replace(on, dtype="mixed_bfloat16")
         yield replace(on, dtype="mixed_float16")
-        # TensorFlow's XLA on the CPU ends the process in loops of some hundred steps.
+        # On the CPU, TensorFlow's XLA crashes in loops of a few hundred steps.
         if accelerated:
             yield replace(on, xla=True)
             yield replace(on, device="cpu:0")

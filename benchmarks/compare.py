@@ -1,4 +1,4 @@
-"""Set a run of the suite against a stored one of the same hardware."""
+"""Compare a run of the suite with a stored run on the same hardware."""
 
 from __future__ import annotations
 
@@ -10,48 +10,46 @@ from convlens.benchmarks.measure import Info
 
 
 class NotComparableError(ValueError):
-    """There is no stored run that this one may be compared with; the message says why."""
+    """There is no stored run for a comparison; the message says why."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """How a core's speed changed.
+    """Change of a core's speed.
 
     Attributes:
-        name: of the case.
-        slowdown: now over then: 1.25 takes a quarter longer.
-        against: what both times are set in proportion to; None for the times themselves.
-        apart: whether the quartiles of now and then do not overlap, now being the slower.
+        name: name of the case.
+        slowdown: new time divided by the stored time; 1.25 is a quarter longer.
+        against: reference that both times are divided by; None for absolute times.
+        significant: True if the new run is slower and the quartiles of both runs do not overlap.
     """
 
     name: str
     slowdown: float
     against: str | None
-    apart: bool
+    significant: bool
 
     def fails(self, limit: float) -> bool:
-        """Return whether the core is slower than the limit allows, beyond the spread."""
-        return self.slowdown > limit and self.apart
+        """Return whether the slowdown exceeds the limit and is larger than the spread."""
+        return self.slowdown > limit and self.significant
 
     def __str__(self) -> str:
-        of = f" of the time of {self.against}" if self.against else ""
-        overlap = "" if self.apart or self.slowdown <= 1 else ", within the spread"
-        return (
-            f"{self.name}: {self.slowdown:.2f} times as long as then{of and ', both'}{of}{overlap}"
-        )
+        relative = f", relative to {self.against}" if self.against else ""
+        overlap = "" if self.significant or self.slowdown <= 1 else ", within the spread"
+        return f"{self.name}: {self.slowdown:.2f} times as long as stored{relative}{overlap}"
 
 
-def latest_of(
+def latest_run(
     runs: Iterable[tuple[Any, Mapping[str, Any]]], hardware: str
 ) -> tuple[str, dict[str, Info]]:
-    """Return the name of the latest stored run of some hardware, and its cases' figures.
+    """Return the name of the latest stored run on given hardware, and the figures of its cases.
 
     Args:
-        runs: (name, pytest-benchmark's JSON), the oldest first.
-        hardware: the key of `hardware.hardware_key`.
+        runs: stored runs (name, pytest-benchmark's JSON), from oldest to newest.
+        hardware: key from `hardware.hardware_key`.
 
     Raises:
-        NotComparableError: no run is stored, or those that are come from other hardware.
+        NotComparableError: no run is stored, or all stored runs are from other hardware.
     """
     known: dict[str, tuple[str, dict[str, Info]]] = {}
     for name, run in runs:
@@ -67,26 +65,26 @@ def latest_of(
         return known[hardware]
     if known:
         raise NotComparableError(
-            f"the stored runs are of other hardware, with which times are not to be compared: this "
-            f"is {hardware}, they are of {', '.join(sorted(known))}. Store one of this hardware "
-            "with --benchmark-autosave"
+            f"all stored runs are from other hardware ({', '.join(sorted(known))}), and times are "
+            f"comparable only on the same hardware ({hardware}). Store a run on this hardware with "
+            "--benchmark-autosave"
         )
     raise NotComparableError(
-        "no run of the suite is stored here: store one with --benchmark-autosave, or name its "
-        "folder with --benchmark-storage"
+        "no run of the suite is stored here: store one with --benchmark-autosave, or give the "
+        "folder of stored runs with --benchmark-storage"
     )
 
 
-def compare(now: Mapping[str, Info], then: Mapping[str, Info]) -> list[Change]:
-    """Return how each case that both runs have changed, from medians and quartiles.
+def compare(now: Mapping[str, Info], stored: Mapping[str, Info]) -> list[Change]:
+    """Return the change of each case that is in both runs, from medians and quartiles.
 
-    Where a case has a limit, such as the bare passes, its ratio to the limit in the same run is
-    what is compared, so that a machine that is busy does not look like a slower core; else, the
-    seconds.
+    If a case has a limit, such as the bare passes, its time is divided by that of the limit in the
+    same run, so that other load on the machine does not appear as a slower core. Otherwise,
+    absolute times are compared.
     """
     changes = []
     for name, mine in now.items():
-        theirs = then.get(name)
+        theirs = stored.get(name)
         if theirs is None or theirs["title"] != mine["title"]:
             continue
         against = next((r for r in mine["references"] if _has(mine, r) and _has(theirs, r)), None)

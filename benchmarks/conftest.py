@@ -1,4 +1,4 @@
-"""Make the suite a part of a run that collects this folder."""
+"""Register the suite in a run that collects this folder."""
 
 from __future__ import annotations
 

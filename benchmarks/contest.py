@@ -1,4 +1,4 @@
-"""What is timed against what: one piece of work, done by several, and checks of what comes out."""
+"""A contest: the same work by several contestants, with checks of their results."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Check = Callable[[Any], None]
 
 @dataclass(frozen=True)
 class Work:
-    """What one run of ours does.
+    """Work of one run of convlens.
 
     Attributes:
-        images: how many it makes or looks at.
-        steps: how many steps each takes; None for work without.
-        gflop: 10⁹ operations of the network's own products; None where they are not counted.
+        images: number of images that are made or read.
+        steps: number of steps for each image; None for work without steps.
+        gflop: 10⁹ floating-point operations in the network's products; None if not counted.
     """
 
     images: int
@@ -32,11 +32,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Series:
-    """A contest of one contestant at several sizes.
+    """Sizes of a contest that runs the same work at several sizes.
 
     Attributes:
-        label: what grows, such as 'units'.
-        sizes: contestant → its size.
+        label: name of the size, such as 'units'.
+        sizes: contestant → size.
     """
 
     label: str
@@ -45,23 +45,23 @@ class Series:
 
 @dataclass(frozen=True)
 class Contest:
-    """One piece of work, done by several.
+    """The same work by several contestants.
 
     Attributes:
-        title: what is done.
-        contestants: name → a function that does it once.
-        ours: the contestant that the benchmark is about.
-        references: the contestants that the others are set in proportion to, the limit first.
-        work: what one run of ours does.
-        slow: those that take part in the first rounds alone, and do not warm up.
-        guests: those that leave the contest, with what they failed in, where their result is no
-            working one: other projects' code, on networks that it was not written for.
-        checks: contestant → a function of its result that raises where that is no working result:
-            who does nothing is not to be beaten.
-        setting: how it is run.
-        series: the contestants' sizes, where they differ in size alone.
-        processes: whether each run is a process of its own, which cannot be warmed up, and whose
-            memory is not this one's.
+        title: description of the work.
+        contestants: name → function that does the work once.
+        ours: name of the contestant that is benchmarked.
+        references: contestants for the ratios of times; the theoretical limit comes first.
+        work: work of one run of `ours`.
+        slow: contestants that take part only in the first rounds and do not warm up.
+        guests: contestants that leave the contest if their result is invalid, with a note: code of
+            other projects that may not support the network.
+        checks: contestant → function that raises if the result is invalid, so that no time is
+            compared with that of a contestant that does no work.
+        setting: settings of the contest.
+        series: sizes of the contestants, if they differ only in size.
+        processes: True if each run is a separate process, which cannot be warmed up and whose
+            memory is not measured.
     """
 
     title: str
@@ -80,7 +80,7 @@ class Contest:
         """Check a contestant's result.
 
         Raises:
-            RuntimeError: it is no working result; the message names the contestant.
+            RuntimeError: the result is invalid; the message names the contestant.
         """
         if name not in self.checks:
             return
@@ -90,21 +90,21 @@ class Contest:
             raise RuntimeError(f"{name}: {error}") from error
 
 
-def risen(before: NDArray[Any], after: NDArray[Any]) -> None:
+def check_risen(before: NDArray[Any], after: NDArray[Any]) -> None:
     """Raise RuntimeError unless most units' activations rose."""
     if not np.median(after - before) > 0:
-        raise RuntimeError("the activations did not rise: this contestant does no work")
+        raise RuntimeError("the activations did not rise")
 
 
-def finite(*arrays: Any) -> None:
+def check_finite(*arrays: Any) -> None:
     """Raise RuntimeError unless all values are finite."""
     for array in arrays:
         if not np.isfinite(np.asarray(array, np.float32)).all():
             raise RuntimeError("the result is not finite")
 
 
-def some(array: Any) -> None:
+def check_nonzero(array: Any) -> None:
     """Raise RuntimeError unless all values are finite and some are not zero."""
-    finite(array)
+    check_finite(array)
     if not np.any(array):
         raise RuntimeError("the result is zero everywhere")

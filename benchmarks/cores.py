@@ -1,4 +1,4 @@
-"""The optimization cores, each beside the least that any such work takes, and its peers."""
+"""Benchmarks of the cores, each compared with a theoretical limit and with other tools."""
 
 from __future__ import annotations
 
@@ -24,17 +24,24 @@ from convlens import (
     top_images,
 )
 from convlens.benchmarks import peers
-from convlens.benchmarks.contest import Check, Contest, Work, finite, risen, some
+from convlens.benchmarks.contest import (
+    Check,
+    Contest,
+    Work,
+    check_finite,
+    check_nonzero,
+    check_risen,
+)
 from convlens.benchmarks.flops import ascent_flops, forward_flops
 from convlens.benchmarks.subjects import Setting, Subject, subject
 from convlens.benchmarks.timing import Run
 from convlens.engine.runtime.backend import backend_name
 
-_ONE = "one filter at a time"
+_ONE_AT_A_TIME = "one filter at a time"
 
 
 def features(setting: Setting) -> Contest:
-    """The feature activations of all convolutions."""
+    """Benchmark the feature activations of all convolutions."""
     of = subject(setting)
     images = of.images(setting.batch or (1024 if of.shape[0] < 64 else 16))
     last = of.network.conv_layers[-1]
@@ -47,13 +54,13 @@ def features(setting: Setting) -> Contest:
         "convlens",
         ("bare forward passes",),
         Work(len(images), gflop=len(images) * forward_flops(of.network, last, of.shape) / 1e9),
-        checks={"convlens": lambda maps: finite(*maps.values())},
+        checks={"convlens": lambda maps: check_finite(*maps.values())},
         setting=setting,
     )
 
 
 def ascent(setting: Setting) -> Contest:
-    """The filters of one convolution by gradient ascent, beside those who do the same."""
+    """Benchmark the gradient ascent of the filters of one convolution against other tools."""
     of = subject(setting)
     count = min(setting.batch or 64, of.network.units(of.layer))
     if of.shape[0] >= 64 and setting.batch is None:
@@ -68,9 +75,9 @@ def ascent(setting: Setting) -> Contest:
     }
     others: dict[str, Run] = {}
     if setting.full and setting.model == "mnist_cnn":
-        others[_ONE] = peers.one_at_a_time(of.model, of.layer, start, steps)
+        others[_ONE_AT_A_TIME] = peers.one_at_a_time(of.model, of.layer, start, steps)
     if setting.dtype == "float32" and (setting.full or setting.model == "mnist_cnn"):
-        others |= _installed(  # which do not rise in three steps
+        others |= _installed(  # activations do not rise within three steps in these tools
             {
                 "tf-keras-vis": lambda: peers.tf_keras_vis(of.model, of.layer, start, steps),
                 "xplique": lambda: peers.xplique_ascent(of.model, of.layer, start, steps),
@@ -86,14 +93,14 @@ def ascent(setting: Setting) -> Contest:
         ("bare passes", *others),
         Work(count, steps, count * steps * ascent_flops(of.network, of.layer, of.shape) / 1e9),
         tuple(others),
-        tuple(name for name in others if name != _ONE),
+        tuple(name for name in others if name != _ONE_AT_A_TIME),
         checks,
         setting,
     )
 
 
 def classes(setting: Setting) -> Contest:
-    """The class images of a classifier by gradient ascent."""
+    """Benchmark the gradient ascent of a classifier's class images."""
     of = subject(setting)
     count = min(10, of.network.units(of.network.output_layer or of.layer))
     steps = (300 if setting.full else 50) if of.shape[0] < 64 else 3
@@ -108,13 +115,13 @@ def classes(setting: Setting) -> Contest:
         "convlens",
         ("bare passes",),
         Work(count, steps, count * steps * ascent_flops(of.network, last, of.shape) / 1e9),
-        checks={"convlens": lambda r: risen(r.trace[0], r.trace[-1])},
+        checks={"convlens": lambda r: check_risen(r.trace[0], r.trace[-1])},
         setting=setting,
     )
 
 
 def deconvnet(setting: Setting) -> Contest:
-    """Pairs of image and unit of one convolution, and of image and class."""
+    """Benchmark the deconvnet for pairs of image and unit, and pairs of image and class."""
     of = subject(setting)
     count = setting.batch or (64 if of.shape[0] < 64 else 8)
     images = of.images(count)
@@ -133,7 +140,7 @@ def deconvnet(setting: Setting) -> Contest:
             )
 
     def shown(found: Any) -> None:
-        some(found.images)
+        check_nonzero(found.images)
 
     return Contest(
         f"deconvnet: {count} pairs, {of.layer} and class scores",
@@ -142,13 +149,13 @@ def deconvnet(setting: Setting) -> Contest:
         ("one gradient", *others),
         Work(count, gflop=count * ascent_flops(of.network, of.layer, of.shape) / 1e9),
         guests=tuple(others),
-        checks={"convlens": shown, "convlens, classes": shown, "xplique, classes": some},
+        checks={"convlens": shown, "convlens, classes": shown, "xplique, classes": check_nonzero},
         setting=setting,
     )
 
 
 def top(setting: Setting) -> Contest:
-    """The nine strongest images for all filters of a network."""
+    """Benchmark the search for the nine strongest images of every filter of a network."""
     of = subject(setting)
     small = of.shape[0] < 64
     count = setting.batch or ((60_000 if setting.full else 4096) if small else 64)
@@ -173,13 +180,13 @@ def top(setting: Setting) -> Contest:
         "convlens",
         ("bare forward passes",),
         Work(count, gflop=count * forward_flops(of.network, last, of.shape) / 1e9),
-        checks={"convlens": lambda r: finite(*r.activations.values())},
+        checks={"convlens": lambda r: check_finite(*r.activations.values())},
         setting=setting,
     )
 
 
 def baseline(setting: Setting) -> Contest:
-    """The check of a whole network against its baseline, beside one forward pass."""
+    """Benchmark the comparison of a network with its baseline against a forward pass."""
     of = subject(setting, whole=True)
     count = setting.batch or (64 if of.shape[0] < 64 else 8)
     images = of.images(count)
@@ -208,13 +215,13 @@ def baseline(setting: Setting) -> Contest:
 
 
 def gram(setting: Setting) -> Contest:
-    """Gram matrices of feature maps, beside NumPy's product."""
+    """Benchmark Gram matrices of feature maps against NumPy's product."""
     n, h, c = (16, 64, 256) if setting.full else (8, 32, 128)
     maps = np.random.default_rng(0).random((n, h, h, c), dtype=np.float32)
     flat = maps.reshape(n, h * h, c)
 
     def product() -> NDArray[Any]:
-        return np.stack([of_one.T @ of_one for of_one in flat])
+        return np.stack([one.T @ one for one in flat])
 
     wanted = product()
 
@@ -236,7 +243,7 @@ def gram(setting: Setting) -> Contest:
 
 
 def zero_code(setting: Setting) -> Contest:
-    """`pytest --convlens mnist_cnn` as a process of its own, beside the import of Keras alone."""
+    """Benchmark the process `pytest --convlens mnist_cnn` against the import of Keras."""
     return Contest(
         "the zero-code run: pytest --convlens mnist_cnn, as a process",
         {
@@ -253,7 +260,7 @@ def zero_code(setting: Setting) -> Contest:
 
 
 def report(setting: Setting) -> Contest:
-    """The zero-code run with its report, beside the same without."""
+    """Benchmark the zero-code run with a report against the same run without."""
     run = _zero_code_run(setting)
     return Contest(
         "the zero-code run with a report: --convlens-report, as a process",
@@ -276,7 +283,7 @@ def _zero_code_run(setting: Setting) -> list[str]:
 
 
 def _process(command: list[str]) -> Run:
-    # Where no folder of baselines, and no configuration of the user's, changes what is run.
+    # An empty folder has neither baselines nor a user's configuration that could change the run.
     def run() -> str:
         with tempfile.TemporaryDirectory() as folder:
             return subprocess.run(
@@ -292,7 +299,7 @@ def _passed(out: Any) -> None:
 
 
 def _rises(of: Subject, start: NDArray[Any]) -> Check:
-    """Return a check that images (n, h, w, c) excite each its unit more than the start did."""
+    """Return a check that each image (n, h, w, c) activates its unit more than the start image."""
 
     def means(images: NDArray[Any]) -> NDArray[Any]:
         maps = activations(of.network, images, of.layer)[of.layer]
@@ -302,13 +309,13 @@ def _rises(of: Subject, start: NDArray[Any]) -> Check:
     before = means(start)
 
     def check(images: Any) -> None:
-        risen(before, means(np.asarray(images, np.float32)))
+        check_risen(before, means(np.asarray(images, np.float32)))
 
     return check
 
 
 def _installed(makers: dict[str, Callable[[], Run]]) -> dict[str, Run]:
-    """Return the peers that are installed; they run on TensorFlow alone."""
+    """Return the contestants of installed tools; they need TensorFlow as backend."""
     found: dict[str, Run] = {}
     if backend_name() != "tensorflow":
         return found

@@ -1,8 +1,8 @@
-"""How many floating-point operations a network's passes take: its matrix products alone.
+"""Count the floating-point operations of a network's passes, in matrix products only.
 
-A multiplication and its addition count as two. Convolutions and dense layers are counted, as papers
-do; biases, activations, pools and norms, which take little, are not. The gradient by the images
-takes as many operations again as the forward pass: each product once more, by the same weights.
+A multiplication and its addition count as two operations. As in papers, only convolutions and dense
+layers are counted; biases, activations, pooling and normalization need little time. The gradient
+with respect to the images needs as many operations as the forward pass, one product per product.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Shape = tuple[int, ...]
 
 
 def forward_flops(network: Network, layer: str, shape: Shape) -> int:
-    """Return the operations that one image's way up to a layer takes.
+    """Return the number of operations of a forward pass of one image up to a layer.
 
     Args:
-        network: the network.
-        layer: where the pass ends.
-        shape: (h, w, c) of the image.
+        network: network.
+        layer: name of the last layer of the pass.
+        shape: shape (h, w, c) of the image.
 
     Raises:
         ValueError: an unknown layer.
@@ -41,7 +41,7 @@ def forward_flops(network: Network, layer: str, shape: Shape) -> int:
 
 
 def ascent_flops(network: Network, layer: str, shape: Shape) -> int:
-    """Return the operations of one step of one image: forward, and the gradient back."""
+    """Return the number of operations of one step for one image: forward and backward pass."""
     return 2 * forward_flops(network, layer, shape)
 
 
@@ -57,7 +57,7 @@ def _counted(op: Any) -> bool:
 
 
 def _of_call(op: Any, read: Shape, made: Shape) -> int:
-    """Return the operations of one layer's call, from the shapes (1, …) that it reads and makes."""
+    """Return the number of operations of a layer's call from its input and output shapes (1, …)."""
     if isinstance(op, keras.layers.Dense):
         return 2 * math.prod(made) * read[-1]
     window = math.prod(op.kernel_size)

@@ -1,4 +1,4 @@
-"""What a benchmark ran on, so that only runs of the same hardware are compared."""
+"""Describe the hardware of a benchmark, so that only runs on equal hardware are compared."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def describe(brand: str) -> dict[str, Any]:
-    """Return what is known of the machine and of what runs on it.
+    """Return a description of the machine and its software.
 
     Args:
-        brand: the processor's name, as pytest-benchmark found it.
+        brand: name of the processor, from pytest-benchmark.
     """
     return {
         "processor": brand,
@@ -42,10 +42,10 @@ def describe(brand: str) -> dict[str, Any]:
 
 
 def hardware_key(described: Mapping[str, Any]) -> str:
-    """Return a name for the hardware and the backend, the same whatever the clock does.
+    """Return a unique key for the hardware and the backend.
 
-    It is made from the processor, the number of usable cores, the accelerators and the backend;
-    versions, frequencies and loads play no part.
+    It depends on the processor, the number of usable cores, the accelerators and the backend, but
+    not on versions, clock frequencies or load.
     """
     parts = [
         str(described["processor"]),
@@ -61,5 +61,5 @@ def hardware_key(described: Mapping[str, Any]) -> str:
 def _driver() -> str | None:
     try:
         return _DRIVER.read_text(encoding="ascii", errors="replace").splitlines()[0]
-    except OSError:  # no such accelerator
+    except OSError:  # no NVIDIA driver
         return None

@@ -1,4 +1,4 @@
-"""Hold a contest in turns under pytest-benchmark, and make figures of its times."""
+"""Run the contestants in turns under pytest-benchmark, and compute figures from the times."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from convlens.benchmarks.contest import Contest
 from convlens.benchmarks.memory import peak_memory
 from convlens.benchmarks.peak import peak_gflops
-from convlens.benchmarks.timing import ratios, seconds, spread
+from convlens.benchmarks.timing import quartiles, ratios, seconds
 from convlens.engine.runtime.backend import accelerators, backend_name
 
-_LEAST_ROUNDS = 3
+_MIN_ROUNDS = 3
 Info = dict[str, Any]
 
 
@@ -30,31 +30,31 @@ def measure(
     pedantic: Pedantic,
     *,
     budget: float,
-    most_rounds: int = 9,
+    max_rounds: int = 9,
     slow_rounds: int = 2,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Info:
     """Time all contestants in turns, A B C A B C …, and return the figures.
 
-    Each first runs twice, or once where that takes the budget: the first call traces and compiles.
-    What it returns must be a working result. Then each round runs the others, timed here, and
-    ours, timed by pytest-benchmark; each time ends when the result has come to the host.
+    To warm up, each contestant runs twice, or once if one run uses the budget: the first call
+    traces and compiles. Its result must be valid. Then each round runs the other contestants, timed
+    here, and ours, timed by pytest-benchmark. A time ends when the result is on the host.
 
     Args:
-        contest: what is timed.
-        pedantic: times ours.
-        budget: about how many seconds the rounds may take; at least three are run.
-        most_rounds: the most rounds.
-        slow_rounds: in how many rounds the contest's slow ones take part.
-        progress: called with (rounds done, in all).
+        contest: contest to run.
+        pedantic: pytest-benchmark's function, which times ours.
+        budget: approximate time for all rounds in seconds; at least three rounds are run.
+        max_rounds: maximum number of rounds.
+        slow_rounds: number of rounds for the slow contestants.
+        progress: callback (rounds done, total rounds).
 
     Raises:
-        RuntimeError: a contestant's result is no working one, and it is no guest.
+        RuntimeError: the result of a contestant that is not a guest is invalid.
     """
     quick = [name for name in contest.contestants if name not in contest.slow]
     left: dict[str, str] = {}
     first, turn = ({}, budget) if contest.processes else _warm_up(contest, quick, budget, left)
-    rounds = int(np.clip(budget / turn, _LEAST_ROUNDS, most_rounds))
+    rounds = int(np.clip(budget / turn, _MIN_ROUNDS, max_rounds))
     times: dict[str, list[float]] = {name: [] for name in contest.contestants}
 
     def others() -> None:
@@ -78,7 +78,7 @@ def measure(
 def _warm_up(
     contest: Contest, names: list[str], budget: float, left: dict[str, str]
 ) -> tuple[dict[str, float], float]:
-    """Run each, and check its result; return their seconds, and about what a turn takes."""
+    """Run and check each contestant; return the times, and an estimate of the time per round."""
     firsts: dict[str, list[float]] = {name: [] for name in names}
     for name in names:
         _take_turn(contest, name, firsts, left, check=True)
@@ -96,7 +96,7 @@ def _take_turn(
     left: dict[str, str],
     check: bool,
 ) -> None:
-    """Run a contestant and note its time; a guest whose result does not work leaves instead."""
+    """Run a contestant and record its time; remove a guest if its result is invalid."""
     if name in left:
         return
     try:
@@ -137,7 +137,7 @@ def _figures(
     mine = float(np.median(times[contest.ours]))
     work = contest.work
     found: Info = {
-        "seconds": {name: spread(taken) for name, taken in times.items()},
+        "seconds": {name: quartiles(taken) for name, taken in times.items()},
         "first_call_seconds": dict(first),
         "ratios": {
             name: {
@@ -175,7 +175,7 @@ def _figures(
 
 
 def slope(sizes: list[int], taken: list[float]) -> float:
-    """Return the slope of log(seconds) over log(size) by least squares: 1 is a flat cost each."""
+    """Return the slope of log(seconds) over log(size); 1 means a constant cost per unit."""
     return float(np.polyfit(np.log(sizes), np.log(taken), 1)[0])
 
 

@@ -1,4 +1,4 @@
-"""The most memory that a run takes, on the host and on the device."""
+"""Measure the peak memory of a run, on the host and on the device."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import psutil
 
 from convlens.engine.runtime.backend import backend_name
 
-_EVERY_SECONDS = 0.005
+_INTERVAL_SECONDS = 0.005
 
 
 def peak_memory(run: Callable[[], Any]) -> dict[str, float | None]:
-    """Run something once, and return the peaks while it ran, in MiB.
+    """Run a function once, and return its peak memory in MiB.
 
     Returns:
-        'host_MiB': the process's resident set, sampled 200 times a second; 'host_more_MiB': how
-        much of it came while it ran; 'device_MiB': the accelerator's, None without one or where its
-        backend keeps no count.
+        'host_MiB': resident memory of the process, sampled 200 times per second; 'host_more_MiB':
+        its increase during the run; 'device_MiB': memory of the accelerator, None without an
+        accelerator or if the backend does not report it.
     """
     process = psutil.Process()
     begin = process.memory_info().rss
@@ -28,7 +28,7 @@ def peak_memory(run: Callable[[], Any]) -> dict[str, float | None]:
 
     def watch() -> None:
         nonlocal peak
-        while not done.wait(_EVERY_SECONDS):
+        while not done.wait(_INTERVAL_SECONDS):
             peak = max(peak, process.memory_info().rss)
 
     watcher = threading.Thread(target=watch, daemon=True)

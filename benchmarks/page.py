@@ -1,4 +1,4 @@
-"""The suite's results as one HTML page: tables, bars for each core, curves of how cost grows."""
+"""Render the results as one HTML page: tables, a bar chart per core, and scaling curves."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _WIDTH, _HEIGHT, _MARGIN = 360, 220, 52
 def write_page(
     path: Path, figures: Sequence[Info], machine: Mapping[str, Any], when: datetime
 ) -> None:
-    """Write the page, whole or not at all.
+    """Write the page atomically.
 
     Args:
-        path: where.
-        figures: of each case.
-        machine: what is known of the machine, by name.
-        when: the time of the run.
+        path: path of the file.
+        figures: figures of all cases.
+        machine: name → property of the machine.
+        when: time of the run.
 
     Raises:
-        OSError: the folder cannot be made or written to; the message names it.
+        OSError: the folder cannot be created or written to; the message names it.
     """
     write_whole(path, render(figures, machine, when).encode())
 
 
 def render(figures: Sequence[Info], machine: Mapping[str, Any], when: datetime) -> str:
-    """Return the page's HTML. All names in it are escaped; it asks the network for nothing."""
+    """Return the HTML of the page; it escapes all names and loads nothing from the network."""
     environment = Environment(
         loader=PackageLoader("convlens.benchmarks"),
         autoescape=True,
@@ -55,7 +55,7 @@ def render(figures: Sequence[Info], machine: Mapping[str, Any], when: datetime) 
 
 
 def _bars(info: Info) -> dict[str, Any]:
-    """Return a case's bars: each contestant's median and quartiles, as parts of the longest."""
+    """Return the bars of a case: medians and quartiles, in percent of the longest bar."""
     longest = max(taken["q3"] for taken in info["seconds"].values())
     return {
         "case": info["case"],
@@ -80,7 +80,7 @@ def _bars(info: Info) -> dict[str, Any]:
 
 
 def _curve(info: Info) -> dict[str, Any]:
-    """Return a series as points of a drawing with logarithmic axes, and their labels."""
+    """Return the points and labels of a series in a chart with logarithmic axes."""
     series = info["series"]
     sizes, taken = series["sizes"], series["seconds"]
 

@@ -1,4 +1,4 @@
-"""How fast the hardware multiplies matrices: what the cores' speed is set in proportion to."""
+"""Measure the peak speed of matrix products, as a reference for the cores' speed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ROUNDS = 5
 
 @cache
 def peak_gflops(dtype: str = "float32", accelerator: bool = False) -> float:
-    """Return the best rate of a square matrix product, in 10⁹ operations a second.
+    """Return the maximum rate of square matrix products, in 10⁹ operations per second.
 
     Args:
-        dtype: of both matrices; sums are the hardware's choice.
-        accelerator: measure on matrices that an accelerator needs to be busy (8192² in place of
-            2048²), and eight products in a row.
+        dtype: data type of both matrices; the hardware chooses the type of the sums.
+        accelerator: True to use larger matrices (8192² instead of 2048²) and eight successive
+            products, to use an accelerator fully.
     """
     side, products = (8192, 8) if accelerator else (2048, 2)
     draw = np.random.default_rng(0).standard_normal((side, side)).astype(np.float32)

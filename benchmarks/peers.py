@@ -1,6 +1,7 @@
-"""The same work done by others.
+"""Contestants for comparison with convlens.
 
-Bare passes of the network, tf-keras-vis, xplique, and the loop of TensorFlow's style tutorial.
+They are bare passes of the network, tf-keras-vis, xplique, and the loop of TensorFlow's tutorial on
+style transfer.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from convlens.benchmarks.timing import finished
+from convlens.benchmarks.timing import wait_for
 from convlens.engine.runtime import backend
 
 
 def bare_passes(model: keras.Model, layer: str, images: NDArray[Any], steps: int) -> Any:
-    """Return a compiled function that runs `steps` forward and backward passes, and no more.
+    """Return a compiled function that runs only `steps` forward and backward passes.
 
-    The truncated network on the whole batch, the gradient of each image's unit (its mean
-    activation) by the images added to them, in one compiled loop: the least that any ascent of so
-    many steps can do.
+    Each step runs the truncated network on the whole batch and adds the gradient of each image's
+    unit (its mean activation) to the image, in one compiled loop. This is the minimum work of any
+    ascent with the same number of steps.
     """
     truncated = keras.Model(model.inputs[0], model.get_layer(layer).output)
     pick = np.eye(truncated.output.shape[-1], dtype=np.float32)[: len(images)]
@@ -45,10 +46,10 @@ def bare_passes(model: keras.Model, layer: str, images: NDArray[Any], steps: int
 def one_at_a_time(
     model: keras.Model, layer: str, images: NDArray[Any], steps: int
 ) -> Callable[[], NDArray[Any]]:
-    """Return the ascent as the first tools did it: a filter at a time, a Python loop of steps.
+    """Return the ascent of early tools: one filter at a time, in a Python loop of steps.
 
-    A function is compiled for each filter; each step takes the image to it and the gradient back,
-    divides this by its root mean square, and adds it, in NumPy.
+    A function is compiled for each filter. Each step copies the image to the device and the
+    gradient back, divides the gradient by its root mean square, and adds it in NumPy.
     """
     truncated = keras.Model(model.inputs[0], model.get_layer(layer).output)
 
@@ -73,7 +74,7 @@ def one_at_a_time(
 def tf_keras_vis(
     model: keras.Model, layer: str, images: NDArray[Any], steps: int
 ) -> Callable[[], NDArray[Any]]:
-    """Return tf-keras-vis's ascent of the layer's first units as one batch, its own defaults.
+    """Return tf-keras-vis's ascent of the first units as one batch, with its default options.
 
     Raises:
         ImportError: tf-keras-vis is not installed.
@@ -100,7 +101,7 @@ def tf_keras_vis(
 def xplique_ascent(
     model: keras.Model, layer: str, images: NDArray[Any], steps: int
 ) -> Callable[[], NDArray[Any]]:
-    """Return xplique's ascent of the layer's first units as one batch, pixels, no transformations.
+    """Return xplique's ascent of the layer's first units, on pixels without transformations.
 
     Raises:
         ImportError: xplique is not installed.
@@ -125,13 +126,13 @@ def xplique_ascent(
 
 
 def bare_forward(model: keras.Model, layer: str, batches: Callable[[], Any]) -> Callable[[], None]:
-    """Return a function that runs the truncated network on each batch, and no more."""
+    """Return a function that only runs the truncated network on each batch."""
     truncated = keras.Model(model.inputs[0], model.get_layer(layer).output)
     forward = backend.compile(lambda x: truncated(x, training=False), truncated.variables)
 
     def run() -> None:
         for batch in batches():
-            finished(forward(ops.convert_to_tensor(batch)))
+            wait_for(forward(ops.convert_to_tensor(batch)))
 
     return run
 
@@ -139,7 +140,7 @@ def bare_forward(model: keras.Model, layer: str, batches: Callable[[], Any]) -> 
 def bare_gradient(
     model: keras.Model, layer: str, images: NDArray[Any], units: NDArray[Any]
 ) -> Callable[[], NDArray[Any]]:
-    """Return a compiled function: each image's gradient of its unit's strongest activation."""
+    """Return a compiled function for the gradient of each image's strongest unit activation."""
     truncated = keras.Model(model.inputs[0], model.get_layer(layer).output)
     pick = np.eye(truncated.output.shape[-1], dtype=np.float32)[units]
 
@@ -188,7 +189,7 @@ def bare_style_passes(model: keras.Model, image: NDArray[Any], steps: int) -> Ca
 
     def run() -> Any:
         for _ in range(steps):
-            found = finished(step(ops.convert_to_tensor(image)))
+            found = wait_for(step(ops.convert_to_tensor(image)))
         return np.asarray(found)
 
     return run
@@ -203,10 +204,11 @@ def tutorial_style(
     steps: int,
     style_weight: float = 1e-2,
 ) -> Callable[[], tuple[NDArray[Any], float]]:
-    """Return the style transfer of TensorFlow's tutorial: the image and the loss that it reaches.
+    """Return the style transfer of TensorFlow's tutorial, which gives the image and the final loss.
 
-    One traced step in a Python loop; Adam 0.02, β₁ 0.99, ε 0.1; content 1e4, style 1e-2, total
-    variation 30; clipped to 0 to 1. Images are (1, h, w, 3) from 0 to 1; the model takes them so.
+    It runs one traced step in a Python loop with Adam 0.02, β₁ 0.99, ε 0.1; weights 1e4 for the
+    content, 1e-2 for the style and 30 for the total variation; clipping to the range 0 to 1. Images
+    are (1, h, w, 3) in the range 0 to 1, which is also the range of the model.
     """
     import tensorflow as tf
 

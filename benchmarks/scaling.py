@@ -1,4 +1,4 @@
-"""How cost grows with units, with pixels and with images."""
+"""Benchmarks of the growth of cost with the number of units, pixels and images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from convlens import Network, maximize, top_images
-from convlens.benchmarks.contest import Contest, Series, Work, finite, risen
+from convlens.benchmarks.contest import Contest, Series, Work, check_finite, check_risen
 from convlens.benchmarks.flops import ascent_flops, forward_flops
 from convlens.benchmarks.subjects import Setting
 from convlens.benchmarks.timing import Run
@@ -18,7 +18,7 @@ from convlens.fixtures.mnist_cnn import load_mnist_cnn
 
 
 def units(setting: Setting) -> Contest:
-    """The ascent, by how many units a call makes: VGG19's block4_conv1 at 48×48."""
+    """Benchmark the ascent for different numbers of units: VGG19's block4_conv1 at 48×48."""
     layer, side, steps = "block4_conv1", 48, 2
     network = _vgg19()
     shape = (side, side, 3)
@@ -34,13 +34,13 @@ def units(setting: Setting) -> Contest:
         "units",
         {count: run(count) for count in counts},
         Work(counts[-1], steps, counts[-1] * steps * ascent_flops(network, layer, shape) / 1e9),
-        lambda result: risen(result.trace[0], result.trace[-1]),
+        lambda result: check_risen(result.trace[0], result.trace[-1]),
         replace(setting, model="VGG19"),
     )
 
 
 def pixels(setting: Setting) -> Contest:
-    """The ascent, by the images' pixels: VGG19's block3_conv1, 4 units."""
+    """Benchmark the ascent for different image sizes: VGG19's block3_conv1, 4 units."""
     layer, count, steps = "block3_conv1", 4, 2
     network = _vgg19()
     sides = (64, 128, 256, 512) if setting.full else (64, 96, 128)
@@ -56,13 +56,13 @@ def pixels(setting: Setting) -> Contest:
         "pixels",
         {side * side: run(side) for side in sides},
         Work(count, steps, work),
-        lambda result: risen(result.trace[0], result.trace[-1]),
+        lambda result: check_risen(result.trace[0], result.trace[-1]),
         replace(setting, model="VGG19"),
     )
 
 
 def images(setting: Setting) -> Contest:
-    """The top nine images of the shipped network's filters, by how many it looks at."""
+    """Benchmark the search for the top nine images in data sets of different sizes."""
     network = Network(load_mnist_cnn())
     counts = (1000, 4000, 16_000, 60_000) if setting.full else (1000, 2000, 4000)
     draw = np.random.default_rng(0).integers(0, 256, (counts[-1], 28, 28, 1), dtype=np.uint8)
@@ -79,7 +79,7 @@ def images(setting: Setting) -> Contest:
         "images",
         {count: run(count) for count in counts},
         Work(counts[-1], gflop=counts[-1] * forward_flops(network, last, (28, 28, 1)) / 1e9),
-        lambda result: finite(*result.activations.values()),
+        lambda result: check_finite(*result.activations.values()),
         replace(setting, model="mnist_cnn"),
     )
 

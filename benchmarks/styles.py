@@ -1,4 +1,4 @@
-"""Style transfer, beside the bare passes and the loop of the TensorFlow tutorial."""
+"""Benchmarks of style transfer against the bare passes and the loop of TensorFlow's tutorial."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _STYLE = ("block1_conv1", "block2_conv1", "block3_conv1")
 
 
 def _style_network(side: int) -> tuple[Any, Any, Any]:
-    """Return VGG19 to block3_conv4, a content and a style (h, w, 3).
+    """Return VGG19 up to block3_conv4, a content and a style picture (h, w, 3).
 
-    With trained weights where they are found, else with random ones, which cost the same.
+    The weights are random if no trained ones are found; the cost is the same.
     """
     import keras
 
@@ -36,7 +36,7 @@ def _style_network(side: int) -> tuple[Any, Any, Any]:
     try:
         vgg = load_pretrained("VGG19", value_range=(0.0, 1.0))
     except WeightsNotFoundError:
-        print("VGG19 has random weights here: set CONVLENS_WEIGHTS to a file of trained ones")
+        print("VGG19 has random weights: set CONVLENS_WEIGHTS to a file with trained weights")
         keras.utils.set_random_seed(0)
         image = keras.Input((None, None, 3))
         pixels = keras.layers.Rescaling(255.0)(image)
@@ -48,7 +48,7 @@ def _style_network(side: int) -> tuple[Any, Any, Any]:
 def _tutorial(
     model: Any, content: NDArray[Any], picture: NDArray[Any], steps: int, **options: Any
 ) -> dict[str, Run]:
-    """Return the loop of TensorFlow's tutorial, where TensorFlow runs."""
+    """Return the loop of TensorFlow's tutorial as a contestant, if TensorFlow is the backend."""
     if backend_name() != "tensorflow":
         return {}
     images = content[None], picture[None]
@@ -57,7 +57,7 @@ def _tutorial(
 
 
 def style(setting: Setting) -> Contest:
-    """Steps of style transfer on VGG19 to block3_conv4."""
+    """Benchmark the steps of style transfer on VGG19 up to block3_conv4."""
     side, steps = (256, 60) if setting.full else (96, 10)
     model, content, picture = _style_network(side)
     network = Network(model)
@@ -65,7 +65,7 @@ def style(setting: Setting) -> Contest:
     options = layers | {"steps": steps}
     tutorial = _tutorial(model, content, picture, steps)
 
-    def fell(result: Any) -> None:
+    def check_loss_fell(result: Any) -> None:
         if not result.losses["total"][-1] < result.losses["total"][0]:
             raise RuntimeError("the loss did not fall")
 
@@ -82,22 +82,22 @@ def style(setting: Setting) -> Contest:
         "convlens",
         ("bare passes", *tutorial),
         Work(1, steps, steps * ascent_flops(network, "block3_conv4", (side, side, 3)) / 1e9),
-        checks={"convlens": fell},
+        checks={"convlens": check_loss_fell},
         setting=replace(setting, model="VGG19"),
     )
 
 
 def style_loss(setting: Setting) -> Contest:
-    """The loss that the tutorial's loop has after 200 steps, and the way to it.
+    """Benchmark the time to reach the loss that the tutorial's loop has after 200 steps.
 
-    With a style weight of 100: with the tutorial's own 0.01 its Adam is above where it began.
+    The style weight is 100: with the tutorial's weight of 0.01, its loss increases from the start.
     """
     side, steps = (128, 200) if setting.full else (64, 40)
     model, content, picture = _style_network(side)
     network = Network(model)
     tutorial = _tutorial(model, content, picture, steps, style_weight=100.0)
     if not tutorial:
-        raise UnavailableError("the loop of TensorFlow's tutorial runs on TensorFlow alone")
+        raise UnavailableError("the loop of TensorFlow's tutorial needs TensorFlow as backend")
     goal = tutorial[_TUTORIAL]()[1]
 
     def reach() -> Any:
@@ -115,7 +115,7 @@ def style_loss(setting: Setting) -> Contest:
             until_loss=goal,
         )
 
-    def reached(result: Any) -> None:
+    def check_loss_reached(result: Any) -> None:
         if not result.losses["total"][-1] <= goal:
             raise RuntimeError(f"the loss of {goal:.6g} was not reached in {result.steps} steps")
 
@@ -125,6 +125,6 @@ def style_loss(setting: Setting) -> Contest:
         "convlens",
         tuple(tutorial),
         Work(1),
-        checks={"convlens": reached},
+        checks={"convlens": check_loss_reached},
         setting=replace(setting, model="VGG19"),
     )

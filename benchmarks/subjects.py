@@ -1,4 +1,4 @@
-"""Which network a core is timed on, and how."""
+"""Networks and settings of the benchmarks."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 class UnavailableError(RuntimeError):
-    """A contest that cannot be held here; the message says why."""
+    """A contest that cannot run on this machine or network; the message says why."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a core is run.
+    """Settings of a benchmark.
 
     Attributes:
-        model: 'mnist_cnn', a network of keras.applications, or the name that `load` goes by.
-        full: the sizes of the published figures; else such as take seconds.
-        dtype: the policy that the model computes by.
-        xla: compile by XLA.
-        device: such as 'cpu:0' or 'gpu:0'; None for the backend's own choice.
-        batch: how many images; None for what the core takes.
-        load: returns the model, where it is none of the named ones.
+        model: 'mnist_cnn', a network of keras.applications, or the name of the model from `load`.
+        full: True for the sizes of the published figures; False for sizes that take seconds.
+        dtype: dtype policy of the model.
+        xla: True to compile with XLA.
+        device: device such as 'cpu:0' or 'gpu:0'; None for the backend's default.
+        batch: number of images; None for the core's default.
+        load: function that returns a user's model; None for a named model.
     """
 
     model: str = "mnist_cnn"
@@ -46,13 +46,13 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """The setting in a few words, such as 'mnist_cnn float32'."""
+        """Short description, such as 'mnist_cnn float32'."""
         words = [self.model, self.dtype, "XLA" if self.xla else "", self.device or ""]
         return " ".join(word for word in words if word)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Run within it on its device, compiling its way."""
+        """Use the device and the compiler of the setting in this context."""
         with ExitStack() as stack:
             if self.device is not None:
                 stack.enter_context(keras.device(self.device))
@@ -63,13 +63,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Subject:
-    """A network that is timed.
+    """A network for a benchmark.
 
     Attributes:
-        setting: how.
-        model, network: itself, and taken apart.
-        layer: the convolution that is climbed and projected from.
-        shape: (h, w, c) of an image.
+        setting: settings of the benchmark.
+        model: Keras model.
+        network: the same model as a `Network`.
+        layer: convolution for the ascent and the deconvnet.
+        shape: shape (h, w, c) of an image.
     """
 
     setting: Setting
@@ -79,15 +80,15 @@ class Subject:
     shape: tuple[int, int, int]
 
     def images(self, count: int) -> NDArray[np.float32]:
-        """Return images (count, h, w, c) from 0 to 1."""
+        """Return random images (count, h, w, c) in the range 0 to 1."""
         return np.random.default_rng(0).random((count, *self.shape), dtype=np.float32)
 
 
 def subject(setting: Setting, *, whole: bool = False) -> Subject:
-    """Return the network of a setting, with the weights that it has at hand.
+    """Return the network of a setting.
 
-    The networks of keras.applications have random weights, which cost the same. They are taken
-    without their classifiers and at a smaller size, unless they are asked for whole.
+    The networks of keras.applications have random weights; the cost is the same. Unless `whole` is
+    True, they have no classifier and a reduced image size.
     """
     keras.utils.set_random_seed(0)
     side = 128 if setting.full else 64
@@ -110,19 +111,22 @@ def subject(setting: Setting, *, whole: bool = False) -> Subject:
 
 
 def _middle(model: Any, layers: tuple[str, ...]) -> str:
-    """Return the middle one of a model's convolutions.
+    """Return the middle one of a model's own convolutions.
 
     Raises:
-        UnavailableError: the bare passes find none, as they are in models within the model.
+        UnavailableError: all convolutions are inside nested models, which the bare passes cannot
+            access.
     """
     own = [name for name in layers if name in {layer.name for layer in model.layers}]
     if not own:
-        raise UnavailableError(f"{model.name} has no convolution of its own to be timed")
+        raise UnavailableError(
+            f"{model.name} has no convolution outside nested models to benchmark"
+        )
     return own[len(own) // 2]
 
 
 def with_policy(model: Any, dtype: str) -> Any:
-    """Return a copy of a model that computes by another dtype policy, with the same weights."""
+    """Return a copy of a model with the same weights and another dtype policy."""
 
     def copy(layer: Any) -> Any:
         return type(layer).from_config({**layer.get_config(), "dtype": dtype})

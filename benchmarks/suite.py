@@ -1,4 +1,4 @@
-"""The suite as a part of pytest: it is registered where the benchmarks are asked for."""
+"""The benchmark suite as a pytest plugin, which is registered only in benchmark runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from convlens.benchmarks.cases import Case, cases
-from convlens.benchmarks.compare import Change, NotComparableError, compare, latest_of
+from convlens.benchmarks.compare import Change, NotComparableError, compare, latest_run
 from convlens.benchmarks.hardware import describe, hardware_key
 from convlens.benchmarks.measure import Info, measure
 from convlens.benchmarks.subjects import UnavailableError
@@ -21,20 +21,20 @@ from convlens.pytest_plugin.benchmarks import NAME, subjects
 from convlens.pytest_plugin.progress import item_progress
 
 ALONE = (
-    "the benchmark suite runs alone, as processes beside it would take its cores: leave out -n and "
-    "--dist (or give -n 0)"
+    "the benchmark suite runs alone, because parallel processes would compete for the cores: leave "
+    "out -n and --dist (or give -n 0)"
 )
-# About how long a case's rounds take.
+# Approximate time for the rounds of a case.
 _QUICK_SECONDS, _FULL_SECONDS = 3.0, 60.0
 
 
 class Suite:
-    """What one run of the suite has and finds.
+    """State and results of one run of the suite.
 
     Attributes:
-        full: whether it is --convlens-bench=full.
-        figures: case → its figures, once it is timed.
-        changes: how cases changed against the stored run.
+        full: True for --convlens-bench=full.
+        figures: case → figures of the cases that have run.
+        changes: changes in comparison with the stored run.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -42,22 +42,22 @@ class Suite:
         self.full = config.getoption("convlens_bench") == "full"
         self.figures: dict[str, Info] = {}
         self.changes: list[Change] = []
-        self._then: tuple[str, dict[str, Info]] | None = None
+        self._stored: tuple[str, dict[str, Info]] | None = None
         self._machine: dict[str, Any] | None = None
         self._saved: set[Path] = set()
         self._pages: list[Path] = []
-        self._unwritten: list[str] = []
+        self._page_errors: list[str] = []
 
     @property
     def _sessions(self) -> Any:
         return self.config.pluginmanager.get_plugin("pytest-benchmark")
 
     def cases(self) -> list[Case]:
-        """Return what is to be timed."""
+        """Return the cases to run."""
         return cases(self.full, bool(accelerators()), subjects(self.config))
 
     def run(self, case: Case, benchmark: Any) -> None:
-        """Time a case, and keep its figures."""
+        """Run a case and store its figures."""
         with case.setting.applied(), item_progress(self.config, case.name, "rounds") as progress:
             try:
                 contest = case.build(case.setting)
@@ -77,7 +77,7 @@ class Suite:
         self.figures[case.name] = info
 
     def machine(self, cpu: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what is known of the machine, and the key of its hardware."""
+        """Return a description of the machine with the key of its hardware."""
         if self._machine is None:
             described = describe(cpu.get("brand_raw") or cpu.get("arch", "unknown"))
             self._machine = {**described, "hardware": hardware_key(described)}
@@ -85,20 +85,20 @@ class Suite:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
-        """Describe the machine; leave out its clock, which differs from run to run."""
+        """Add the description of the machine; remove clock frequencies, which vary between runs."""
         cpu = machine_info.get("cpu", {})
         machine_info["cpu"] = {k: v for k, v in cpu.items() if not k.startswith("hz_")}
         machine_info["convlens"] = self.machine(cpu)
 
     def pytest_sessionstart(self) -> None:
-        """Find the stored run that this one is held against, before hours are spent."""
+        """Find the stored run for the comparison, before time is spent on the benchmarks."""
         self._saved = self._files()
         if self.config.getoption("convlens_bench_fail") is None:
             return
         sessions = self._sessions
         machine = sessions.get_machine_info()
         try:
-            self._then = latest_of(
+            self._stored = latest_run(
                 sessions.storage.load("*/[0-9]*"), machine["convlens"]["hardware"]
             )
         except NotComparableError as error:
@@ -106,15 +106,15 @@ class Suite:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Hold the run against the stored one, and write its pages."""
+        """Compare the run with the stored one, and write the pages."""
         limit = self.config.getoption("convlens_bench_fail")
-        if self._then is not None:
-            self.changes = compare(self.figures, self._then[1])
+        if self._stored is not None:
+            self.changes = compare(self.figures, self._stored[1])
             if any(change.fails(limit) for change in self.changes):
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self.figures:
             self._write_pages()
-        if self._unwritten:
+        if self._page_errors:
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
     def _write_pages(self) -> None:
@@ -132,7 +132,7 @@ class Suite:
             try:
                 write_page(place, list(self.figures.values()), machine, datetime.now(UTC))
             except OSError as error:
-                self._unwritten.append(str(error))
+                self._page_errors.append(str(error))
             else:
                 self._pages.append(place)
 
@@ -140,24 +140,24 @@ class Suite:
         return set(self._sessions.storage.query("*/[0-9]*"))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show what the suite found."""
+        """Show the results in the terminal."""
         if not self.figures:
             return
         terminalreporter.section("convlens: benchmarks")
         for line in terminal_table(list(self.figures.values())):
             terminalreporter.write_line(line)
-        if self._then is not None:
-            self._show_changes(terminalreporter, self._then[0])
+        if self._stored is not None:
+            self._show_changes(terminalreporter, self._stored[0])
         for page in self._pages:
             terminalreporter.write_line(f"page: {page}")
-        for problem in self._unwritten:
+        for problem in self._page_errors:
             terminalreporter.write_line(f"a page was not written: {problem}", red=True)
 
     def _show_changes(self, reporter: pytest.TerminalReporter, stored: str) -> None:
         limit = self.config.getoption("convlens_bench_fail")
-        reporter.write_line(f"against {stored}, at most {limit:g} times as long:")
+        reporter.write_line(f"compared with {stored} (limit: {limit:g} times as long):")
         if not self.changes:
-            reporter.write_line("  no case of this run is in it", yellow=True)
+            reporter.write_line("  the stored run has none of the cases of this run", yellow=True)
         for change in self.changes:
             failed = change.fails(limit)
             reporter.write_line(f"  {'FAILED ' if failed else ''}{change}", red=failed)
@@ -170,16 +170,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def register(config: pytest.Config) -> Suite | None:
-    """Make the suite a part of this run, once; return it, or None in a worker of xdist.
+    """Register the suite once and return it; return None in a worker of xdist.
 
     Raises:
-        pytest.UsageError: pytest-benchmark is not there, or tests would run beside the timing.
+        pytest.UsageError: pytest-benchmark is not installed, or tests would run in parallel.
     """
     suite: Suite | None = config.pluginmanager.get_plugin(NAME)
     if suite is not None:
         return suite
     if "PYTEST_XDIST_WORKER" in os.environ:
-        return None  # its tests fail, saying why
+        return None  # the tests of the suite fail there with the reason
     if not config.pluginmanager.has_plugin("benchmark"):
         raise pytest.UsageError(
             "the benchmark suite needs pytest-benchmark: pip install 'pytest-convlens[bench]'"

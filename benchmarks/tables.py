@@ -1,4 +1,4 @@
-"""The suite's figures as rows of words, for the terminal and for Markdown."""
+"""Format the figures as tables for the terminal and for Markdown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HEAD = ("case", "seconds", "steps/s", "images/s", "GFLOP/s", "of peak", "tracing
 
 
 def rows(figures: Iterable[Info]) -> list[tuple[str, ...]]:
-    """Return a row a case, in the order of `HEAD`: medians, and ratios with their quartiles."""
+    """Return one row per case with the columns of `HEAD`: medians, and ratios with quartiles."""
     return [
         (
             info["case"],
@@ -28,18 +28,18 @@ def rows(figures: Iterable[Info]) -> list[tuple[str, ...]]:
 
 
 def comparisons(info: Info) -> list[str]:
-    """Return ours in proportion to each other, such as '1.06 (1.04–1.09) of bare passes'."""
+    """Return our time relative to each reference, such as '1.06 (1.04–1.09) of bare passes'."""
     if "series" in info:
         return [f"slope {info['series']['slope']:.2f} over {info['series']['label']}"]
     against = [
         f"{r['median']:.3g} ({r['q1']:.3g}–{r['q3']:.3g}) of {other}"
         for other, r in info["ratios"][info["ours"]].items()
     ]
-    return [*against, *(f"{other} has no working result" for other in info.get("left", {}))]
+    return [*against, *(f"{other} gave no valid result" for other in info.get("left", {}))]
 
 
 def terminal_table(figures: Sequence[Info]) -> list[str]:
-    """Return lines: a table whose columns are as wide as what they hold."""
+    """Return the lines of a table whose columns fit their contents."""
     cells = [HEAD, *rows(figures)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(HEAD) - 1)]
     return [
@@ -63,7 +63,7 @@ def markdown(figures: Sequence[Info]) -> str:
 
 
 def _memory(info: Info) -> str:
-    """Return the peaks: the process's resident set, and the accelerator's memory where it is."""
+    """Return the peak memory of the process and, if known, of the accelerator."""
     if "host_MiB" not in info:
         return number(None)
     device = info["device_MiB"]
@@ -71,7 +71,7 @@ def _memory(info: Info) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number with three digits that count, and – for none."""
+    """Return a number with three significant digits, or – for None."""
     if value is None:
         return "–"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
@@ -83,5 +83,5 @@ def duration(seconds: float) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """Return a fraction as a percentage, and – for none."""
+    """Return a fraction as a percentage, or – for None."""
     return "–" if fraction is None else f"{100 * fraction:.0f} %"

@@ -8,12 +8,12 @@ import pytest
 
 from convlens.benchmarks.suite import ALONE, register
 
-# Peers may warn of what they use; that is no failure of what is timed.
+# Warnings from other tools are not failures.
 pytestmark = pytest.mark.filterwarnings("default")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make a test of each case."""
+    """Create one test per case."""
     suite = register(metafunc.config)
     if suite is None:
         metafunc.parametrize("case", [None], ids=["-"])
@@ -23,7 +23,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_core(case: Any, benchmark: Any, pytestconfig: pytest.Config) -> None:
-    """Time a core beside its limit and its peers; each must give a working result."""
+    """Time a core, its limit and other tools; each result must be valid."""
     suite = register(pytestconfig)
     if suite is None:
         pytest.fail(ALONE, pytrace=False)

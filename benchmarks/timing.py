@@ -1,4 +1,4 @@
-"""Timing that waits for the device, in turns, and what is made of it."""
+"""Measure times that include asynchronous devices, and compute ratios and quartiles."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ Run = Callable[[], Any]
 Clock = Callable[[], float]
 
 
-def finished(result: Any) -> Any:
-    """Return a result once it is there: devices compute on while Python goes on without them.
+def wait_for(result: Any) -> Any:
+    """Wait until a result is computed, and return it: devices compute asynchronously.
 
-    Every tensor in it, within dictionaries, sequences and dataclasses too, is brought to the host,
-    which cannot be done before it is computed.
+    Every tensor in the result, also in dictionaries, sequences and dataclasses, is copied to the
+    host, which waits for its computation.
     """
     for leaf in keras.tree.flatten(result):
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            finished([getattr(leaf, field.name) for field in dataclasses.fields(leaf)])
+            wait_for([getattr(leaf, field.name) for field in dataclasses.fields(leaf)])
         elif hasattr(leaf, "__array__") and not isinstance(leaf, np.ndarray | np.generic):
             np.asarray(leaf)
     return result
 
 
 def seconds(run: Run, clock: Clock = time.perf_counter) -> tuple[float, Any]:
-    """Return how long a run takes until its result is there, and the result."""
+    """Return the time until the result of a run is computed, and the result."""
     begin = clock()
-    result = finished(run())
+    result = wait_for(run())
     return clock() - begin, result
 
 
 def ratios(mine: list[float], theirs: list[float]) -> dict[str, float]:
-    """Return the median and the quartiles of the ratios of times that were taken in turn."""
-    return spread([a / b for a, b in zip(mine, theirs, strict=False)])
+    """Return the median and the quartiles of the ratios of times round by round."""
+    return quartiles([a / b for a, b in zip(mine, theirs, strict=False)])
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Return the median and the quartiles."""
+def quartiles(values: list[float]) -> dict[str, float]:
+    """Return the median and the quartiles of values."""
     low, middle, high = np.percentile(values, (25, 50, 75))
     return {"median": float(middle), "q1": float(low), "q3": float(high)}

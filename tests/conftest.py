@@ -1,4 +1,4 @@
-"""What all tests share: a small network, and real data where it is at hand."""
+"""Shared fixtures: a small network, and real data if it is available."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--data", metavar="DIR", help="folder of mnist.npz and other real data")
-    parser.addoption("--write-docs", action="store_true", help="write the docs that tests make")
+    parser.addoption("--data", metavar="DIR", help="folder with mnist.npz and other real data")
+    parser.addoption(
+        "--write-docs", action="store_true", help="write the generated parts of the docs"
+    )
     parser.addoption("--run-slow", action="store_true", help="also run tests that take minutes")
 
 
@@ -30,33 +32,33 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def mnist(pytestconfig: pytest.Config) -> Any:
-    """Real MNIST: x_train, y_train, x_test, y_test, all uint8."""
+    """MNIST: x_train, y_train, x_test, y_test, all uint8."""
     from convlens.fixtures.train_mnist_cnn import read_mnist
 
-    return read_mnist(_real(pytestconfig, "mnist.npz", "MNIST"))
+    return read_mnist(_find_data(pytestconfig, "mnist.npz", "MNIST"))
 
 
 @pytest.fixture(scope="session")
 def vgg19_weights(pytestconfig: pytest.Config) -> Path:
-    """The file with real weights of VGG19's first eight convolutions, trained on ImageNet."""
-    return _real(pytestconfig, "vgg19_imagenet_block1-3.npz", "VGG19's weights")
+    """File with ImageNet weights of VGG19's first eight convolutions."""
+    return _find_data(pytestconfig, "vgg19_imagenet_block1-3.npz", "VGG19's weights")
 
 
-def _real(config: pytest.Config, name: str, what: str) -> Path:
+def _find_data(config: pytest.Config, name: str, what: str) -> Path:
     for folder in [config.getoption("--data"), os.environ.get("CONVLENS_DATA"), SHARED]:
         if folder and (Path(folder) / name).is_file():
             return Path(folder) / name
-    pytest.skip(f"needs {what}: give --data DIR, or set CONVLENS_DATA, to a folder with {name}")
+    pytest.skip(f"needs {what}: set --data or CONVLENS_DATA to a folder with {name}")
 
 
 @pytest.fixture(scope="session")
 def everything_is_loaded(
     mnist_cnn: Any, digits: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Load everything heavy, for tests that run pytest in this process.
+    """Import all heavy modules before tests that run pytest in this process.
 
-    After such a run pytester unloads every module that the run has loaded; TensorFlow and NumPy do
-    not survive being loaded a second time.
+    After an inner run, pytester unloads all modules that the run has imported. TensorFlow and NumPy
+    cannot be imported a second time.
     """
     import importlib
     import pkgutil
@@ -98,7 +100,7 @@ def build_tiny(seed: int = 3) -> Any:
 
 
 def give_weights(model: Any, seed: int) -> None:
-    """Give a model random weights that are the same on every backend (Glorot & Bengio 2010)."""
+    """Set random weights that are the same on every backend (Glorot & Bengio 2010)."""
     draw = np.random.default_rng(seed)
     weights = []
     for value in model.get_weights():
@@ -115,7 +117,7 @@ def tiny() -> Any:
 
 @pytest.fixture(scope="session")
 def tiny_network() -> Any:
-    """The small network taken apart; its compiled functions are shared by all tests."""
+    """The small model as a `Network`, so that all tests share its compiled functions."""
     from convlens import Network
 
     return Network(build_tiny())
@@ -135,7 +137,7 @@ def mnist_network(mnist_cnn: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def new_style_network() -> Any:
-    """Return a builder of a network of two resolutions, 'low' and 'high', of images of any size."""
+    """Return a builder of a network for any image size with the layers 'low' and 'high'."""
 
     def build() -> Any:
         import keras

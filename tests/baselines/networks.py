@@ -1,4 +1,4 @@
-"""Small networks of three kinds, whose every layer says something about random images."""
+"""Three kinds of small networks in which every layer responds to random images."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def random_images(count: int = 12) -> Any:
 
 
 def _trained(model: Any) -> Any:
-    """Give a model weights that are the same on every backend, none of them at its start value."""
+    """Set weights that are the same on every backend and differ from the initial values."""
     draw = np.random.default_rng(8)
     weights = []
     for variable in model.weights:
@@ -71,7 +71,7 @@ def _trained(model: Any) -> Any:
 
 
 def subjects() -> dict[str, tuple[Any, Any]]:
-    """Return the shipped network and the two small ones, each with images."""
+    """Return name → (model, images) for the shipped network and the two small ones."""
     from convlens.fixtures.digits import load_digits
     from convlens.fixtures.mnist_cnn import load_mnist_cnn
 

@@ -1,7 +1,7 @@
 """Record baselines: ``python tests/baselines/record_all.py FOLDER [THREADS]``.
 
-Its settings are those of the environment. The folder can then be given to the tests under another
-backend: ``CONVLENS_OTHER_BASELINES=FOLDER KERAS_BACKEND=jax pytest
+The environment decides the settings, such as the backend. To check the folder on another backend:
+``CONVLENS_OTHER_BASELINES=FOLDER KERAS_BACKEND=jax pytest
 tests/baselines/test_other_backend.py``.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from networks import subjects  # beside this file, for it is run as a script
+from networks import subjects  # in the folder of this file, which runs as a script
 
 from convlens import assert_matches_baseline
 

@@ -1,4 +1,4 @@
-"""A change is found, and reported as the layer that it is in."""
+"""Each change to a network is detected and attributed to the right layer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WEIGHTED = {
 
 
 class Subject:
-    """A model, its images, and the record of it as it was."""
+    """A model, its images, and the record of the unchanged model."""
 
     def __init__(self, model, images):
         self.model, self.images = model, images
@@ -48,7 +48,7 @@ class Subject:
         self.before = record_network(self.network, images)
 
     def change(self, layer, function):
-        """Let a function change the list of a layer's weights in place."""
+        """Change a layer's list of weights in place with a function."""
         own = self.model.get_layer(layer)
         values = [value.copy() for value in own.get_weights()]
         function(values)
@@ -70,7 +70,7 @@ def subjects():
 
 @pytest.fixture
 def subject(request, subjects):
-    """The subject that the test names, with its weights as they were."""
+    """The subject named by the test, with its original weights."""
     chosen = subjects[getattr(request, "param", "mnist_cnn")]
     chosen.model.set_weights(chosen.weights)
     yield chosen
@@ -78,7 +78,7 @@ def subject(request, subjects):
 
 
 def noise(filter_number=3, share=0.01):
-    """Return a change that multiplies one filter's weights by 1 ± 1 %."""
+    """Return a function that multiplies the weights of one filter by 1 ± 1 %."""
 
     def change(values):
         kernel = values[0]
@@ -100,14 +100,14 @@ def swap_read(values):
 EVERY_LAYER = [(kind, layer) for kind in KINDS for layer in WEIGHTED[kind]]
 
 
-def test_the_list_of_layers_is_that_of_the_networks(subjects):
+def test_the_list_of_weighted_layers_is_complete(subjects):
     for kind, subject in subjects.items():
         weighted = {name for name, layer in subject.network.layers.items() if layer.weights}
         assert weighted == set(WEIGHTED[kind])
 
 
 @pytest.mark.parametrize(("subject", "layer"), EVERY_LAYER, indirect=["subject"])
-def test_noise_of_1_percent_on_one_filter_of_a_layer_is_reported_as_that_layer(subject, layer):
+def test_noise_of_1_percent_on_one_filter_is_attributed_to_its_layer(subject, layer):
     subject.change(layer, noise())
     found = subject.compare()
     assert not found.passed
@@ -116,13 +116,13 @@ def test_noise_of_1_percent_on_one_filter_of_a_layer_is_reported_as_that_layer(s
     (own,) = [each for each in found.layers if each.layer == layer]
     assert own.worst_channel == 3
     assert f"differs in provenance: weights of {layer}" in found.message
-    assert f"usually explained by this: the weights of {layer!r} changed" in found.message
+    assert f"likely cause: the weights of {layer!r} changed" in found.message
     names = [each.layer for each in found.layers]
     assert all(each.passed for each in found.layers[: names.index(layer)])
 
 
 @pytest.mark.parametrize("subject", KINDS, indirect=True)
-def test_without_a_change_all_layers_agree(subject):
+def test_all_layers_of_an_unchanged_network_agree(subject):
     found = subject.compare()
     assert found.passed
     assert found.first is None
@@ -130,7 +130,7 @@ def test_without_a_change_all_layers_agree(subject):
     assert max(layer.worst_error for layer in found.layers) < 1e-6
 
 
-def test_a_filter_that_is_zeroed_is_named_as_silent(subject):
+def test_a_zeroed_filter_is_reported_as_silent(subject):
     def zero(values):
         values[0][..., 5] = 0
         values[1][5] = 0
@@ -138,22 +138,22 @@ def test_a_filter_that_is_zeroed_is_named_as_silent(subject):
     subject.change("conv2d_2", zero)
     found = subject.compare()
     assert found.first == "conv2d_2"
-    assert "silent now: 5" in found.verdict
+    assert "now silent (always 0): 5" in found.verdict
 
 
-def test_filters_that_change_places_with_the_next_layer_adapted_are_told_apart(subject):
+def test_permuted_filters_with_an_adapted_next_layer_are_reported_as_equivalent(subject):
     subject.change("conv2d_2", swap)
     subject.change("conv2d_3", swap_read)
     found = subject.compare()
     assert not found.passed
     assert found.first == "conv2d_2"
     assert "were permuted to match: the predictions are equal" in found.verdict
-    assert "2→3, 3→2: nothing but their order" in found.message
+    assert "only the order of channels changed: 2→3, 3→2" in found.message
     failed = [layer.layer for layer in found.layers if not layer.passed]
     assert failed == ["conv2d_2", "max_pooling2d_2"]
 
 
-def test_filters_that_change_places_alone_are_told_apart(subject):
+def test_permuted_filters_without_an_adapted_next_layer_are_reported_as_a_change(subject):
     subject.change("conv2d_2", swap)
     found = subject.compare()
     assert found.first == "conv2d_2"
@@ -161,17 +161,17 @@ def test_filters_that_change_places_alone_are_told_apart(subject):
     assert not found.layers[-1].passed
 
 
-def test_another_order_of_classes_is_reported_as_such(subject):
+def test_permuted_classes_are_reported(subject):
     subject.change("predictions", swap)
     found = subject.compare()
     assert found.first == "predictions"
     assert "the outputs of 'predictions' are in another order" in found.verdict
     assert "2→3, 3→2" in found.message
-    assert "images have another class" in found.message
+    assert "the class changed for " in found.message
 
 
 @pytest.mark.parametrize("subject", ["residual"], indirect=True)
-def test_another_order_of_classes_is_reported_where_the_output_has_another_name(subject):
+def test_permuted_classes_are_reported_for_an_output_with_another_name(subject):
     subject.change("classes", swap)
     found = subject.compare()
     assert found.first == "classes"
@@ -179,7 +179,7 @@ def test_another_order_of_classes_is_reported_where_the_output_has_another_name(
 
 
 @pytest.mark.parametrize("subject", ["residual"], indirect=True)
-def test_batch_normalization_whose_statistics_were_reset_is_found(subject):
+def test_reset_batch_normalization_statistics_are_detected(subject):
     def reset(values):
         values[2][...], values[3][...] = 0, 1
 
@@ -189,14 +189,14 @@ def test_batch_normalization_whose_statistics_were_reset_is_found(subject):
     assert "the weights of 'a_bn2' changed" in found.message
 
 
-def test_images_that_were_prepared_in_another_way_are_reported_as_such(subject):
+def test_differently_preprocessed_images_are_reported(subject):
     found = subject.compare(2 * subject.images - 1)
     assert found.first == "input"
-    assert "the images themselves differ" in found.verdict
-    assert "other images were given, or they were prepared in another way" in found.message
+    assert "the input images differ" in found.verdict
+    assert "other images were given, or they were preprocessed differently" in found.message
 
 
-def test_preprocessing_inside_the_model_that_changed_is_reported_as_that_layer(subjects):
+def test_changed_preprocessing_inside_the_model_is_attributed_to_its_layer(subjects):
     before = subjects["residual"].before
     model = build_residual()
     model.get_layer("rescale").scale = 1.0
@@ -207,7 +207,7 @@ def test_preprocessing_inside_the_model_that_changed_is_reported_as_that_layer(s
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 @pytest.mark.parametrize("subject", KINDS, indirect=True)
-def test_weights_rounded_to_half_precision_are_reported_as_such(subject, kind):
+def test_weights_rounded_to_half_precision_are_reported(subject, kind):
     import ml_dtypes
 
     half = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}[kind]
@@ -215,12 +215,12 @@ def test_weights_rounded_to_half_precision_are_reported_as_such(subject, kind):
     found = subject.compare()
     assert not found.passed
     assert f"rounded to {kind}" in found.verdict
-    assert f"usually explained by this: the weights were rounded to {kind}" in found.message
+    assert f"likely cause: the weights were rounded to {kind}" in found.message
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("subject", KINDS, indirect=True)
-def test_weights_rounded_to_8_bits_are_reported_as_such(subject, per_channel):
+def test_weights_rounded_to_8_bits_are_reported(subject, per_channel):
     def rounded(value):
         if value.ndim < 2:
             return value
@@ -233,7 +233,7 @@ def test_weights_rounded_to_8_bits_are_reported_as_such(subject, per_channel):
     assert "rounded to int8" in found.verdict
 
 
-def test_a_network_that_computes_in_half_precision_is_found(subjects):
+def test_computation_in_half_precision_is_detected(subjects):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
     try:
@@ -243,11 +243,11 @@ def test_a_network_that_computes_in_half_precision_is_found(subjects):
     now = record_network(Network(model), random_images())
     found = compare_records(subjects["residual"].before, now, key="k")
     assert found.first == "rescale"
-    assert "it computes in float16, in the baseline in float32" in found.message
-    assert "computes in another precision" in found.message
+    assert "it computes in float16, but in float32 in the baseline" in found.message
+    assert "computes in a different precision" in found.message
 
 
-def test_a_layer_that_is_new_or_gone_is_named():
+def test_added_and_removed_layers_are_named():
     image = keras.Input((13, 13, 2))
     x = layers.Conv2D(6, 3, padding="same", activation="relu", name="conv_a")(image)
     wide = layers.AveragePooling2D(2, name="wide")(x)
@@ -256,11 +256,11 @@ def test_a_layer_that_is_new_or_gone_is_named():
     before, now = (record_network(Network(model), images) for model in models)
     found = compare_records(before, now, key="k")
     assert not found.passed
-    assert "with wide" in found.verdict
-    assert "without wide" in compare_records(now, before, key="k").verdict
+    assert "added wide" in found.verdict
+    assert "removed wide" in compare_records(now, before, key="k").verdict
 
 
-def test_another_width_is_reported_by_its_shape():
+def test_a_changed_number_of_filters_is_reported_by_its_shape():
     def build(width):
         return keras.Sequential(
             [
@@ -274,10 +274,10 @@ def test_another_width_is_reported_by_its_shape():
     before, now = (record_network(Network(build(width)), images) for width in (4, 5))
     found = compare_records(before, now, key="k")
     assert found.first == "second"
-    assert "its shape is (4, 4, 5), in the baseline (4, 4, 4)" in found.message
+    assert "its shape is (4, 4, 5), but (4, 4, 4) in the baseline" in found.message
 
 
-def test_names_that_keras_numbered_anew_are_no_change():
+def test_renumbered_automatic_layer_names_are_not_a_change():
     def build():
         return keras.Sequential(
             [keras.Input((8, 8, 1)), layers.Conv2D(3, 3), layers.Flatten(), layers.Dense(2)]
@@ -292,7 +292,7 @@ def test_names_that_keras_numbered_anew_are_no_change():
 
 
 @pytest.mark.parametrize("subject", ["residual"], indirect=True)
-def test_what_is_not_a_number_is_never_recorded(subject):
+def test_nan_is_never_recorded(subject):
     def spoil(values):
         values[0][0, 0, 0, 4] = np.nan
 
@@ -301,9 +301,7 @@ def test_what_is_not_a_number_is_never_recorded(subject):
         subject.compare()
 
 
-def test_one_value_that_changed_in_one_map_is_found(subject):
-    """A change of one bias shows in one channel alone."""
-
+def test_a_change_of_one_bias_is_attributed_to_its_channel(subject):
     def nudge(values):
         values[1][7] += 1e-3
 
@@ -343,12 +341,12 @@ def test_predictions_are_shown_as_bars_on_one_scale(subject):
         (np.ones((1, 4, 4, 2)), np.ones((1, 4, 4, 2)), None),
     ],
 )
-def test_predictions_of_any_kind_have_bars_or_no_picture(expected, actual, shape):
+def test_predictions_of_any_shape_give_bars_or_no_picture(expected, actual, shape):
     found = predictions_pair("p", expected, actual)
     assert shape == (found and found.expected.shape) == (found and found.actual.shape)
 
 
-def test_a_bar_goes_from_the_line_of_zero_to_its_value():
+def test_a_bar_reaches_from_the_zero_line_to_its_value():
     pair = predictions_pair("p", np.array([[1.0, -1.0]]), np.array([[0.5, 0.0]]))
     lit = [np.flatnonzero(picture[:, 3] == 230) for picture in (pair.expected, pair.actual)]
     assert (lit[0].min(), lit[0].max()) == (0, 24)
@@ -356,7 +354,7 @@ def test_a_bar_goes_from_the_line_of_zero_to_its_value():
     assert np.flatnonzero(pair.expected[:, 8] == 230).max() == 47
 
 
-def test_one_layers_part_of_a_comparison(subject):
+def test_a_comparison_can_be_restricted_to_one_layer(subject):
     subject.change("conv2d_2", noise())
     whole = subject.compare()
     before, own, after = (whole.of_layer(n) for n in ("conv2d_1", "conv2d_2", "conv2d_3"))
@@ -367,7 +365,7 @@ def test_one_layers_part_of_a_comparison(subject):
     assert [pair.title for pair in after.pictures] == ["conv2d_3"]
 
 
-def test_the_fingerprint_follows_the_weights_and_the_images(subject):
+def test_the_fingerprint_depends_on_the_weights_and_the_images(subject):
     def fingerprint(images=subject.images):
         return record_network(subject.network, images).fingerprint
 
@@ -378,8 +376,8 @@ def test_the_fingerprint_follows_the_weights_and_the_images(subject):
     assert before != fingerprint()
 
 
-def test_the_weights_are_hashed_only_where_something_differs(subject, monkeypatch, tmp_path):
-    """Hashing those of a large network takes a good part of a forward pass."""
+def test_the_weights_are_hashed_only_if_something_differs(subject, monkeypatch, tmp_path):
+    """For a large network, hashing takes a considerable part of the time of a forward pass."""
     hashed = []
     describe = provenance.Weights.describe
 

@@ -1,4 +1,4 @@
-"""What is no change passes, with the default tolerances."""
+"""Unchanged networks pass with the default tolerances on any machine setting."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def subject(request, known):
 
 
 def compare(subject, model):
-    """Return how a model compares with the subject's record."""
+    """Return the comparison of a model with the subject's record."""
     _, images, before = subject
     return compare_records(before, record_network(Network(model), images), key="subject")
 
 
 def rebuilt(model):
-    """Return the same architecture with weights of its own."""
+    """Return the same architecture with new weights."""
     return keras.models.clone_model(model)
 
 
-def test_a_model_that_was_saved_and_loaded(subject, tmp_path):
+def test_a_saved_and_loaded_model_passes(subject, tmp_path):
     subject[0].save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     found = compare(subject, loaded)
@@ -56,7 +56,7 @@ def test_a_model_that_was_saved_and_loaded(subject, tmp_path):
     assert record_network(Network(loaded), subject[1]).fingerprint == subject[2].fingerprint
 
 
-def test_weights_that_were_saved_alone(subject, tmp_path):
+def test_saved_and_loaded_weights_pass(subject, tmp_path):
     subject[0].save_weights(tmp_path / "model.weights.h5")
     loaded = rebuilt(subject[0])
     assert not compare(subject, loaded).passed  # its weights are new
@@ -65,7 +65,7 @@ def test_weights_that_were_saved_alone(subject, tmp_path):
     assert found.passed, found.message
 
 
-def test_weights_that_went_through_a_saved_model(subject, tmp_path):
+def test_weights_from_an_exported_saved_model_pass(subject, tmp_path):
     import tensorflow as tf
 
     model, images, before = subject
@@ -75,7 +75,7 @@ def test_weights_that_went_through_a_saved_model(subject, tmp_path):
     assert np.abs(served - before.predictions).max() < 1e-5
     loaded = rebuilt(model)
     values = {variable.name.split(":")[0]: variable.numpy() for variable in saved.variables}
-    # Each layer's own, by path; Keras numbers the model's name anew when it is cloned.
+    # The path without the model's name, because Keras renumbers the name of a cloned model.
     by_path = {path.split("/", path.count("/") - 1)[-1]: value for path, value in values.items()}
     for variable in loaded.weights:
         variable.assign(by_path["/".join(variable.path.split("/")[-2:])])
@@ -84,7 +84,7 @@ def test_weights_that_went_through_a_saved_model(subject, tmp_path):
 
 
 @pytest.mark.parametrize("size", [1, 7])
-def test_batches_of_another_size(subject, size, monkeypatch):
+def test_another_batch_size_passes(subject, size, monkeypatch):
     model, images, before = subject
     monkeypatch.setattr(sketch, "_BATCH", size)
     now = record_network(Network(model), images)
@@ -92,7 +92,7 @@ def test_batches_of_another_size(subject, size, monkeypatch):
     assert found.passed, found.message
 
 
-def test_one_image_at_a_time_and_64_at_once(subject, monkeypatch):
+def test_batches_of_1_and_64_images_agree(subject, monkeypatch):
     model, images, _ = subject
     images = np.resize(images, (64, *images.shape[1:]))
     records = []
@@ -101,10 +101,12 @@ def test_one_image_at_a_time_and_64_at_once(subject, monkeypatch):
         records.append(record_network(Network(model), images))
     found = compare_records(*records, key="subject")
     assert found.passed, found.message
-    assert max(layer.worst_error for layer in found.layers) > 0, "both were computed alike"
+    assert max(layer.worst_error for layer in found.layers) > 0, (
+        "both batch sizes gave the same bits"
+    )
 
 
-def test_with_xla(subject):
+def test_compilation_with_xla_passes(subject):
     model, images, before = subject
     with backend.with_xla():
         now = record_network(Network(model), images)
@@ -123,7 +125,7 @@ def test_with_xla(subject):
     ],
     ids=["without oneDNN", "one thread", "two threads"],
 )
-def test_another_setting_of_the_machine(known, tmp_path, environment, arguments, changed):
+def test_another_machine_setting_passes(known, tmp_path, environment, arguments, changed):
     subprocess.run(
         [sys.executable, str(RECORD), str(tmp_path), *arguments],
         env={**os.environ, **environment},
@@ -132,16 +134,16 @@ def test_another_setting_of_the_machine(known, tmp_path, environment, arguments,
     )
     for name, (model, images, _) in known.items():
         path = Store(tmp_path, Device("any", "any")).path(name)
-        there = read(path, name).header["provenance"]["environment"]
-        assert {key: there[key] for key in changed} == changed
+        recorded = read(path, name).header["provenance"]["environment"]
+        assert {key: recorded[key] for key in changed} == changed
         found = assert_matches_baseline(model, tmp_path, name, images=images)
         assert found.passed
 
 
-def test_another_model_fails(known, tmp_path):
-    """The comparison above is not blind: another model's baseline fails."""
+def test_a_different_model_fails(known, tmp_path):
+    """The tests above could fail: a different model does not agree with the baseline."""
     model, images, _ = known["residual"]
     assert_matches_baseline(model, tmp_path, "net", images=images, update="missing")
     other, _, _ = known["inception"]
-    with pytest.raises(AssertionError, match="the network has other layers than its baseline"):
+    with pytest.raises(AssertionError, match="the network's layers differ from its baseline's"):
         assert_matches_baseline(other, tmp_path, "net", images=images)

@@ -1,4 +1,4 @@
-"""Files of baselines: their names, their variants, and what becomes of damaged ones."""
+"""Files of baselines: names, variants, damaged files and atomic writes."""
 
 from __future__ import annotations
 
@@ -16,28 +16,37 @@ from hypothesis import given, strategies as st
 
 from convlens import assert_matches_baseline
 from convlens.baselines import store
-from convlens.baselines.check import Recording, examine, observe, settle
-from convlens.baselines.store import BaselineFileError, Device, Store, Stored, read, stem, write
+from convlens.baselines.check import Recording, compare_with_baseline, observe, update_baseline
+from convlens.baselines.store import (
+    BaselineFileError,
+    Device,
+    Store,
+    Stored,
+    file_stem,
+    read,
+    write,
+)
 
-HERE = Device("Card 9000", "gpu")
+THIS_DEVICE = Device("Card 9000", "gpu")
 
 
 @pytest.fixture
 def place(tmp_path):
-    return Store(tmp_path / "baselines", HERE)
+    return Store(tmp_path / "baselines", THIS_DEVICE)
 
 
 def record(place, key, value, **options):
-    """Record a value, whatever there was."""
+    """Record a value in place of any existing baseline."""
     observed = observe(value)
-    return settle(place, observed, examine(place, key, observed), Recording("all", **options))[1]
+    comparison = compare_with_baseline(place, key, observed)
+    return update_baseline(place, observed, comparison, Recording("all", **options))[1]
 
 
 def passes(place, key, value):
-    return examine(place, key, observe(value)).passed
+    return compare_with_baseline(place, key, observe(value)).passed
 
 
-ALIKE = [
+SIMILAR_NAMES = [
     *("a/b", "a.b", "a-b", "a b", "A-b", "a--b", "a/b ", "a\\b"),
     *("test_x.py::TestOne::test_it", "test_x.py::TestTwo::test_it"),
     *("test_x.py::test_it[1]", "test_x.py::test_it[2]", "test_x.py::test_it"),
@@ -45,14 +54,14 @@ ALIKE = [
 ]
 
 
-def test_no_two_names_share_a_file():
-    names = [stem(name).lower() for name in ALIKE]
-    assert len(set(names)) == len(ALIKE)
+def test_different_names_have_different_files():
+    names = [file_stem(name).lower() for name in SIMILAR_NAMES]
+    assert len(set(names)) == len(SIMILAR_NAMES)
 
 
 @given(st.text())
-def test_no_name_leaves_the_folder_or_is_hidden(name):
-    made = stem(name)
+def test_a_file_name_never_leaves_the_folder_and_is_never_hidden(name):
+    made = file_stem(name)
     assert "/" not in made
     assert "\\" not in made
     assert not made.startswith((".", "-"))
@@ -60,24 +69,24 @@ def test_no_name_leaves_the_folder_or_is_hidden(name):
     assert len(made) < 120
 
 
-def test_every_such_name_can_be_recorded_and_stays_in_the_folder(place, tmp_path):
-    for number, name in enumerate(ALIKE):
+def test_similar_names_have_separate_baselines_in_the_folder(place, tmp_path):
+    for number, name in enumerate(SIMILAR_NAMES):
         record(place, name, np.arange(3.0) + number)
-    for number, name in enumerate(ALIKE):
+    for number, name in enumerate(SIMILAR_NAMES):
         assert passes(place, name, np.arange(3.0) + number)
         assert not passes(place, name, np.arange(3.0) - 1)
     assert {path.parent for path in tmp_path.rglob("*.npz")} == {place.folder}
     assert len(list(place.folder.glob("*.npz"))) == len(list(place.folder.glob("*.png")))
-    assert {store.read_key(path) for path in store.files(place.folder)} == set(ALIKE)
+    assert {store.read_key(path) for path in store.files(place.folder)} == set(SIMILAR_NAMES)
 
 
-def test_the_same_content_is_the_same_file(place):
+def test_equal_content_gives_equal_files(place):
     first = record(place, "k", np.arange(4.0)).read_bytes()
-    time.sleep(2.1)  # an archive's times are in steps of two seconds
+    time.sleep(2.1)  # an archive stores times in steps of two seconds
     assert record(place, "k", np.arange(4.0)).read_bytes() == first
 
 
-def test_the_most_specific_variant_counts(place):
+def test_the_most_specific_variant_is_used(place):
     record(place, "k", [1.0], variant="generic")
     record(place, "k", [2.0], variant="family")
     assert passes(place, "k", [2.0])
@@ -90,25 +99,25 @@ def test_the_most_specific_variant_counts(place):
     assert [passes(elsewhere, "k", [v]) for v in (1.0, 2.0, 3.0)] == [True, False, False]
 
 
-def test_an_update_replaces_the_variant_that_counts(place):
+def test_an_update_replaces_the_variant_in_use(place):
     record(place, "k", [1.0], variant="generic")
     path = record(place, "k", [2.0], variant="device")
     assert record(place, "k", [3.0]) == path
     assert passes(Store(place.folder, Device("Chip", "cpu")), "k", [1.0])
 
 
-def test_several_baselines_may_be_accepted_for_one_name(place):
+def test_a_name_can_have_several_accepted_baselines(place):
     for value in (1.0, 2.0, 3.0):
         record(place, "k", [value], keep=True)
     assert [passes(place, "k", [v]) for v in (1.0, 2.0, 3.0, 4.0)] == [True, True, True, False]
     assert len(list(place.folder.glob("*.npz"))) == 3
-    record(place, "k", [4.0])  # without keep it takes the place of them all
+    record(place, "k", [4.0])  # without keep it replaces all alternatives
     assert [passes(place, "k", [v]) for v in (1.0, 2.0, 3.0, 4.0)] == [False, False, False, True]
     assert len(list(place.folder.glob("*"))) == 2
 
 
 def rewrite(path, change, headers=None):
-    """Let a function change the entries of a baseline's archive."""
+    """Change the entries of a baseline's archive with a function."""
     with zipfile.ZipFile(path) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
     change(entries)
@@ -150,7 +159,7 @@ DAMAGES = {
     ),
     "wrong shape": (
         lambda path: rewrite(path, put("0.npy", np.zeros((7, 7)))),
-        r"has shape \(7, 7\), where \[3, 3\] is stated",
+        r"has shape \(7, 7\), but the header states \[3, 3\]",
     ),
     "not a number": (
         lambda path: rewrite(path, put("0.npy", np.full((3, 3), np.nan))),
@@ -158,7 +167,7 @@ DAMAGES = {
     ),
     "array missing": (
         lambda path: rewrite(path, lambda entries: entries.pop("0.npy")),
-        "its arrays are not those that it lists",
+        "its arrays do not match its header",
     ),
     "no header": (
         lambda path: rewrite(path, lambda entries: entries.pop("provenance.json")),
@@ -168,9 +177,12 @@ DAMAGES = {
         lambda path: rewrite(path, edit_header(shapes={})),
         "it lacks 'value'",
     ),
-    "another format": (lambda path: rewrite(path, edit_header(format="x")), "is no baseline"),
-    "a later version": (lambda path: rewrite(path, edit_header(version=2)), "is of version 2"),
-    "another's": (
+    "another format": (
+        lambda path: rewrite(path, edit_header(format="x")),
+        "not a convlens baseline",
+    ),
+    "a later version": (lambda path: rewrite(path, edit_header(version=2)), "format version is 2"),
+    "baseline of another key": (
         lambda path: rewrite(path, edit_header(key="other")),
         "it is the baseline of 'other'",
     ),
@@ -178,43 +190,43 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_baseline_fails_with_its_name_and_a_remedy(place, damage):
+def test_a_damaged_baseline_fails_with_its_path_and_a_remedy(place, damage):
     path = record(place, "k", np.eye(3))
     harm, reason = DAMAGES[damage]
     harm(path)
-    found = examine(place, "k", observe(np.eye(3)))
+    found = compare_with_baseline(place, "k", observe(np.eye(3)))
     assert not found.passed
     assert str(path) in found.verdict
-    assert "restore it from version control, or record it anew" in found.verdict
+    assert "restore it from version control, or record it again" in found.verdict
     import re
 
     assert re.search(reason, found.verdict), found.verdict
     assert "\n" not in found.verdict
-    assert settle(place, observe(np.eye(3)), found, Recording("failed"))[1] == path
+    assert update_baseline(place, observe(np.eye(3)), found, Recording("failed"))[1] == path
     assert passes(place, "k", np.eye(3))
 
 
-def test_a_damaged_byte_anywhere_is_never_taken_for_another_value(place):
+def test_a_damaged_byte_never_changes_a_value_unnoticed(place):
     path = record(place, "k", np.arange(40.0))
     whole = path.read_bytes()
     failed = 0
     for at in range(0, len(whole), 7):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
-        found = examine(place, "k", observe(np.arange(40.0)))
+        found = compare_with_baseline(place, "k", observe(np.arange(40.0)))
         failed += not found.passed
         assert found.passed or str(path) in found.message
-    assert failed > len(whole) / 7 / 2  # the rest are times and the like, which say nothing
+    assert failed > len(whole) / 7 / 2  # the others are metadata such as times, which are not used
 
 
 def test_an_oversized_file_is_not_read(place):
     path = record(place, "k", [1.0])
     with path.open("r+b") as stream:
-        stream.truncate(store.LARGEST_FILE + 1)  # a hole: it takes no room
-    with pytest.raises(BaselineFileError, match="bytes are more than a baseline has"):
+        stream.truncate(store.MAX_FILE_BYTES + 1)  # a sparse file, which takes no disk space
+    with pytest.raises(BaselineFileError, match="exceeds the limit of"):
         read(path, "k")
 
 
-def test_a_small_file_that_unpacks_to_much_is_not_unpacked(place):
+def test_a_decompression_bomb_is_not_unpacked(place):
     path = record(place, "k", [1.0])
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for number in range(5):
@@ -224,14 +236,14 @@ def test_a_small_file_that_unpacks_to_much_is_not_unpacked(place):
         read(path, "k")
 
 
-def test_a_folder_that_cannot_be_written_to_says_what_to_do(tmp_path):
+def test_the_error_for_an_unwritable_folder_says_what_to_do(tmp_path):
     (tmp_path / "blocked").write_text("")
     with pytest.raises(OSError, match=r"cannot write to .*blocked.* make the folder of baselines"):
         assert_matches_baseline([1.0], tmp_path / "blocked", "k", update="missing")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to read-only folders")
-def test_a_read_only_folder_says_what_to_do(tmp_path):
+def test_the_error_for_a_read_only_folder_says_what_to_do(tmp_path):
     (tmp_path / "b").mkdir(mode=0o500)
     with pytest.raises(OSError, match="make the folder of baselines writable"):
         assert_matches_baseline([1.0], tmp_path / "b", "k", update="missing")
@@ -251,7 +263,7 @@ while True:
 """
 
 
-def test_a_process_killed_while_it_writes_leaves_a_whole_file(tmp_path):
+def test_a_process_killed_during_a_write_leaves_a_complete_file(tmp_path):
     path = tmp_path / "k.npz"
     write(path, Stored("k", "values", {"a": np.zeros(200_000, np.uint8)}))
     draw = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Baselines of arrays, pictures, mappings and of every result of the engine."""
+"""Baselines of arrays, pictures, mappings and all results of the engine."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_a_value_passes_against_itself_once_it_is_recorded(tmp_path, name):
+def test_a_recorded_value_passes_against_itself(tmp_path, name):
     with pytest.raises(AssertionError, match="there is no baseline of 'a value'"):
         assert_matches_baseline(VALUES[name], tmp_path, "a value")
     assert_matches_baseline(VALUES[name], tmp_path, "a value", update="missing")
@@ -67,26 +67,26 @@ def test_a_value_passes_against_itself_once_it_is_recorded(tmp_path, name):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (3, 4, "it is 4, in the baseline 3"),
-        (1, True, "it is True, in the baseline 1"),
-        ("a", "b", "it is 'b', in the baseline 'a'"),
-        (3.0, 3.01, "it is 3.01, in the baseline 3"),
-        (np.ones(3), np.ones(4), r"its shape is [4], in the baseline [3]"),
-        (np.ones(3), np.ones(3, np.float32), "it is float32, in the baseline float64"),
+        (3, 4, "its value is 4, but 3 in the baseline"),
+        (1, True, "its value is True, but 1 in the baseline"),
+        ("a", "b", "its value is 'b', but 'a' in the baseline"),
+        (3.0, 3.01, "it is 3.01, but 3 in the baseline"),
+        (np.ones(3), np.ones(4), "its shape is [4], but [3] in the baseline"),
+        (np.ones(3), np.ones(3, np.float32), "its type is float32, but float64 in the baseline"),
         (np.arange(4), np.array([0, 1, 3, 3]), "1 of 4 differ, the first at (2,)"),
         (np.ones((3, 3)), np.ones((3, 3)) + 1e-3 * np.eye(3), "at (0, 0) it is 1.001"),
         ({"a": 1.0}, {"a": 1.0, "b": 2}, "'b' differs from the baseline"),
-        ({"a": 1.0, "b": 2}, {"a": 1.0}, "it is in the baseline only"),
-        ([1.0, 2.0], "x", "it is 'x', in the baseline 'an array'"),
+        ({"a": 1.0, "b": 2}, {"a": 1.0}, "it is only in the baseline"),
+        ([1.0, 2.0], "x", "its value is 'x', but 'an array' in the baseline"),
     ],
 )
-def test_a_value_that_changed_fails_and_says_how(old, new, message):
+def test_a_changed_value_fails_with_the_difference(old, new, message):
     found = compare(old, new)
     assert not found.passed
     assert message in found.message
 
 
-def test_rounding_passes_and_the_tolerance_can_be_given():
+def test_rounding_errors_pass_and_the_tolerance_can_be_set():
     old = np.random.default_rng(0).random(100)
     assert compare(old, old * (1 + 1e-5)).passed
     assert not compare(old, old * (1 + 1e-3)).passed
@@ -94,8 +94,8 @@ def test_rounding_passes_and_the_tolerance_can_be_given():
     assert not compare(old, old * (1 + 1e-5), tol=1e-7).passed
 
 
-def test_one_element_of_a_large_array_is_not_lost(monkeypatch):
-    monkeypatch.setattr(values, "MOST_VALUES", 10_000)
+def test_a_change_of_one_element_of_a_large_array_is_detected(monkeypatch):
+    monkeypatch.setattr(values, "MAX_VALUES", 10_000)
     old = np.random.default_rng(0).random((300, 200)) + 1
     recorded = record_values(old)
     assert recorded.arrays["value"].shape == (4096, 3)
@@ -105,13 +105,13 @@ def test_one_element_of_a_large_array_is_not_lost(monkeypatch):
     assert not compare(old, new).passed
 
 
-def test_a_white_patch_on_black_is_found_that_a_mean_would_miss():
+def test_a_small_white_patch_that_a_mean_would_miss_is_detected():
     black, patched = np.zeros((224, 224), np.uint8), np.zeros((224, 224), np.uint8)
     patched[100:107, 51:58] = 255
     assert np.abs(patched / 255.0 - black).mean() < 1e-3
     found = compare(black, patched)
     assert not found.passed
-    assert "the worst 8×8 pixels" in found.message
+    assert "the worst 8×8 tile" in found.message
     assert not compare(black, patched, tol=0.3).passed
 
 
@@ -121,7 +121,7 @@ def test_noise_of_one_gray_level_in_a_picture_passes():
     assert compare(old, old + draw.integers(0, 2, old.shape).astype(np.uint8)).passed
 
 
-def test_a_faint_structure_that_changed_is_found_by_its_similarity():
+def test_a_changed_faint_structure_is_detected_by_structural_similarity():
     rows = np.indices((40, 40)).sum(axis=0) % 8 < 4
     old = np.where(rows, 120, 128).astype(np.uint8)
     new = np.where(rows, 128, 120).astype(np.uint8)
@@ -140,31 +140,31 @@ def test_a_faint_structure_that_changed_is_found_by_its_similarity():
         ([], "there is nothing to compare"),
     ],
 )
-def test_values_that_say_nothing_are_refused(value, message):
+def test_empty_and_non_finite_values_are_refused(value, message):
     with pytest.raises(ValueError, match=message):
         record_values(value)
 
 
-def test_things_that_are_no_values_are_refused():
-    with pytest.raises(TypeError, match=r"object at a\.0 cannot be kept in a baseline: give num"):
+def test_objects_of_unsupported_types_are_refused():
+    with pytest.raises(TypeError, match=r"object at a\.0 cannot be stored in a baseline: give num"):
         record_values({"a": [object()]})
 
 
 def test_a_model_needs_images(tiny, tmp_path):
-    with pytest.raises(ValueError, match="tiny needs images to be looked at with: give a Lens"):
+    with pytest.raises(ValueError, match="baseline of the model tiny needs images: pass images="):
         assert_matches_baseline(tiny, tmp_path, "k")
 
 
-def test_a_value_is_not_held_against_a_networks_baseline(tiny_network, tiny_images, tmp_path):
+def test_a_value_does_not_match_the_baseline_of_a_network(tiny_network, tiny_images, tmp_path):
     assert_matches_baseline(tiny_network, tmp_path, "k", images=tiny_images, update="missing")
     assert_matches_baseline(Lens(tiny_network, tiny_images), tmp_path, "k")
-    with pytest.raises(AssertionError, match="is of a network, and this is a value"):
+    with pytest.raises(AssertionError, match="holds a network, but a value was given"):
         assert_matches_baseline([1.0], tmp_path, "k")
 
 
 @pytest.fixture(scope="module")
 def results(tiny_network, tiny_images, new_style_network):
-    """One of every kind of result."""
+    """Return one result of each type."""
     network = new_style_network()
     top = top_images(tiny_network, tiny_images, "conv_b", k=2)
     beats = np.sin(np.arange(2000) / 4) * (np.arange(2000) % 500 < 250)
@@ -198,7 +198,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_result_can_be_recorded_and_is_bounded(results, name, tmp_path):
+def test_every_result_can_be_recorded_in_a_file_of_limited_size(results, name, tmp_path):
     assert_matches_baseline(results[name], tmp_path, name, update="missing")
     found = assert_matches_baseline(results[name], tmp_path, name)
     assert len(found.layers) > 4
@@ -206,7 +206,7 @@ def test_every_result_can_be_recorded_and_is_bounded(results, name, tmp_path):
 
 
 def with_one_number_changed(result):
-    """Yield (path, result) with one number of each array changed, in results within it too."""
+    """Yield (path, result) for each array, with one number of that array changed."""
     for field in fields(result):
         value = getattr(result, field.name)
         if is_dataclass(value):
@@ -229,7 +229,7 @@ def nudged(value):
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "FilterStatistics"])
-def test_a_change_of_any_number_of_a_result_is_found(results, name):
+def test_a_change_of_one_number_in_any_array_of_a_result_is_detected(results, name):
     result = results[name]
     changes = list(with_one_number_changed(result))
     assert len(changes) > 2
@@ -239,7 +239,7 @@ def test_a_change_of_any_number_of_a_result_is_found(results, name):
         assert found.first == path
 
 
-def test_a_network_and_its_lens_are_one_baseline(tiny, tiny_images, tmp_path):
+def test_a_model_its_network_and_its_lens_share_a_baseline(tiny, tiny_images, tmp_path):
     network = Network(tiny)
     assert_matches_baseline(network, tmp_path, "k", images=tiny_images, update="all")
     assert_matches_baseline(tiny, tmp_path, "k", images=tiny_images)

@@ -1,4 +1,4 @@
-"""The suite's cases have names of their own, and the contests notice who does nothing."""
+"""The cases have unique names, and contests detect contestants that do no work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def small(of_model):
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("accelerated", [False, True])
-def test_each_case_has_a_name_of_its_own(full, accelerated):
+def test_each_case_has_a_unique_name(full, accelerated):
     names = [case.name for case in cases(full, accelerated)]
     assert len(names) == len(set(names))
     wanted = {"activations", "ascent", "classes", "deconvnet", "top", "baseline"}
@@ -34,7 +34,7 @@ def test_each_case_has_a_name_of_its_own(full, accelerated):
     assert ("deconvnet-VGG19-cpu:0" in names) == (full and accelerated)
 
 
-def test_a_users_models_take_the_place_of_the_suites():
+def test_a_users_models_replace_those_of_the_suite():
     found = cases(False, False, {"mine.keras": lambda: None})
     assert {case.setting.model for case in found} == {"mine.keras"}
     wanted = {"activations", "ascent", "classes", "deconvnet", "top", "baseline"}
@@ -44,7 +44,7 @@ def test_a_users_models_take_the_place_of_the_suites():
 @pytest.mark.parametrize(
     "build", [cores.features, cores.ascent, cores.classes, cores.deconvnet, cores.baseline]
 )
-def test_every_contestant_does_a_users_model(tiny, build):
+def test_every_contestant_works_with_a_users_model(tiny, build):
     contest = build(small(tiny))
     for name, run in contest.contestants.items():
         contest.check(name, run())
@@ -54,7 +54,7 @@ def test_every_contestant_does_a_users_model(tiny, build):
 @pytest.mark.parametrize(
     "build", [cores.features, cores.ascent, cores.deconvnet, cores.top, cores.baseline]
 )
-def test_a_contestant_that_does_nothing_is_found(tiny, build):
+def test_a_contestant_that_does_no_work_is_detected(tiny, build):
     idle = np.full((6, 6, 6, 6), np.nan)
 
     zeros = np.zeros((6, 13, 13, 2))
@@ -65,7 +65,7 @@ def test_a_contestant_that_does_nothing_is_found(tiny, build):
         contest.check("convlens", result)
 
 
-def test_one_filter_at_a_time_climbs_as_all_at_once(tiny):
+def test_the_ascent_of_one_filter_at_a_time_is_correct(tiny):
     start = np.random.default_rng(0).random((3, 13, 13, 2), dtype=np.float32)
     alone = peers.one_at_a_time(tiny, "conv_a", start, 5)()
     pair = peers.one_at_a_time(tiny, "conv_a", start[:1], 5)()
@@ -77,7 +77,7 @@ def test_one_filter_at_a_time_climbs_as_all_at_once(tiny):
 
 
 @pytest.mark.parametrize("dtype", DTYPES[1:])
-def test_another_type_changes_what_is_computed_and_not_the_weights(tiny, dtype):
+def test_another_dtype_policy_does_not_change_the_weights(tiny, dtype):
     copy = with_policy(tiny, dtype)
     assert {layer.dtype_policy.name for layer in copy.layers} == {dtype}
     for a, b in zip(copy.get_weights(), tiny.get_weights(), strict=True):
@@ -86,8 +86,8 @@ def test_another_type_changes_what_is_computed_and_not_the_weights(tiny, dtype):
     contest.check("convlens", contest.contestants["convlens"]())
 
 
-def test_a_model_whose_convolutions_are_all_within_another_is_refused(tiny):
+def test_a_model_with_only_nested_convolutions_is_refused(tiny):
     image = keras.Input((13, 13, 2))
     nested = keras.Model(image, tiny(image))
-    with pytest.raises(UnavailableError, match="no convolution of its own"):
+    with pytest.raises(UnavailableError, match="no convolution outside nested models"):
         subject(small(nested))

@@ -1,4 +1,4 @@
-"""The count of operations agrees with one made by hand."""
+"""The count of operations agrees with counts by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from convlens import Network
 from convlens.benchmarks.flops import ascent_flops, forward_flops
 
 
-def test_the_shipped_network_is_counted_as_by_hand(mnist_cnn):
+def test_the_count_of_the_shipped_network_agrees_with_a_count_by_hand(mnist_cnn):
     network = Network(mnist_cnn)
     by_hand = [
         2 * 28 * 28 * 24 * 3 * 3 * 1,  # conv2d_1, 3×3, one color
@@ -22,7 +22,7 @@ def test_the_shipped_network_is_counted_as_by_hand(mnist_cnn):
     assert ascent_flops(network, "conv2d_3", (28, 28, 1)) == 2 * sum(by_hand)
 
 
-def test_vgg19_is_counted_as_in_papers():
+def test_the_count_of_vgg19_agrees_with_published_numbers():
     model = keras.applications.VGG19(weights=None)
     convolutions = 2 * 9 * 224**2 * (3 * 64 + 64 * 64)
     convolutions += 2 * 9 * 112**2 * (64 * 128 + 128 * 128)

@@ -1,4 +1,4 @@
-"""Times end when the result is there, contestants take turns, and who does nothing is found."""
+"""Times include asynchronous work, contestants take turns, and results are checked."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from convlens.benchmarks.contest import Contest, Series, Work
 from convlens.benchmarks.measure import measure, slope
 from convlens.benchmarks.tables import comparisons
-from convlens.benchmarks.timing import finished, ratios, seconds
+from convlens.benchmarks.timing import ratios, seconds, wait_for
 
 
 class Device:
-    """A clock, and a device that goes on computing after a call has returned."""
+    """A clock and a device that computes asynchronously."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -31,7 +31,7 @@ class Device:
 
 
 class Pending:
-    """A tensor that is not computed yet; reading it waits."""
+    """A tensor that is not yet computed; reading it waits for its computation."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -47,20 +47,20 @@ class Result:
 
 
 @pytest.mark.parametrize("wrap", [lambda t: t, lambda t: [1, {"a": t}], lambda t: Result({"b": t})])
-def test_a_time_ends_when_an_asynchronous_device_is_done(wrap):
+def test_times_include_the_work_of_an_asynchronous_device(wrap):
     device = Device()
     begin = device.clock()
     wrap(device.launch(5.0))
     unsynchronized = device.clock() - begin
     device.now = device.busy_until
     synchronized, _ = seconds(lambda: wrap(device.launch(5.0)), device.clock)
-    assert unsynchronized == pytest.approx(0.001)  # what a timing without waiting would say
+    assert unsynchronized == pytest.approx(0.001)  # the time without waiting
     assert synchronized == pytest.approx(5.001)
 
 
-def test_finished_returns_the_result_itself():
+def test_wait_for_returns_the_result_itself():
     result = Result({"b": Pending(Device())})
-    assert finished(result) is result
+    assert wait_for(result) is result
 
 
 def pedantic(target, /, *, setup, rounds):
@@ -84,12 +84,12 @@ def contest(order: list[str], **more: Any) -> Contest:
     )
 
 
-def test_contestants_take_turns_and_slow_ones_leave_off():
+def test_contestants_take_turns_and_slow_ones_stop_early():
     order: list[str] = []
     found = measure(
-        contest(order, slow=("peer",)), pedantic, budget=1e-9, most_rounds=9, slow_rounds=2
+        contest(order, slow=("peer",)), pedantic, budget=1e-9, max_rounds=9, slow_rounds=2
     )
-    warm_up, rounds = order[:2], order[2:-1]  # the last run is that of the memory
+    warm_up, rounds = order[:2], order[2:-1]  # the last run measures the memory
     assert warm_up == ["limit", "ours"]
     assert rounds == ["limit", "peer", "ours"] * 2 + ["limit", "ours"]
     assert set(found["seconds"]) == {"limit", "ours", "peer"}
@@ -101,15 +101,15 @@ def test_contestants_take_turns_and_slow_ones_leave_off():
     assert found["host_MiB"] > 0
 
 
-def test_rounds_fill_the_budget_up_to_the_most():
+def test_the_number_of_rounds_is_limited():
     order: list[str] = []
-    measure(contest(order), pedantic, budget=1e6, most_rounds=7)
+    measure(contest(order), pedantic, budget=1e6, max_rounds=7)
     assert order.count("ours") == 2 + 7 + 1
 
 
 @pytest.mark.parametrize("name", ["ours", "peer"])
 @pytest.mark.parametrize("slow", [(), ("peer",)])
-def test_a_contestant_without_a_working_result_is_named(name, slow):
+def test_a_contestant_with_an_invalid_result_is_named(name, slow):
     def fails(result: Any) -> None:
         assert result == name
         raise RuntimeError("does no work")
@@ -119,21 +119,21 @@ def test_a_contestant_without_a_working_result_is_named(name, slow):
 
 
 @pytest.mark.parametrize("slow", [(), ("peer",)])
-def test_a_guest_without_a_working_result_leaves_and_is_named(slow):
+def test_a_guest_with_an_invalid_result_leaves_and_is_named(slow):
     def fails(result: Any) -> None:
         raise RuntimeError("does no work")
 
     order: list[str] = []
     given = contest(order, checks={"peer": fails}, slow=slow, guests=("peer",))
-    found = measure(given, pedantic, budget=0.1, most_rounds=5)
+    found = measure(given, pedantic, budget=0.1, max_rounds=5)
     assert order.count("peer") == 1
     assert found["left"] == {"peer": "peer: does no work"}
     assert set(found["seconds"]) == {"limit", "ours"}
     assert found["ratios"]["ours"].keys() == {"limit"}
-    assert comparisons(found)[-1] == "peer has no working result"
+    assert comparisons(found)[-1] == "peer gave no valid result"
 
 
-def test_a_series_has_the_slope_of_its_cost():
+def test_a_series_has_a_slope():
     sizes = [1, 10, 100]
     assert slope(sizes, [3.0, 30.0, 300.0]) == pytest.approx(1.0)
     assert slope(sizes, [3.0, 3.0, 3.0]) == pytest.approx(0.0)
@@ -154,5 +154,5 @@ def test_processes_are_not_warmed_up_and_each_is_checked():
     assert "tracing_seconds" not in found
 
 
-def test_ratios_are_of_rounds_and_not_of_medians():
+def test_ratios_are_computed_round_by_round():
     assert ratios([1.0, 2.0, 9.0], [1.0, 1.0, 3.0]) == {"median": 2.0, "q1": 1.5, "q3": 2.5}

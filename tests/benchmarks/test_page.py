@@ -1,4 +1,4 @@
-"""The page and the tables show the figures, escaped, and are written whole or not at all."""
+"""The page and the tables show the figures and escape names; the page is written atomically."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SERIES = info(
 
 
 class Elements(HTMLParser):
-    """Gathers the elements and the texts of a page."""
+    """Elements and texts of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def test_the_page_shows_each_case_its_contestants_and_the_machine():
     assert sum(v == "fill" for _, v in page.attributes) == 3
 
 
-def test_names_are_escaped_and_the_network_is_not_asked():
+def test_the_page_escapes_names_and_loads_nothing():
     hostile = info(EVIL, title=EVIL, seconds={EVIL: info()["seconds"]["convlens"]}, ours=EVIL)
     hostile["ratios"] = {EVIL: {EVIL: {"median": 1.0, "q1": 1.0, "q3": 1.0}}}
     text = render([hostile], {"processor": EVIL, "accelerators": [EVIL]}, WHEN)
@@ -84,7 +84,7 @@ def test_names_are_escaped_and_the_network_is_not_asked():
     assert "url(" not in text
 
 
-def test_a_page_that_fails_leaves_what_was_there(tmp_path):
+def test_a_failed_page_leaves_the_old_file(tmp_path):
     place = tmp_path / "page.html"
     write_page(place, [info()], {}, WHEN)
     before = place.read_text(encoding="utf-8")
@@ -94,7 +94,7 @@ def test_a_page_that_fails_leaves_what_was_there(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["page.html"]
 
 
-def test_the_tables_have_a_line_a_case():
+def test_the_tables_have_one_line_per_case():
     head, *lines = terminal_table([info(), SERIES])
     assert head.split()[:2] == ["case", "seconds"]
     assert [line.split()[0] for line in lines] == ["ascent-mnist_cnn", "units"]
@@ -117,12 +117,12 @@ def test_a_stored_run_is_shown(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"benchmarks": [], "machine_info": {}}'])
-def test_a_file_that_is_no_run_is_refused(tmp_path, capsys, text):
+def test_a_file_that_is_not_a_run_is_refused(tmp_path, capsys, text):
     file = tmp_path / "run.json"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(SystemExit):
         main([str(file)])
-    assert "is no run of the suite" in capsys.readouterr().err
+    assert "is not a run of the suite" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([str(tmp_path / "missing.json")])
     assert "cannot be read" in capsys.readouterr().err

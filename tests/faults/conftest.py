@@ -1,4 +1,4 @@
-"""Runs in processes of their own, on small models, where something goes wrong around them."""
+"""Fixtures for runs on small models, in separate processes, under faulty conditions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ QUICK = ("--convlens-steps=5", "--convlens-units=2")
 
 
 @pytest.fixture(autouse=True)
-def _workers_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def _not_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """Return a maker of small file systems in memory, of so many KiB, read-only if asked for."""
+    """Return a function that mounts a small file system in memory, with a size in KiB."""
     mounted: list[Path] = []
 
     def mount(kib: int, *, read_only: bool = False) -> Path:
@@ -33,7 +33,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
         try:
             subprocess.run(command, check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError):
-            pytest.skip("a small disk must be mounted: run as root, on Linux")
+            pytest.skip("needs to mount a small disk: run as root on Linux")
         mounted.append(folder)
         return folder
 
@@ -61,7 +61,7 @@ def start(pytester: pytest.Pytester) -> Callable[..., subprocess.Popen[str]]:
 
 @pytest.fixture
 def run(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., tuple[int, str]]:
-    """Return a function that runs pytest to its end, and returns its status and what it said."""
+    """Return a function that runs pytest to its end and returns its status and output."""
 
     def whole(*args: str, **environment: Any) -> tuple[int, str]:
         process = start(*args, **environment)

@@ -1,4 +1,4 @@
-"""A disk that is full: what there was stays, each item is still judged, and one line says so."""
+"""A full disk: old files stay, every item gets its verdict, and one line reports the problem."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def passed(said: str) -> int:
     return int(found[1]) if found else 0
 
 
-def test_a_report_that_does_not_fit_is_not_half_written(run, tiny_file, disk):
+def test_a_report_that_does_not_fit_leaves_the_old_report(run, tiny_file, disk):
     place = disk(16)
     (place / "report.html").write_text("the last run's")
     status, said = run(*ITEMS, f"--convlens-report={place}/report.html")
@@ -29,7 +29,7 @@ def test_a_report_that_does_not_fit_is_not_half_written(run, tiny_file, disk):
     assert (place / "report.html").read_text() == "the last run's"
 
 
-def test_pictures_kept_for_the_report_that_do_not_fit_are_left_out_of_it(run, tiny_file, disk):
+def test_the_report_leaves_out_pictures_that_do_not_fit(run, tiny_file, disk):
     for workers in ((), ("-n2",)):
         room = disk(48)
         report = tiny_file.with_name("report.html")
@@ -38,13 +38,13 @@ def test_pictures_kept_for_the_report_that_do_not_fit_are_left_out_of_it(run, ti
         assert re.search(rf"the report lacks what could not be kept: cannot write .*{FULL}", said)
         assert passed(said) == 7
         text = report.read_text(encoding="utf-8")
-        assert "did not come to its end" not in text
+        assert "was interrupted before its end" not in text
         assert text.count('data-outcome="passed"') > 0
         assert not list(room.iterdir())
         report.unlink()
 
 
-def test_pictures_that_do_not_fit_fail_their_items_after_the_verdict(run, tiny_file, disk):
+def test_items_fail_if_their_pictures_do_not_fit(run, tiny_file, disk):
     place = disk(4)
     status, said = run(*ITEMS, f"--convlens-pictures={place}")
     assert status == 1
@@ -53,7 +53,7 @@ def test_pictures_that_do_not_fit_fail_their_items_after_the_verdict(run, tiny_f
     assert all(p.suffix == ".png" for p in place.rglob("*") if p.is_file())
 
 
-def test_a_failure_is_worth_more_than_a_picture_that_does_not_fit(run, tiny, tiny_file, disk):
+def test_a_failed_check_is_reported_even_if_its_picture_does_not_fit(run, tiny, tiny_file, disk):
     from convlens.fixtures.defects import plant
 
     plant(tiny, "dead-filter", "conv_b").save(tiny_file)
@@ -64,7 +64,7 @@ def test_a_failure_is_worth_more_than_a_picture_that_does_not_fit(run, tiny, tin
     assert re.search(rf"cannot write( to)? {place}\S* \({FULL}\)", said)
 
 
-def test_baselines_that_do_not_fit_leave_the_old_ones_whole(run, tiny_file, disk, pytester):
+def test_baselines_that_do_not_fit_leave_the_old_ones(run, tiny_file, disk, pytester):
     place = disk(160)
     folder = place / "baselines"
     pytester.makepyfile(

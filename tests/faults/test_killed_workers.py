@@ -1,4 +1,4 @@
-"""Workers that are killed in the middle: what they had finished counts, others do the rest."""
+"""Workers that are killed during a run: their results count, and other workers continue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_it(baseline, lens, number):
 """
 
 
-def test_what_was_recorded_stays_and_the_rest_is_run(run, pytester):
+def test_recorded_baselines_stay_and_the_other_tests_run(run, pytester):
     pytester.makepyfile(test_it=TESTS)
     options = ("-n2", "--convlens-report=report.html", "--convlens-markdown=summary.md")
     status, said = run("test_it.py", *options, "--convlens-update=missing")
@@ -36,7 +36,7 @@ def test_what_was_recorded_stays_and_the_rest_is_run(run, pytester):
     assert "crashed" in (pytester.path / "summary.md").read_text(encoding="utf-8")
 
 
-def test_baselines_are_not_taken_for_unused_where_a_worker_was_killed(run, pytester):
+def test_no_baseline_counts_as_unused_if_a_worker_was_killed(run, pytester):
     pytester.makepyfile(test_it=TESTS.replace("SIGKILL", "SIGCONT"))
     status, _ = run("test_it.py", "--convlens-update=missing")
     assert status == 0

@@ -1,4 +1,4 @@
-"""Hundreds of models in one run: they are let go of, and the memory that is used stays flat."""
+"""Memory stays constant in a run over hundreds of models."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def pytest_sessionfinish():
 
 @pytest.fixture
 def models(pytester: pytest.Pytester) -> list[str]:
-    """Files of COUNT different networks, of MEGABYTES each."""
+    """Files of COUNT different networks with MEGABYTES each."""
     network = keras.Sequential(
         [
             keras.Input((12, 12, 1)),
@@ -58,7 +58,7 @@ def models(pytester: pytest.Pytester) -> list[str]:
     return names
 
 
-def test_memory_stays_flat(run, models, pytester):
+def test_memory_stays_constant(run, models, pytester):
     pytester.makeconftest(WATCH)
     status, said = run(*models, "-k", "finite or dead or gram", "-q", "--no-header")
     assert status == 0, said[-3000:]
@@ -66,7 +66,7 @@ def test_memory_stays_flat(run, models, pytester):
     seen = json.loads((pytester.path / "memory.json").read_text())
     collected, during = np.array(seen["collected"]), np.array(seen["run"])
     assert len(collected) == COUNT
-    # What hundreds of models would take, were they kept, is many times as much as these.
+    # The limits are a fraction of the memory that all models together would need.
     half = COUNT // 2
     assert (
         np.median(collected[-10:]) - np.median(collected[half : half + 10]) < half * MEGABYTES / 4
@@ -74,9 +74,7 @@ def test_memory_stays_flat(run, models, pytester):
     assert np.median(during[-30:]) - np.median(during[:30]) < COUNT * MEGABYTES / 4
 
 
-def test_a_model_that_was_written_anew_during_the_run_is_not_mixed_with_what_it_was(
-    run, models, pytester
-):
+def test_a_model_file_that_changes_during_the_run_fails(run, models, pytester):
     names = models[:12]
     pytester.makeconftest(
         f"""

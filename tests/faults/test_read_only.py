@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def test_no_cache_is_needed(run, tiny_file, disk, pytester):
+def test_a_run_passes_with_read_only_caches(run, tiny_file, disk, pytester):
     place = str(disk(16, read_only=True))
     pytester.makepyprojecttoml("[tool.pytest.ini_options]\ncache_dir = '" + place + "/cache'")
     status, said = run(
@@ -12,7 +12,7 @@ def test_no_cache_is_needed(run, tiny_file, disk, pytester):
         HOME=place,
         KERAS_HOME=f"{place}/keras",
         XDG_CACHE_HOME=f"{place}/cache",
-        TMPDIR=place,  # Python takes another folder then
+        TMPDIR=place,  # Python then uses another folder
         PYTHONDONTWRITEBYTECODE="",
     )
     assert status == 0, said
@@ -20,7 +20,7 @@ def test_no_cache_is_needed(run, tiny_file, disk, pytester):
     assert list((tiny_file.parent / "convlens-baselines").glob("*.npz"))
 
 
-def test_each_place_is_named(run, tiny_file, disk):
+def test_errors_name_the_read_only_folder(run, tiny_file, disk):
     place = disk(16, read_only=True)
     for option, status in (("report", 4), ("markdown", 4), ("pictures", 4)):
         found, said = run("tiny.keras", "-k", "dead", f"--convlens-{option}={place}/new/x")

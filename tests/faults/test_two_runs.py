@@ -1,4 +1,4 @@
-"""Two runs at once in one folder: each says what it would alone, and files are whole."""
+"""Two simultaneous runs in one folder both pass and leave complete files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OPTIONS = (
 )
 
 
-def test_both_end_well(start, run, tiny_file, pytester):
+def test_two_simultaneous_runs_pass(start, run, tiny_file, pytester):
     processes = [start("tiny.keras", *OPTIONS) for _ in range(2)]
     for process in processes:
         said, _ = process.communicate(timeout=300)

@@ -1,4 +1,4 @@
-"""Archives, arrays and models that claim what is not so: refused in one line, unread."""
+"""Hostile archives, arrays and models are refused with a message of one line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 def rewritten(path: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
-    """Write an archive anew with its entries changed."""
+    """Rewrite an archive with changed entries."""
     with zipfile.ZipFile(path) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
     change(entries)
@@ -74,13 +74,13 @@ def test_a_healthy_model_is_loaded(saved):
 @pytest.mark.parametrize(
     "name", ["../out.txt", "/out.txt", "a/../../out.txt", "..\\out.txt", "C:/out.txt", "a\x1b[31m"]
 )
-def test_names_that_lead_out_of_the_folder(saved, name):
+def test_entry_names_outside_the_folder_are_refused(saved, name):
     rewritten(saved, lambda entries: entries.update({name: b"x"}))
     assert "would lead out of its folder" in refused(saved)
     assert not (saved.parent.parent / "out.txt").exists()
 
 
-def test_links_and_doubles(saved):
+def test_links_and_duplicate_entries_are_refused(saved):
     with zipfile.ZipFile(saved, "a") as archive:
         link = zipfile.ZipInfo("link")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -91,21 +91,21 @@ def test_links_and_doubles(saved):
     assert "there twice" in refused(saved)
 
 
-def test_a_bomb_is_not_unpacked(saved):
+def test_a_decompression_bomb_is_not_unpacked(saved):
     rewritten(saved, lambda entries: entries.update({"assets/zeros": bytes(2**24)}))
     assert saved.stat().st_size < 2**17
     with pytest.raises(ValueError, match=r"unpacks to 16.* more than there is room for, 1048576"):
         open_archive(saved, largest=2**20)
-    # The size that the directory states is what counts; it cannot be understated either.
+    # The limit applies to the size in the directory of the archive.
     open_archive(saved, largest=2**25).close()
 
 
-def test_too_many_entries(saved, monkeypatch):
+def test_too_many_entries_are_refused(saved, monkeypatch):
     monkeypatch.setattr("convlens.files.archive.MOST_ENTRIES", 2)
     assert "it has 3 entries, more than 2" in refused(saved)
 
 
-def test_layers_that_declare_more_than_the_file_has(saved):
+def test_layers_with_more_weights_than_the_file_are_refused(saved):
     def grow(config: Any) -> None:
         layer_of(config, "conv")["config"]["filters"] = 4_000_000_000
 
@@ -115,7 +115,7 @@ def test_layers_that_declare_more_than_the_file_has(saved):
     assert resource.getrlimit(resource.RLIMIT_AS) == limit
 
 
-def test_an_output_that_no_memory_holds(saved):
+def test_a_layer_with_a_huge_output_is_refused(saved):
     def blow(config: Any) -> None:
         config["config"]["layers"].append(
             {
@@ -133,7 +133,7 @@ def test_an_output_that_no_memory_holds(saved):
 
 
 @pytest.mark.parametrize("name", ["\x1b[31mred", "a\nb", "x" * 501])
-def test_names_of_layers_that_are_no_plain_text(saved, name):
+def test_unprintable_and_long_layer_names_are_refused(saved, name):
     def rename(config: Any) -> None:
         layer_of(config, "conv")["config"]["name"] = name
 
@@ -146,12 +146,12 @@ def test_names_of_layers_that_are_no_plain_text(saved, name):
 @pytest.mark.parametrize(
     "content", [b"[" * 100_000, b'{"a":' * 100_000, b"[]", b"null", b"{}", b"\xff"]
 )
-def test_configurations_that_describe_no_model(saved, content):
+def test_configurations_without_a_model_are_refused(saved, content):
     rewritten(saved, lambda entries: entries.update({"config.json": content}))
     refused(saved)
 
 
-def test_a_configuration_that_is_too_large(saved, monkeypatch):
+def test_a_large_configuration_is_refused(saved, monkeypatch):
     monkeypatch.setattr(declared, "_LARGEST_CONFIG", 10)
     assert "config.json is larger than 10 bytes" in refused(saved)
 
@@ -190,7 +190,7 @@ def test_no_code_is_run(saved, config, where, monkeypatch):
     assert not Path("ran").exists()
     model = keras.Sequential([keras.Input((4,)), layers.Lambda(lambda x: x)])
     model.save("lambda.keras")
-    assert "Lambda" in refused(Path("lambda.keras"))  # safe mode was not turned off
+    assert "Lambda" in refused(Path("lambda.keras"))  # safe mode is still on
 
 
 def weights_of(path: Path, change: Callable[[Any], None]) -> None:
@@ -206,7 +206,7 @@ def weights_of(path: Path, change: Callable[[Any], None]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["soft", "external", "storage", "virtual"])
-def test_weights_that_are_elsewhere(saved, kind):
+def test_weights_outside_the_file_are_refused(saved, kind):
     import h5py
 
     other = saved.parent / "secret.h5"
@@ -234,7 +234,7 @@ def test_weights_that_are_elsewhere(saved, kind):
     assert "its weights hold a link" in message or "data of another file" in message
 
 
-def test_an_old_keras_is_refused(saved, monkeypatch):
+def test_an_old_version_of_keras_is_refused(saved, monkeypatch):
     monkeypatch.setattr(keras, "__version__", "3.13.2")
     with pytest.raises(ModelFileError, match=r"pip install -U 'keras>=3\.14'"):
         load_model(saved)
@@ -242,7 +242,7 @@ def test_an_old_keras_is_refused(saved, monkeypatch):
         loading._check_keras(fine)
 
 
-def test_pipes_and_folders_are_not_waited_for(tmp_path):
+def test_pipes_are_refused_without_waiting(tmp_path):
     for name in ("pipe.keras", "pipe.npz"):
         os.mkfifo(tmp_path / name)
     with pytest.raises(ModelFileError, match=r"a \.keras file is needed"):
@@ -270,7 +270,7 @@ def header(shape: str, descr: str = "'<f4'") -> bytes:
         (b"", "EOF|read"),
     ],
 )
-def test_arrays_that_claim_what_is_not_so(tmp_path, content, message):
+def test_arrays_with_false_headers_are_refused(tmp_path, content, message):
     path = tmp_path / "images.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images.npy", content)
@@ -290,8 +290,8 @@ def test_a_healthy_array_passes(tmp_path):
     check_array(stream, len(stream.getvalue()))
 
 
-def test_memory_stays_bounded(saved):
-    """A process that may have 1 GiB more than it has refuses, and is not killed."""
+def test_a_model_larger_than_memory_is_refused(saved):
+    """A process limited to 1 GiB of additional memory refuses the file and is not killed."""
 
     def grow(config: Any) -> None:
         layer_of(config, "conv")["config"]["filters"] = 400_000_000

@@ -1,4 +1,4 @@
-"""Hundreds of damaged files, by a seed: each is read, or refused in one line."""
+"""Randomly damaged files are either read or refused with a message of one line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from convlens import (
     read_sound,
     save_sound,
 )
-from convlens.baselines.check import here
+from convlens.baselines.check import current_device
 from convlens.baselines.store import BaselineFileError, Store, read
 from convlens.files.npz import read_npz
 from convlens.pytest_plugin.accept import read_accepted
@@ -31,7 +31,7 @@ MUTATIONS = 40
 
 
 def mutated(content: bytes, draw: np.random.Generator) -> bytes:
-    """Return bytes with some flipped, cut off, doubled or overwritten."""
+    """Return bytes with random bits flipped, or parts removed, duplicated or overwritten."""
     data = bytearray(content)
     kind = draw.integers(5)
     at = int(draw.integers(len(data)))
@@ -49,8 +49,8 @@ def mutated(content: bytes, draw: np.random.Generator) -> bytes:
     return bytes(data)
 
 
-def in_an_entry(content: bytes, draw: np.random.Generator, folder: Path) -> bytes:
-    """Return an archive, one entry of which is mutated and sealed with a checksum that fits."""
+def mutated_entry(content: bytes, draw: np.random.Generator, folder: Path) -> bytes:
+    """Return an archive with one mutated entry and a matching checksum."""
     (folder / "whole.zip").write_bytes(content)
     with zipfile.ZipFile(folder / "whole.zip") as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
@@ -70,14 +70,14 @@ def fuzz(
     seed: int,
     scratch: Path,
 ) -> int:
-    """Read mutated files; return how many were refused."""
+    """Read mutated files; return the number of refused files."""
     draw = np.random.default_rng(seed)
     content = path.read_bytes()
     whole = zipfile.is_zipfile(path)
     messages: list[str] = []
     for number in range(MUTATIONS):
         inner = whole and number % 2
-        data = in_an_entry(content, draw, scratch) if inner else mutated(content, draw)
+        data = mutated_entry(content, draw, scratch) if inner else mutated(content, draw)
         path.write_bytes(data)
         try:
             reader()
@@ -92,13 +92,13 @@ def fuzz(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder in a folder of its own, beside which nothing may appear."""
+    """A folder that is the only entry of its parent folder."""
     inside = tmp_path / "outer" / "inner"
     inside.mkdir(parents=True)
     return inside
 
 
-def test_model_files(folder, tmp_path):
+def test_damaged_model_files(folder, tmp_path):
     path = folder / "model.keras"
     keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Conv2D(2, 3, activation="relu")]).save(
         path
@@ -106,16 +106,16 @@ def test_model_files(folder, tmp_path):
     assert fuzz(path, lambda: load_model(path), ModelFileError, 1, tmp_path) > 10
 
 
-def test_baselines(folder, tmp_path):
+def test_damaged_baselines(folder, tmp_path):
     value = {"a": np.arange(30.0), "b": "text"}
     assert_matches_baseline(value, folder, "it", update="missing")
-    path = Store(folder, here()).find("it")[0]
+    path = Store(folder, current_device()).find("it")[0]
     content = path.read_bytes()
     assert fuzz(path, lambda: read(path, "it"), BaselineFileError, 2, tmp_path) > 10
     draw = np.random.default_rng(3)
     failed = 0
     for _ in range(MUTATIONS):
-        path.write_bytes(in_an_entry(content, draw, tmp_path))
+        path.write_bytes(mutated_entry(content, draw, tmp_path))
         try:
             assert_matches_baseline(value, folder, "it")
         except AssertionError:
@@ -123,27 +123,27 @@ def test_baselines(folder, tmp_path):
     assert failed > 10
 
 
-def test_arrays(folder, tmp_path):
+def test_damaged_arrays(folder, tmp_path):
     path = folder / "images.npz"
     np.savez_compressed(path, images=np.zeros((4, 5, 5, 1)), labels=np.arange(4))
     assert fuzz(path, lambda: read_npz(path), ValueError, 4, tmp_path) > 10
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "tif", "webp"])
-def test_pictures(folder, tmp_path, suffix):
+def test_damaged_pictures(folder, tmp_path, suffix):
     path = folder / f"picture.{suffix}"
     noise = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
     Image.fromarray(noise).save(path)
     assert fuzz(path, lambda: read_image(path), ValueError, 5, tmp_path) > 0
 
 
-def test_sounds(folder, tmp_path):
+def test_damaged_sounds(folder, tmp_path):
     path = folder / "sound.wav"
     save_sound(Sound(np.sin(np.arange(900) / 9).astype(np.float32), 8000), path)
     assert fuzz(path, lambda: read_sound(path), ValueError, 6, tmp_path) > 0
 
 
-def test_lists_of_accepted_changes(folder, tmp_path):
+def test_damaged_lists_of_accepted_changes(folder, tmp_path):
     path = folder / "accept.json"
     entry = {"key": "a::baseline", "fingerprint": "0123456789abcdef"}
     path.write_text(json.dumps({"format": "convlens-accept", "version": 1, "accept": [entry]}))
@@ -153,7 +153,7 @@ def test_lists_of_accepted_changes(folder, tmp_path):
         read_accepted(path)
 
 
-def test_a_run_over_hostile_files_reports_each_and_checks_the_rest(pytester):
+def test_a_run_reports_damaged_files_and_checks_the_others(pytester):
     good = keras.Sequential(
         [keras.Input((8, 8, 1)), keras.layers.Conv2D(3, 3, activation="relu", name="conv")],
         name="good",

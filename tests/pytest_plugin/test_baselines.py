@@ -97,7 +97,7 @@ def test_a_changed_layer_fails_and_those_after_it_say_which_was_first(pytester, 
     result.stdout.fnmatch_lines(
         [
             "the first layer that diverges is 'conv_b', after 3 that agree*worst channel 2 *",
-            "*usually explained by this: the weights of 'conv_b' changed*",
+            "*likely cause: the weights of 'conv_b' changed*",
             "layer 'predictions' diverges too (*); the first layer that diverges is 'conv_b'*",
             "  *tiny-keras-baseline~*.npz: accept it with --convlens-update=failed",
         ]
@@ -140,7 +140,7 @@ def test_the_fixture_says_what_changed(pytester, changing):
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "E * AssertionError: 'value' differs from the baseline: * at (1,) it is 2.5, in the*",
+            "E * AssertionError: 'value' differs from the baseline: * at (1,) it is 2.5, but*",
             "E * accept it with --convlens-update=failed",
         ]
     )
@@ -240,7 +240,7 @@ def test_a_change_that_is_not_the_accepted_one_is_not_recorded(pytester, changin
     changing([1.0, 4.0])
     result = pytester.runpytest(*RUN, accept(pytester, entry))
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*is not what there is: it changed again since*Review it anew.*"])
+    result.stdout.fnmatch_lines(["*is out of date: the value changed again*Review it again.*"])
     changing([1.0, 2.0])
     pytester.runpytest(*RUN).assert_outcomes(passed=1)
 

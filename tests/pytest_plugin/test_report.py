@@ -101,7 +101,7 @@ def test_tests_that_use_convlens_are_shown_and_others_are_counted(pytester, work
     assert "Each layer has units." in text
     assert "Tests that do not use convlens" in text
     assert "0.25" in text
-    assert "did not come to its end" not in text
+    assert "was interrupted before its end" not in text
     assert ("<dt>worker</dt>" in text) == bool(workers)
 
 
@@ -184,7 +184,7 @@ def test_ctrl_c_leaves_a_report_of_what_was_finished(pytester):
         "test_mine.py::test_first": "passed",
         "test_mine.py::test_slow": "unfinished",
     }
-    assert "did not come to its end" in text
+    assert "was interrupted before its end" in text
 
 
 @pytest.mark.parametrize("option", ["report", "markdown"])

@@ -1,4 +1,4 @@
-"""A spool with a run of every outcome, and names that are hostile."""
+"""A spool with a run of two models and with hostile names."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from convlens.report.entry import Exhibit
 from convlens.report.spool import Spool
 
 EVIL = "<img src=x onerror=alert(1)>"
-TURNED = "unit \u202eerutcip"
-EVIL_TOO = "</script><script>document.title='owned'</script>\"'&"
+BIDIRECTIONAL = "unit \u202eerutcip"
+EVIL_SCRIPT = "</script><script>document.title='owned'</script>\"'&"
 
 
 @dataclass
@@ -62,11 +62,11 @@ def pictures(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     return draw, other
 
 
-def add(spool: Spool, shown: Exhibit, *figures: Any, **fate: Any) -> None:
+def add(spool: Spool, shown: Exhibit, *figures: Any, **result: Any) -> None:
     for figure in figures:
         add_figure(spool, shown, figure)
     spool.write_exhibit(shown)
-    spool.add_event(event(shown.nodeid, **fate))
+    spool.add_event(event(shown.nodeid, **result))
     spool.add_event(event(shown.nodeid, when="teardown"))
 
 
@@ -92,10 +92,10 @@ def spool(tmp_path) -> Spool:
     add(made, exhibit("skips", "", "classes"), outcome="skipped", reason="it has no softmax")
     add(
         made,
-        exhibit(EVIL_TOO, EVIL, EVIL, EVIL),
-        Tiles(maps[:2], [EVIL, TURNED], EVIL),
+        exhibit(EVIL_SCRIPT, EVIL, EVIL, EVIL),
+        Tiles(maps[:2], [EVIL, BIDIRECTIONAL], EVIL),
         outcome="failed",
-        message=EVIL_TOO,
+        message=EVIL_SCRIPT,
         numbers={f"convlens.{EVIL}": EVIL},
     )
     changed = exhibit("baseline", "conv_a", "baseline")

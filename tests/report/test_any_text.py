@@ -1,4 +1,4 @@
-"""Whatever names and messages hold, the page has the elements that it has for plain ones."""
+"""The elements of the page do not depend on the text of names and messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLAIN = "plain"
 
 
 def pages(text: str) -> tuple[str, str]:
-    """Return the page and the Markdown of a run, all names and messages of which hold a text."""
+    """Return the page and the Markdown of a run whose names and messages all include a text."""
     with TemporaryDirectory() as folder:
         spool = Spool(Path(folder))
         spool.add_event({"kind": "facts", "facts": {"command": f"a{text}"}})
@@ -40,7 +40,7 @@ def pages(text: str) -> tuple[str, str]:
 
 
 class Elements(HTMLParser):
-    """Gathers a page's tags with the names of their attributes."""
+    """Tags of a page with the names of their attributes."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -64,19 +64,19 @@ class Elements(HTMLParser):
 @example("<!-- ]]> --> \" ' onload=alert(1) x=`")
 @example("\ud800\x00\x1b[31m\u202e\u2028")
 @example("{{ 7 * 7 }}{% raw %}")
-def test_the_page_has_the_elements_of_a_plain_one(text):
+def test_the_page_has_the_same_elements_for_any_text(text):
     page, markdown = pages(text)
     plain_page, plain_markdown = pages(PLAIN)
     assert set(Elements(page).found) == set(Elements(plain_page).found)
     assert len(Elements(page).found) == len(Elements(plain_page).found)
     assert "7 * 7" not in text or "49" not in page
-    # Lines begin as those of plain text do: no heading, list or table of a name's own.
+    # All lines begin as for plain text, so that no name starts a heading, list or table.
     heads = [re.match(r"[#|-]*", line)[0] for line in markdown.splitlines()]
     assert heads == [re.match(r"[#|-]*", line)[0] for line in plain_markdown.splitlines()]
     assert not re.search(r"(?<!\\)[<`\[]", markdown)
 
 
-def test_an_element_of_a_names_own_would_be_seen():
+def test_an_injected_element_would_be_detected():
     page, _ = pages(PLAIN)
     planted = page.replace(PLAIN, "<b onclick=x>", 1)
     assert Elements(planted).found != Elements(page).found

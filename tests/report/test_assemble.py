@@ -1,4 +1,4 @@
-"""What a spool holds is joined into entries, whatever became of the processes that wrote it."""
+"""The contents of a spool are combined into entries, even if a process crashed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from tests.report.conftest import EVIL, add, event, exhibit
 
 from convlens.report.assemble import assemble, clean
-from convlens.report.markdown import escaped, render_markdown
+from convlens.report.markdown import escape_markdown, render_markdown
 from convlens.report.overview import overview
 from convlens.report.spool import Spool
 
@@ -15,7 +15,7 @@ def outcomes(spool: Spool) -> dict[str, str]:
     return {entry.exhibit.title: entry.outcome for entry in assemble(spool).entries}
 
 
-def test_each_item_has_its_outcome_its_verdict_and_its_numbers(spool):
+def test_each_item_has_an_outcome_a_verdict_and_numbers(spool):
     run = assemble(spool)
     by = {entry.exhibit.title: entry for entry in run.entries}
     assert by["passes"].verdict == "Passes holds."
@@ -45,7 +45,7 @@ def test_each_item_has_its_outcome_its_verdict_and_its_numbers(spool):
         ([("skipped", "setup"), ("passed", "teardown")], "skipped"),
     ],
 )
-def test_the_worst_phase_is_what_became_of_an_item(tmp_path, events, outcome):
+def test_the_worst_phase_determines_the_outcome(tmp_path, events, outcome):
     spool = Spool(tmp_path)
     one = exhibit("one")
     spool.write_exhibit(one)
@@ -54,7 +54,7 @@ def test_the_worst_phase_is_what_became_of_an_item(tmp_path, events, outcome):
     assert outcomes(spool) == {"one": outcome}
 
 
-def test_layers_stand_in_the_order_of_the_network(tmp_path):
+def test_layers_are_in_network_order(tmp_path):
     spool = Spool(tmp_path)
     for prop, layers in {
         "finite": ("a", "c"),
@@ -73,7 +73,7 @@ def test_layers_stand_in_the_order_of_the_network(tmp_path):
     assert names[-1] == ""
 
 
-def test_the_overview_shows_the_worst_and_counts_the_good(spool):
+def test_the_overview_shows_the_worst_outcome_and_counts_passed_items(spool):
     table = overview(assemble(spool).entries)
     (block,) = [b for b in table.blocks if b.model == "m"]
     cells = dict(zip(table.properties, block.cells, strict=True))
@@ -84,22 +84,22 @@ def test_the_overview_shows_the_worst_and_counts_the_good(spool):
     assert cells[EVIL].outcome is None
 
 
-def test_colors_and_characters_that_a_page_cannot_show_are_taken_out():
+def test_terminal_colors_and_unprintable_characters_are_removed():
     assert clean("\x1b[31mred\x1b[0m \x00\udc80") == "red \N{REPLACEMENT CHARACTER}?"
-    assert clean("x" * 30_000).endswith("characters more")
+    assert clean("x" * 30_000).endswith("more characters")
 
 
-def test_the_markdown_says_what_failed_and_shows_names_as_text(spool):
+def test_the_markdown_lists_failures_and_escapes_names(spool):
     text = render_markdown(assemble(spool))
     assert text.startswith("# 5 of 8 items failed\n")
     assert "| conv\\_b | " in text
     assert "✗" in text
     assert "<" not in text.replace("\\<", "")
     assert "tests/test\\_plain\\.py::test\\_bad" in text.replace("\\:", ":")
-    assert escaped("a|b\nc") == "a\\|b c"
+    assert escape_markdown("a|b\nc") == "a\\|b c"
 
 
-def test_of_many_failures_the_markdown_shows_the_first(tmp_path):
+def test_the_markdown_shows_only_the_first_of_many_failures(tmp_path):
     spool = Spool(tmp_path)
     for i in range(60):
         add(spool, exhibit(f"item {i}"), outcome="failed", message="no")

@@ -1,4 +1,4 @@
-"""The page in a real browser: names are text, and search, filters, swipe and export work."""
+"""Test the page in a real browser: escaped names, search, filters, swipe and export."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 import pytest
-from tests.report.conftest import EVIL, EVIL_TOO, TURNED
+from tests.report.conftest import BIDIRECTIONAL, EVIL, EVIL_SCRIPT
 
 from convlens.report.assemble import assemble
 from convlens.report.page import render
@@ -57,7 +57,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory, downloads: Path) -> Iterato
 
 @pytest.fixture
 def page(driver: Any, spool: Any, tmp_path: Path) -> Iterator[Any]:
-    """Show the report; afterwards, nothing was logged and nothing was asked of the network."""
+    """Open the report; after the test, check that it logged nothing and loaded nothing."""
     place = tmp_path / "report.html"
     place.write_text(render(assemble(spool), spool), encoding="utf-8")
     driver.get_log("browser")
@@ -65,9 +65,11 @@ def page(driver: Any, spool: Any, tmp_path: Path) -> Iterator[Any]:
     driver.get(place.as_uri())
     yield driver
     assert driver.get_log("browser") == []
-    asked = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     urls = [
-        m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"
+        m["params"]["request"]["url"]
+        for m in messages
+        if m["method"] == "Network.requestWillBeSent"
     ]
     assert urls
     assert {url.partition(":")[0] for url in urls} <= {"file", "data", "blob"}
@@ -79,7 +81,7 @@ def find(page: Any, selector: str) -> Any:
 
 
 def titles(page: Any) -> list[str]:
-    """Return the titles of the items that are shown."""
+    """Return the titles of the visible items."""
     shown = page.find_elements(By.CSS_SELECTOR, ".entry:not([hidden]) .title .name")
     return [element.get_attribute("textContent") for element in shown]
 
@@ -92,18 +94,18 @@ def until(condition: Callable[[], Any]) -> Any:
     return found
 
 
-def test_hostile_names_show_as_text_and_nothing_of_them_runs(page):
+def test_hostile_names_are_shown_as_text_and_do_not_run(page):
     assert page.title.startswith("5 of 8 items failed")
     shown = find(page, "main").get_attribute("textContent")
     assert EVIL in shown
-    assert EVIL_TOO in shown
+    assert EVIL_SCRIPT in shown
     assert len(page.find_elements(By.CSS_SELECTOR, "img[src='x']")) == 0
     assert len(page.find_elements(By.CSS_SELECTOR, "[onerror]")) == 0
     broken = "return [...document.images].filter(i => i.complete && !i.naturalWidth).length"
     assert page.execute_script(broken) == 0
 
 
-def test_the_search_keeps_what_matches_and_is_in_the_address(page):
+def test_the_search_filters_items_and_is_stored_in_the_url(page):
     everything = titles(page)
     assert len(everything) == 6
     page.find_element(By.TAG_NAME, "body").send_keys("/")
@@ -120,21 +122,21 @@ def test_the_search_keeps_what_matches_and_is_in_the_address(page):
     assert titles(page) == everything
 
 
-def test_the_filters_narrow_by_field_and_status(page):
+def test_items_can_be_filtered_by_field_and_status(page):
     find(page, "[data-status='failed']").click()
-    assert set(titles(page)) == {"dead", "baseline", "baseline too", EVIL_TOO}
+    assert set(titles(page)) == {"dead", "baseline", "baseline too", EVIL_SCRIPT}
     find(page, "#layer option[value='=conv_b']").click()
     assert set(titles(page)) == {"dead", "baseline too"}
     assert "status=failed" in page.current_url
     find(page, "#reset").click()
     options = find(page, "#model").find_elements(By.TAG_NAME, "option")
     next(option for option in options if option.get_attribute("value") == f"={EVIL}").click()
-    assert titles(page) == [EVIL_TOO]
+    assert titles(page) == [EVIL_SCRIPT]
     page.refresh()
-    assert titles(page) == [EVIL_TOO]
+    assert titles(page) == [EVIL_SCRIPT]
 
 
-def test_a_cell_of_the_overview_leads_to_its_item(page):
+def test_a_cell_of_the_overview_opens_its_item(page):
     find(page, "a.cell.passed[href^='#i-']").click()
     opened = find(page, ".entry.open .title[aria-expanded='true']")
     assert opened.is_displayed()
@@ -143,7 +145,7 @@ def test_a_cell_of_the_overview_leads_to_its_item(page):
     assert "item=" not in page.current_url
 
 
-def test_the_keyboard_goes_through_the_items(page):
+def test_the_keyboard_moves_between_items(page):
     body = page.find_element(By.TAG_NAME, "body")
     body.send_keys("j")
     first = page.switch_to.active_element
@@ -161,7 +163,7 @@ def test_the_keyboard_goes_through_the_items(page):
     assert not find(page, "#help").is_displayed()
 
 
-def test_expected_and_actual_can_be_swiped_and_blinked(page):
+def test_pictures_can_be_compared_in_all_views(page):
     pair = find(page, ".entry.open .pair")
     for view in ("swipe", "blink", "difference", "side"):
         button = pair.find_element(By.CSS_SELECTOR, f".views [data-view='{view}']")
@@ -187,7 +189,7 @@ def test_expected_and_actual_can_be_swiped_and_blinked(page):
             assert not expected.is_displayed()
 
 
-def test_accepted_changes_are_exported_once_each(page, downloads):
+def test_each_accepted_change_is_exported_once(page, downloads):
     accept = page.find_elements(By.CSS_SELECTOR, ".entry.open .accept")
     assert len(accept) == 2
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", accept[0])
@@ -208,7 +210,7 @@ def test_accepted_changes_are_exported_once_each(page, downloads):
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-def test_nothing_is_wider_than_the_window(page, width):
+def test_the_page_is_not_wider_than_the_window(page, width):
     page.set_window_size(max(width, 500), 900)
     page.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
@@ -223,7 +225,7 @@ def test_nothing_is_wider_than_the_window(page, width):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_in_both_schemes(page, scheme):
+def test_text_has_enough_contrast_in_both_color_schemes(page, scheme):
     page.execute_cdp_cmd(
         "Emulation.setEmulatedMedia",
         {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
@@ -242,8 +244,8 @@ def test_text_can_be_read_in_both_schemes(page, scheme):
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-def in_sight(page: Any, element: Any) -> bool:
-    """Return whether a click at an element's middle would meet it."""
+def is_visible(page: Any, element: Any) -> bool:
+    """Return whether a click at the center of an element would hit it."""
     return page.execute_script(
         """
         const box = arguments[0].getBoundingClientRect();
@@ -257,7 +259,7 @@ def in_sight(page: Any, element: Any) -> bool:
 
 
 @pytest.mark.parametrize("width", [360, 400])
-def test_what_failed_is_in_sight_in_a_narrow_window(page, width):
+def test_failures_are_visible_in_a_narrow_window(page, width):
     page.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False},
@@ -266,17 +268,17 @@ def test_what_failed_is_in_sight_in_a_narrow_window(page, width):
         page.refresh()
         failed = page.find_elements(By.CSS_SELECTOR, ".overview tr.layer .cell.failed")
         assert len(failed) == 4
-        assert all(in_sight(page, cell) for cell in failed)
+        assert all(is_visible(page, cell) for cell in failed)
         cut = find(page, f".overview th[title='{EVIL}']")
         assert cut.size["width"] < 120
-        # The check is not blind: what has been scrolled away is not in sight.
+        # The check can fail: an element moved out of the window is not visible.
         page.execute_script("arguments[0].style.marginLeft = '600px'", failed[0])
-        assert not in_sight(page, failed[0])
+        assert not is_visible(page, failed[0])
     finally:
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_the_line_of_the_swipe_is_where_the_pictures_meet(page):
+def test_the_swipe_line_is_at_the_border_of_the_pictures(page):
     pair = find(page, ".entry.open .pair")
     frame = pair.find_element(By.CSS_SELECTOR, ".actual .frame")
     line = "const s = getComputedStyle(arguments[0], '::after'); return [s.content, s.left]"
@@ -288,15 +290,14 @@ def test_the_line_of_the_swipe_is_where_the_pictures_meet(page):
     assert float(left.removesuffix("px")) == pytest.approx(frame.size["width"] / 2, abs=1)
 
 
-def test_a_name_that_turns_the_direction_of_text_turns_none(page):
-    """Such characters are shown as what they are."""
+def test_bidirectional_characters_in_names_are_shown_as_escapes(page):
     shown = find(page, "main").get_attribute("textContent")
-    assert TURNED not in shown
+    assert BIDIRECTIONAL not in shown
     assert r"unit \u202eerutcip" in shown
 
 
-def test_nothing_that_holds_items_is_a_grid_in_print(page):
-    """In print a browser lays what a grid holds over each other where a page ends within it."""
+def test_no_container_of_items_is_a_grid_in_print(page):
+    """In print, browsers draw items of a grid over each other at a page break."""
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
         display = "return getComputedStyle(arguments[0]).display"

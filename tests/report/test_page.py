@@ -1,4 +1,4 @@
-"""The page holds what was seen, escaped, within its size."""
+"""The page shows all figures, escapes all names, and has a limited size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.report.conftest import EVIL, EVIL_TOO, add, exhibit
+from tests.report.conftest import EVIL, EVIL_SCRIPT, add, exhibit
 
 from convlens.pictures import Curves, Tiles
 from convlens.report.assemble import assemble
@@ -23,7 +23,7 @@ from convlens.report.spool import Spool
 
 
 class Page(HTMLParser):
-    """A page's elements, by tag, and its text."""
+    """Elements of a page by tag, and its text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -43,16 +43,16 @@ def page(spool) -> Page:
     return Page(render(assemble(spool), spool))
 
 
-def test_hostile_names_are_text(page):
+def test_hostile_names_are_escaped(page):
     assert len(page.found["script"]) == 1
     assert all(img["src"].startswith("data:image/webp;base64,") for img in page.found["img"])
     assert not any(name.startswith("on") for tag in page.found.values() for a in tag for name in a)
     text = "".join(page.texts)
     assert text.count(EVIL) >= 5
-    assert EVIL_TOO in text
+    assert EVIL_SCRIPT in text
 
 
-def test_nothing_is_fetched_and_only_the_pages_own_script_may_run(spool):
+def test_the_page_loads_nothing_and_allows_only_its_own_script(spool):
     text = render(assemble(spool), spool)
     page = Page(text)
     assert not {"iframe", "object", "embed", "base"} & page.found.keys()
@@ -74,10 +74,10 @@ def test_each_item_shows_its_figures(page):
     assert "Gram matrix" in page.texts
     labels = {img["alt"] for img in page.found["img"]}
     assert {"unit 0", "unit 5", "expected", "actual", "difference", EVIL} <= labels
-    assert "inf" in page.texts  # an error beyond all bounds
+    assert "inf" in page.texts  # an infinite relative error
 
 
-def test_pictures_keep_their_pixels(page):
+def test_small_pictures_are_lossless(page):
     (shot,) = [img for img in page.found["img"] if img["alt"] == "expected"]
     data = base64.b64decode(shot["src"].partition(",")[2])
     with Image.open(io.BytesIO(data)) as image:
@@ -91,27 +91,27 @@ def test_identifiers_are_unique(page):
     assert len(ids) == len(set(ids))
 
 
-def test_a_page_that_would_be_too_large_shows_fewer_pictures_of_what_passed(tmp_path):
+def test_a_large_page_shows_fewer_pictures_of_passed_items(tmp_path):
     spool = Spool(tmp_path)
     noise = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), dtype=np.uint8)
-    for name, fate in (("good", "passed"), ("bad", "failed")):
+    for name, outcome in (("good", "passed"), ("bad", "failed")):
         for i in range(4):
             own = [n ^ np.uint8(i + 8 * len(name)) for n in noise]
             figure = Tiles(own, [f"{name} {j}" for j in range(40)], "maps", together=2)
-            add(spool, exhibit(f"{name} {i}"), figure, outcome=fate, message="")
+            add(spool, exhibit(f"{name} {i}"), figure, outcome=outcome, message="")
     limit = 3 * 2**20
     text = render(assemble(spool), spool, limit=limit)
     shown = [img["alt"] for img in Page(text).found["img"]]
     assert len(text) < limit + 300_000
     assert sum(s.startswith("bad") for s in shown) == 160
     assert 0 < sum(s.startswith("good") for s in shown) < 160
-    assert "items that passed show fewer pictures" in text
-    assert "items that passed show fewer" not in render(assemble(spool), spool)
+    assert "items that passed show only some" in text
+    assert "items that passed show only some" not in render(assemble(spool), spool)
     smallest = render(assemble(spool), spool, limit=1000)
     assert len(smallest) < 300_000
 
 
-def test_large_pictures_are_made_smaller(tmp_path):
+def test_large_pictures_are_reduced(tmp_path):
     spool = Spool(tmp_path)
     large = np.random.default_rng(0).integers(0, 256, (900, 600, 3), dtype=np.uint8)
     add(spool, exhibit("one"), Tiles([large] * 9, [str(i) for i in range(9)], "maps"))
@@ -121,7 +121,7 @@ def test_large_pictures_are_made_smaller(tmp_path):
     assert len(spool.read_picture(picture.file)) < 20_000
 
 
-def test_of_many_images_some_are_kept_from_first_to_last(tmp_path):
+def test_evenly_spaced_images_of_a_large_figure_are_kept(tmp_path):
     spool = Spool(tmp_path)
     tiles = [np.full((4, 4), i, np.uint8) for i in range(200)]
     add(spool, exhibit("one"), Tiles(tiles, [str(i) for i in range(200)], "maps", together=4))
@@ -133,21 +133,21 @@ def test_of_many_images_some_are_kept_from_first_to_last(tmp_path):
     assert "64 of 200 are shown" in render(assemble(spool), spool)
 
 
-def test_a_run_without_items_says_so(tmp_path):
+def test_the_page_of_a_run_without_items_says_so(tmp_path):
     spool = Spool(tmp_path)
     text = render(assemble(spool), spool)
-    assert "Nothing was run" in text
+    assert "No tests were run" in text
     assert "No test of this run used convlens" in text
-    assert "did not come to its end" in text
+    assert "was interrupted" in text
 
 
-def test_a_chart_has_its_lines_within_its_frame():
+def test_a_chart_has_lines_legend_and_summary():
     few = chart(Lines("t", "step", "loss", [0, 1, 2], [("a", [3.0, 2.0, 1.0]), ("b", [1.0] * 3)]))
     assert [path.name for path in few.legend] == ["a", "b"]
     assert few.summary == "loss over step: a ends at 1; b ends at 1"
     points = [tuple(map(float, p.split(","))) for p in few.paths[0].points.split()]
     assert points == sorted(points)
-    assert points[0][1] < points[-1][1]  # down the page as the loss falls
+    assert points[0][1] < points[-1][1]  # the y coordinate grows downwards as the loss falls
     many = chart(Lines("t", "x", "y", [0, 1], [(str(i), [0.0, float(i)]) for i in range(9)]))
     assert [path.name for path in many.legend] == ["median"]
     assert many.legend[0].end == "4"
@@ -155,7 +155,7 @@ def test_a_chart_has_its_lines_within_its_frame():
     assert flat.paths[0].points
 
 
-def test_curves_are_thinned_and_keep_their_ends(tmp_path):
+def test_curves_are_reduced_and_keep_their_ends(tmp_path):
     spool = Spool(tmp_path)
     add(
         spool,

@@ -1,4 +1,4 @@
-"""Characters that are not seen, but act, are written out."""
+"""Invisible and bidirectional characters are shown as escapes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 from hypothesis import given, strategies as st
 
-from convlens.report.text import visible
+from convlens.report.text import escape_invisible
 
 
 @pytest.mark.parametrize(
@@ -19,11 +19,11 @@ from convlens.report.text import visible
         ("\u2066x\u2069\u200f\ufeff\x1b", r"\u2066x\u2069\u200f\ufeff\u001b"),
     ],
 )
-def test_text_is_shown_as_it_is_but_for_such_characters(given_text, shown):
-    assert visible(given_text) == shown
+def test_only_invisible_characters_are_escaped(given_text, shown):
+    assert escape_invisible(given_text) == shown
 
 
 @given(st.text())
-def test_nothing_that_is_shown_turns_the_direction_of_text(text):
-    turns = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
-    assert not turns & {unicodedata.bidirectional(c) for c in visible(text)}
+def test_escaped_text_has_no_bidirectional_controls(text):
+    controls = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    assert not controls & {unicodedata.bidirectional(c) for c in escape_invisible(text)}

@@ -1,4 +1,4 @@
-"""What holds for every network, held over 300 random ones."""
+"""Properties of every network, tested on about 300 random networks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def built(spec: NetworkSpec) -> keras.Model:
 
 @over(110)
 @given(spec=network_specs())
-def test_the_deconvnet_undoes_every_stage(spec):
+def test_the_deconvnet_passes_the_round_trip(spec):
     model = built(spec)
     top = model.layers[-1].name
     trip = assert_deconv_round_trip(model, spec.images(3), top, tol=1e-4)
@@ -50,7 +50,7 @@ def test_the_deconvnet_undoes_every_stage(spec):
 
 @over(110)
 @given(spec=network_specs())
-def test_activations_are_those_of_keras(spec):
+def test_activations_equal_those_of_keras(spec):
     model = built(spec)
     images = spec.images(3)
     network = Network(model)
@@ -64,14 +64,14 @@ def test_activations_are_those_of_keras(spec):
 
 @over(50)
 @given(spec=network_specs(), unit=st.integers(0, 3))
-def test_a_gradient_is_that_of_finite_differences(spec, unit):
+def test_gradients_agree_with_finite_differences(spec, unit):
     model = built(spec)
     image = spec.images(1).astype(np.float64)
     network = Network(model)
     layer = network.conv_layers[-1]
     unit %= network.units(layer)
     saliency = deconvolve(network, image, layer, unit, method="gradient", position="map").images[0]
-    # Along the gradient itself, by a step that is small beside the kinks of ReLUs and pools.
+    # The step along the gradient is small compared with the linear regions of ReLUs and pools.
     size = float(np.sqrt((saliency**2).sum()))
     if size < 1e-6:
         return
@@ -86,7 +86,7 @@ def test_a_gradient_is_that_of_finite_differences(spec, unit):
 
 @over(50)
 @given(spec=network_specs(max_steps=4))
-def test_a_baseline_that_was_kept_is_met_and_one_of_other_weights_is_not(spec):
+def test_a_network_agrees_with_its_baseline_until_its_weights_change(spec):
     model = built(spec)
     images = spec.images(3)
     with tempfile.TemporaryDirectory() as folder:
@@ -100,32 +100,32 @@ def test_a_baseline_that_was_kept_is_met_and_one_of_other_weights_is_not(spec):
 
 @over(20)
 @given(spec=network_specs())
-def test_a_network_is_built_again_from_its_words(spec):
+def test_a_network_can_be_rebuilt_from_its_repr(spec):
     one, other = built(spec), built(eval(repr(spec), {"NetworkSpec": NetworkSpec, "Step": Step}))
     images = spec.images()
     np.testing.assert_array_equal(one(images), other(images))
     assert len({image.tobytes() for image in images}) == 2
 
 
-def test_a_deconvnet_that_forgets_its_rectification_is_found(monkeypatch):
+def test_a_deconvnet_without_rectification_is_detected(monkeypatch):
     spec = NetworkSpec(
         (6, 6, 1), (Step("conv", 3, (3, 3), activation="relu"), Step("conv", 2, (3, 3)))
     )
     model = built(spec)
     assert_deconv_round_trip(model, spec.images(3), "conv_2")
 
-    def straight(network: Any, images: Any, layer: str, signal: Any) -> Any:
+    def without_rectification(network: Any, images: Any, layer: str, signal: Any) -> Any:
         found = deconvnet.project(network, images, layer, signal)
-        if layer == "conv_1":  # what a plain transposed convolution would send on
+        if layer == "conv_1":  # the result of a plain transposed convolution
             kernel = network.layers["conv_1"].kernel
             found["input"] = keras.ops.conv_transpose(signal, kernel, padding="same")
         return found
 
     with pytest.raises(AssertionError, match="conv_1"):
-        assert_deconv_round_trip(model, spec.images(3), "conv_2", project=straight)
+        assert_deconv_round_trip(model, spec.images(3), "conv_2", project=without_rectification)
 
 
-def test_every_kind_of_layer_is_among_the_networks():
+def test_the_random_networks_have_every_kind_of_layer():
     seen: set[str] = set()
 
     @over(110)
@@ -145,7 +145,7 @@ def test_every_kind_of_layer_is_among_the_networks():
     assert wanted - seen == set()
 
 
-def test_the_record_of_a_network_is_the_same_bytes_twice():
+def test_the_record_of_a_network_is_reproducible():
     spec = NetworkSpec((5, 7, 2), (Step("conv", 3, (3, 3), activation="relu"),), classes=3)
     model = built(spec)
     first, second = (observe(model, spec.images(3)).fingerprint for _ in range(2))

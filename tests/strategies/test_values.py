@@ -1,4 +1,4 @@
-"""Properties of values: Gram matrices, names, kept values, and the optimum of a linear network."""
+"""Properties of Gram matrices, file names, stored values, and the ascent of linear networks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from convlens import (
     gram_matrix,
     maximize,
 )
-from convlens.baselines.check import here
-from convlens.baselines.store import Store, stem
+from convlens.baselines.check import current_device
+from convlens.baselines.store import Store, file_stem
 from convlens.pictures.save import slug
 from convlens.strategies import (
     NetworkSpec,
@@ -44,7 +44,7 @@ quick = settings(
 
 @quick
 @given(maps=feature_maps())
-def test_a_gram_matrix_is_symmetric_semi_definite_and_free_of_position(maps):
+def test_a_gram_matrix_is_symmetric_semi_definite_and_position_invariant(maps):
     gram = gram_matrix(maps)
     expected = np.einsum("nijc,nijd->ncd", maps.astype(np.float64), maps.astype(np.float64))
     size = max(1.0, float(np.abs(expected).max()))
@@ -57,11 +57,11 @@ def test_a_gram_matrix_is_symmetric_semi_definite_and_free_of_position(maps):
 
 @quick
 @given(maps=feature_maps(shape=st.just((3, 3, 3))), at=st.integers(0, 8))
-def test_a_gram_matrix_with_one_entry_wrong_is_found(maps, at):
-    maps = maps + np.eye(3, dtype=np.float32)[None, :, :, None]  # that says something
+def test_a_wrong_entry_of_a_gram_matrix_is_detected(maps, at):
+    maps = maps + np.eye(3, dtype=np.float32)[None, :, :, None]  # so that no channel is zero
     gram = np.array(gram_matrix(maps))
     row, column = divmod(at, 3)
-    # Above what Cauchy and Schwarz allow off the diagonal; below 0 on it.
+    # The entry violates the Cauchy-Schwarz inequality, or is negative on the diagonal.
     gram[0, row, column] = -gram.max() if row == column else 3 * gram.max()
     with pytest.raises(AssertionError):
         assert_gram_symmetric(gram, maps)
@@ -74,7 +74,7 @@ PLAIN = {"jitter": 0, "norm_weight": 0, "tv_weight": 0}
 
 
 def linear(kernel: np.ndarray) -> keras.Model:
-    """Return a network of one unit that gives ⟨kernel, image⟩."""
+    """Return a network with one unit that computes ⟨kernel, image⟩."""
     keras.utils.clear_session(free_memory=False)
     image = keras.Input(kernel.shape)
     model = keras.Model(image, layers.Conv2D(1, 4, use_bias=False, name="linear")(image))
@@ -84,8 +84,8 @@ def linear(kernel: np.ndarray) -> keras.Model:
 
 @settings(quick, max_examples=6)
 @given(kernel=KERNELS)
-def test_the_ascent_of_a_linear_network_goes_along_its_normalized_kernel(kernel):
-    """Its gradient is the kernel everywhere, so that of all steps of a length this is the best."""
+def test_the_ascent_of_a_linear_network_follows_its_kernel(kernel):
+    """The gradient is the kernel everywhere, so this is the best direction."""
     found = maximize(linear(kernel), "linear", [0], steps=10, optimizer="sgd", clip=False, **PLAIN)
     moved = (found.images - found.start)[0]
     moved /= np.linalg.norm(moved)
@@ -94,8 +94,8 @@ def test_the_ascent_of_a_linear_network_goes_along_its_normalized_kernel(kernel)
 
 @settings(quick, max_examples=6)
 @given(kernel=KERNELS)
-def test_the_clipped_ascent_of_a_linear_network_ends_in_the_best_corner(kernel):
-    """⟨k, x⟩ is largest, for pixels between 0 and 1, where x is 1 for k > 0, and else 0."""
+def test_the_clipped_ascent_of_a_linear_network_reaches_the_maximum(kernel):
+    """For pixels between 0 and 1, ⟨k, x⟩ is maximal if x is 1 for k > 0 and 0 otherwise."""
     found = maximize(
         linear(kernel), "linear", [0], steps=120, step_size=0.05, optimizer="adam", **PLAIN
     )
@@ -105,13 +105,13 @@ def test_the_clipped_ascent_of_a_linear_network_ends_in_the_best_corner(kernel):
 
 @quick
 @given(name=st.text(max_size=300), variant=st.sampled_from(["generic", "family", "device"]))
-def test_no_name_leads_out_of_its_folder(name, variant, tmp_path):
+def test_file_names_never_leave_their_folder(name, variant, tmp_path):
     inside = tmp_path.resolve()
-    path = Store(inside, here()).path(name, variant)
+    path = Store(inside, current_device()).path(name, variant)
     assert path.resolve().is_relative_to(inside)
     assert path.name not in ("", ".", "..")
     assert len(path.name.encode()) <= 255
-    for made in (stem(name), slug(name)):
+    for made in (file_stem(name), slug(name)):
         assert (inside / made).resolve().parent == inside
         assert made.isprintable()
         assert not set(made) & set('/\\:*?"<>|')
@@ -119,8 +119,8 @@ def test_no_name_leads_out_of_its_folder(name, variant, tmp_path):
 
 @quick
 @given(one=st.text(max_size=40), other=st.text(max_size=40))
-def test_two_names_are_two_files(one, other):
-    assert (stem(one).casefold() == stem(other).casefold()) == (one == other)
+def test_different_names_have_different_file_names(one, other):
+    assert (file_stem(one).casefold() == file_stem(other).casefold()) == (one == other)
 
 
 VALUES = st.recursive(
@@ -142,7 +142,7 @@ VALUES = st.recursive(
 
 @quick
 @given(value=st.dictionaries(st.text(min_size=1, max_size=8), VALUES, min_size=1, max_size=3))
-def test_values_that_were_kept_are_met(value, tmp_path_factory):
+def test_a_stored_value_agrees_with_its_baseline(value, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kept")
     assert_matches_baseline(value, folder, "it", update="missing")
     assert assert_matches_baseline(value, folder, "it").passed
@@ -153,7 +153,7 @@ def test_values_that_were_kept_are_met(value, tmp_path_factory):
 
 @quick
 @given(batch=images(value_range=(-1, 1)), maps=feature_maps(magnitude=3, count=st.integers(1, 4)))
-def test_arrays_are_of_the_stated_shape_and_range(batch, maps):
+def test_arrays_have_the_requested_shape_and_range(batch, maps):
     assert batch.dtype == maps.dtype == np.float32
     assert batch.shape[0] == 2
     assert batch.shape[3] in (1, 3)
@@ -163,7 +163,7 @@ def test_arrays_are_of_the_stated_shape_and_range(batch, maps):
     assert np.abs(maps).max() <= 3
 
 
-def test_arrays_and_networks_shrink_to_the_simplest():
+def test_arrays_and_networks_shrink_to_simple_ones():
     quick = settings(max_examples=1000, derandomize=True, database=None, deadline=None)
     spec = find(network_specs(), lambda spec: True, settings=quick)
     assert spec == NetworkSpec((4, 4, 1), (Step("conv"),))
@@ -177,7 +177,7 @@ def test_arrays_and_networks_shrink_to_the_simplest():
     assert len(with_pool.steps) == 2
 
 
-def test_a_failing_network_is_told_in_words():
+def test_a_failing_network_is_shown_as_its_spec():
     @settings(quick, print_blob=False)
     @given(model=cnn_models(classifier=True))
     def fails(model: keras.Model) -> None:
@@ -191,7 +191,7 @@ def test_a_failing_network_is_told_in_words():
     assert again.output_shape == (None, 2)
 
 
-def test_the_profile(monkeypatch):
+def test_the_registered_profile_has_the_given_settings(monkeypatch):
     before = hypothesis.settings.get_current_profile_name()
     try:
         for ci, fixed in (("1", True), ("", False)):
@@ -204,13 +204,13 @@ def test_the_profile(monkeypatch):
 
 
 @pytest.mark.parametrize("strategy", [images, feature_maps])
-def test_bad_ranges(strategy):
+def test_invalid_ranges_are_refused(strategy):
     option = {"value_range": (1, 1)} if strategy is images else {"magnitude": 0}
     with pytest.raises(ValueError, match=r"below|above"):
         strategy(**option)
 
 
-def test_without_hypothesis_the_import_says_what_to_install():
+def test_the_import_error_without_hypothesis_says_what_to_install():
     code = (
         "import sys; sys.modules['hypothesis'] = None\n"
         "import convlens\n"

@@ -1,8 +1,8 @@
-"""The zoo's healthy networks; `python tests/zoo/zoo_networks.py mnist.npz` trains them anew.
+"""The healthy networks of the zoo; `python tests/zoo/zoo_networks.py mnist.npz` trains them again.
 
-The shipped network's recipe with other seeds for five epochs, and two smaller networks of other
-kinds on MNIST in two colors, each with the first seed that leaves every filter with something to
-say. Weights are kept in float16.
+They are the shipped network with other seeds, trained for five epochs, and two smaller networks of
+other kinds, trained on MNIST in two colors with the first seed that leaves no dead filter. Weights
+are stored as float16.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ CNN_EPOCHS, EPOCHS, IMAGES = 5, 4, 30_000
 
 
 def colored(images: Any) -> Any:
-    """Return gray images (n, h, w, 1) from 0 to 1 in two colors, (n, h, w, 3) from 0 to 255."""
+    """Return gray images (n, h, w, 1) in 0–1 as two-color images (n, h, w, 3) in 0–255."""
     return (images * INK + (1 - images) * PAPER).astype(np.float32)
 
 
 def residual() -> keras.Model:
-    """Return a network with residual adds and mean pools that takes colors from 0 to 255."""
+    """Return a network with residual connections and average pooling, for colors in 0–255."""
     image = keras.Input((28, 28, 3), name="image")
     x = layers.Rescaling(1 / 255, name="rescaling")(image)
-    # Colors are never negative, and two of them never black: ReLUs die unless they begin open.
-    ready = {
+    # The colored inputs are always positive, so that ReLUs may die without a positive initial bias.
+    options = {
         "kernel_initializer": "he_normal",
         "bias_initializer": keras.initializers.Constant(0.1),
     }
-    x = layers.Conv2D(16, 3, padding="same", activation="relu", name="stem", **ready)(x)
+    x = layers.Conv2D(16, 3, padding="same", activation="relu", name="stem", **options)(x)
     for i, filters in enumerate((16, 32), start=1):
         skip = layers.Conv2D(filters, 1, name=f"skip_{i}")(x)
         x = layers.Conv2D(
-            filters, 3, padding="same", activation="relu", name=f"conv_{i}a", **ready
+            filters, 3, padding="same", activation="relu", name=f"conv_{i}a", **options
         )(x)
         x = layers.Conv2D(filters, 3, padding="same", name=f"conv_{i}b")(x)
         x = layers.Add(name=f"add_{i}")([x, skip])
@@ -58,7 +58,7 @@ def residual() -> keras.Model:
 
 
 def batch_norm() -> keras.Model:
-    """Return a network with batch normalization after each convolution, for colors from 0 to 1."""
+    """Return a network with batch normalization after each convolution, for colors in 0–1."""
     image = keras.Input((28, 28, 3), name="image")
     x = image
     for i, filters in enumerate((16, 32, 32), start=1):
@@ -77,7 +77,7 @@ KINDS = {"residual": (residual, 255.0), "batch_norm": (batch_norm, 1.0)}
 
 
 def load(name: str) -> tuple[keras.Model, float]:
-    """Return a healthy network by name, and the largest value of the pixels that it takes."""
+    """Return a healthy network by name, and the maximum pixel value of its input."""
     if name == f"mnist_cnn-{SEED}":
         return load_mnist_cnn(), 1.0
     build, high = KINDS.get(name, (build_mnist_cnn, 1.0))
@@ -96,7 +96,7 @@ def keep(name: str, model: keras.Model) -> None:
 
 
 def fitted(build: Any, x: Any, y: Any, seed: int) -> keras.Model:
-    """Return a network trained from the weights that a seed gives."""
+    """Return a trained network with initial weights from a seed."""
     keras.utils.set_random_seed(seed)
     model = build()
     steps = -(-len(x) // 128) * EPOCHS
@@ -110,7 +110,7 @@ def fitted(build: Any, x: Any, y: Any, seed: int) -> keras.Model:
 
 
 def healthy(model: keras.Model, x: Any) -> bool:
-    """Return whether each filter fires on one in a hundred training images, or more."""
+    """Return whether each filter responds to more than one percent of the training images."""
     maps = activations(model, x[:2000])
     return all((np.ptp(m, axis=(1, 2)) > 0).mean(axis=0).min() > 0.01 for m in maps.values())
 

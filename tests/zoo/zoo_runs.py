@@ -1,4 +1,4 @@
-"""The zero-code battery over one model, and what it and a baseline make of planted defects."""
+"""Run the zero-code checks and the baseline comparison on a model with a planted defect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 import zoo_networks as networks
 
 from convlens import Lens, assert_matches_baseline
-from convlens.baselines.check import Store, examine, here, observe
+from convlens.baselines.check import Store, compare_with_baseline, current_device, observe
 from convlens.checks.battery import BATTERY
 from convlens.checks.check import Effort, run_check
 from convlens.fixtures.defects import DEFECTS, SOFTMAX, places, plant
@@ -20,12 +20,12 @@ BASELINE = "baseline"
 
 @dataclass(frozen=True)
 class Alarm:
-    """A check that failed: an item of the battery, or the baseline.
+    """A failed check of the battery, or a failed baseline comparison.
 
     Attributes:
-        check: the item's name.
-        layer: the layer that it names: the item's own, else the first that its message quotes.
-        message: what it says.
+        check: name of the check.
+        layer: layer of the check, or the first layer that its message quotes.
+        message: message of the failure.
     """
 
     check: str
@@ -34,7 +34,7 @@ class Alarm:
 
 
 def lens_of(model: keras.Model, high: float) -> Lens:
-    """Return a model bound to the shipped digits in the colors and the range that it takes."""
+    """Return a lens of a model with the shipped digits in its colors and value range."""
     images, labels = load_digits()
     if model.input_shape[-1] == 3:
         images = networks.colored(images) / 255.0 * high
@@ -42,7 +42,7 @@ def lens_of(model: keras.Model, high: float) -> Lens:
 
 
 def battery(lens: Lens, effort: Effort) -> list[Alarm]:
-    """Return the items that fail, in the order of the run."""
+    """Return the failed checks in the order of the run."""
     alarms = []
     for check in BATTERY:
         for layer in check.layers(lens, effort):
@@ -57,15 +57,16 @@ def battery(lens: Lens, effort: Effort) -> list[Alarm]:
 
 
 def baseline_alarm(lens: Lens, folder: Path) -> Alarm | None:
-    """Return how the baseline in a folder fails; None where it holds."""
+    """Return the failure of the baseline comparison; None if it passes."""
     try:
-        comparison = examine(Store(folder, here()), lens.name, observe(lens))
+        place = Store(folder, current_device())
+        comparison = compare_with_baseline(place, lens.name, observe(lens))
     except (AssertionError, FloatingPointError) as error:
         return Alarm(BASELINE, _quoted(str(error), lens), str(error))
     if comparison.passed:
         return None
-    # Where a layer is new, the verdict says so before it says where the others differ.
-    named = SOFTMAX if comparison.verdict.endswith(f"with {SOFTMAX}.") else comparison.first
+    # An added layer is named in the verdict, before the first layer that differs.
+    named = SOFTMAX if comparison.verdict.endswith(f"added {SOFTMAX}.") else comparison.first
     return Alarm(BASELINE, named, comparison.message)
 
 
@@ -76,7 +77,7 @@ def _quoted(message: str, lens: Lens) -> str | None:
 
 
 class Zoo:
-    """A healthy network, in which one defect after another is planted."""
+    """A healthy network for planting one defect after another."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
@@ -86,7 +87,7 @@ class Zoo:
         assert_matches_baseline(self.lens, folder, self.lens.name, update="missing")
 
     def broken(self, defect: str, layer: str) -> Lens:
-        """Return the network with a defect, by the same compiled functions where they still fit."""
+        """Return the network with a defect; reuse compiled functions if the graph is the same."""
         images, labels = self.lens.images, self.lens.labels
         model = plant(self.healthy, defect, layer, images=images, labels=labels)
         if model.to_json() != self.healthy.to_json():
@@ -95,22 +96,22 @@ class Zoo:
         return self.lens
 
     def places(self, defect: str) -> tuple[str, ...]:
-        """Return where the defect can be planted."""
+        """Return the layers where the defect can be planted."""
         return places(self.healthy, defect)
 
 
-def to_be_named(defect: str, layer: str) -> str:
-    """Return the layer whose output is wrong first."""
+def faulty_layer(defect: str, layer: str) -> str:
+    """Return the first layer with a wrong output."""
     return SOFTMAX if defect == "softmax-twice" else layer
 
 
 def found(alarms: list[Alarm], defect: str, layer: str, order: list[str]) -> dict[str, bool]:
-    """Return each check that failed, and whether the first layer that it names is the right one."""
+    """Return failed check → whether the first layer it names is the faulty one."""
     result = {}
     for check in dict.fromkeys(alarm.check for alarm in alarms):
         named = [a.layer for a in alarms if a.check == check and a.layer is not None]
         first = min(named, key=order.index) if named else None
-        result[check] = first == to_be_named(defect, layer)
+        result[check] = first == faulty_layer(defect, layer)
     return result
 
 

@@ -1,1 +1,1 @@
-"""Baselines: what a model or a result was, stored, and where it began to differ."""
+"""Baselines: stored descriptions of models and results, and the comparison with them."""

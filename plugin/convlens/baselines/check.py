@@ -1,4 +1,4 @@
-"""Check what there is against a folder of baselines, and record what was asked for."""
+"""Compare models and values with their baselines, and record new baselines on request."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from convlens.lens import Lens
 
 Update = Literal["missing", "failed", "all"]
 Observed = Record | Values
-_HOW = "accept it with --convlens-update=failed"
+_ACCEPT_HINT = "accept it with --convlens-update=failed"
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What may be written.
+    """Options for recording baselines.
 
     Attributes:
-        update: which baselines are recorded: 'missing' ones, 'failed' ones (missing ones too), or
-            'all'; None for none.
-        variant: for what they are recorded; None for what the present one is for.
-        keep: whether what was accepted before stays accepted beside the new one.
-        accept: key → fingerprint of the changes that a review accepted.
+        update: baselines to record: 'missing', 'failed' (which includes missing ones), 'all', or
+            None for none.
+        variant: variant to record; None for the variant that is in use.
+        keep: True to keep the accepted baselines as alternatives to the new one.
+        accept: key → fingerprint of each change that was accepted in a review.
     """
 
     update: Update | None = None
@@ -55,72 +55,77 @@ def assert_matches_baseline(
     tol: float | None = None,
     update: Update | None = None,
 ) -> Comparison:
-    """Assert that a model, a result or any value is what its baseline says.
+    """Assert that a model, a result or another value agrees with its baseline.
 
     Args:
         value: a Keras model or `Network` (with `images`), a `Lens`, an engine result, or arrays,
             numbers, pictures, and mappings and sequences of these.
-        folder: of the baselines.
-        name: the baseline's name in it; any text will do.
-        images: (n, h, w, c) that a model is looked at with.
-        tol: see `compare_records` and `compare_values`.
-        update: record the baseline if it is 'missing', has 'failed', or always ('all').
+        folder: folder of the baselines.
+        name: name of the baseline in the folder; any text.
+        images: images (n, h, w, c) as input for a model.
+        tol: tolerance; see `compare_records` and `compare_values`.
+        update: when to record the baseline: if it is 'missing', if the comparison 'failed', or
+            always ('all').
 
     Returns:
-        How it compares.
+        The comparison with the baseline.
 
     Raises:
-        AssertionError: it differs, or there is no such baseline, or its file cannot be used.
+        AssertionError: the value differs from its baseline, the baseline is missing, or its file
+            cannot be read.
         OSError: the folder cannot be written to.
-        TypeError, ValueError: a value that cannot be kept; a model without images.
+        TypeError, ValueError: the value cannot be stored in a baseline, or a model has no images.
     """
     __tracebackhide__ = True
     observed = observe(value, images)
-    place = Store(Path(folder), here())
-    comparison = examine(place, name, observed, tol)
-    comparison, _ = settle(place, observed, comparison, Recording(update))
+    place = Store(Path(folder), current_device())
+    comparison = compare_with_baseline(place, name, observed, tol)
+    comparison, _ = update_baseline(place, observed, comparison, Recording(update))
     if not comparison.passed:
         raise AssertionError(comparison.message)
     return comparison
 
 
-def here() -> Device:
-    """Return the device of this run, which variants are for."""
+def current_device() -> Device:
+    """Return the device of this run, for the choice of a baseline's variant."""
     return Device(provenance.device(), provenance.family())
 
 
 def observe(value: Any, images: ArrayLike | None = None) -> Observed:
-    """Return what is to be compared or kept of a model or a value.
+    """Return a description of a model or a value, to compare or to record.
 
     Raises:
-        AssertionError: a model's weight is not finite, which its outputs need not show.
-        FloatingPointError: a layer's output is not finite.
-        TypeError, ValueError: a value that cannot be kept; a model without images.
+        AssertionError: a weight of the model is not finite; its outputs may still be finite.
+        FloatingPointError: the output of a layer is not finite.
+        TypeError, ValueError: the value cannot be stored in a baseline, or a model has no images.
     """
     __tracebackhide__ = True
     if isinstance(value, Lens):
-        return _of_network(value.network, value.images if images is None else images)
+        return _observe_network(value.network, value.images if images is None else images)
     if isinstance(value, keras.Model | Network):
         if images is None:
             raise ValueError(
-                f"{value.name} needs images to be looked at with: give a Lens, such as the fixture "
-                "lens, or images="
+                f"a baseline of the model {value.name} needs images: pass images=, or a Lens such "
+                "as the fixture lens"
             )
-        return _of_network(Network.of(value), images)
+        return _observe_network(Network.of(value), images)
     return record_values(value)
 
 
-def _of_network(network: Network, images: ArrayLike) -> Record:
+def _observe_network(network: Network, images: ArrayLike) -> Record:
     __tracebackhide__ = True
     assert_finite_weights(network)
-    return record_network(network, images, identified=False)
+    return record_network(network, images, hash_weights=False)
 
 
-def examine(place: Store, key: str, observed: Observed, tol: float | None = None) -> Comparison:
-    """Return how what there is compares with the baseline of that name.
+def compare_with_baseline(
+    place: Store, key: str, observed: Observed, tol: float | None = None
+) -> Comparison:
+    """Compare an observed model or value with its baseline.
 
-    Of several accepted baselines the one that it is nearest to counts. A baseline that is missing
-    or whose file cannot be used is a comparison that fails, and says what to do.
+    If several alternatives are stored, the result is the comparison with the nearest one. If the
+    baseline is missing or its file cannot be read, the comparison fails and its verdict says what
+    to do.
     """
     found = []
     for path in place.find(key):
@@ -128,10 +133,10 @@ def examine(place: Store, key: str, observed: Observed, tol: float | None = None
             expected = _load(path, key)
         except BaselineFileError as error:
             return Comparison(key, observed.fingerprint, f"{error}.", passed=False)
-        # What a file holds may be as large as floats go; what overflows does not agree.
+        # Stored values may be as large as floats allow; a difference that overflows does not agree.
         with np.errstate(over="ignore", invalid="ignore"):
             comparison = _compare(expected, observed, key, tol)
-        found.append(replace(comparison, details=(*comparison.details, f"{path}: {_HOW}")))
+        found.append(replace(comparison, details=(*comparison.details, f"{path}: {_ACCEPT_HINT}")))
     if not found:
         verdict = (
             f"there is no baseline of {key!r} in {place.folder}: record it with "
@@ -141,13 +146,14 @@ def examine(place: Store, key: str, observed: Observed, tol: float | None = None
     return max(found, key=lambda each: sum(layer.passed for layer in each.layers))
 
 
-def settle(
+def update_baseline(
     place: Store, observed: Observed, comparison: Comparison, recording: Recording
 ) -> tuple[Comparison, Path | None]:
-    """Record what was observed, if that was asked for.
+    """Record the observed model or value as the new baseline, if the options request it.
 
     Returns:
-        How it compares now, and the file that was written.
+        The comparison after the update, and the path of the written file, None if none was
+        written.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -156,32 +162,32 @@ def settle(
     accepted = recording.accept.get(key)
     if accepted is not None and not comparison.passed and accepted != comparison.fingerprint:
         verdict = (
-            f"what the review accepted for {key!r} is not what there is: it changed again since "
-            f"(accepted {accepted}, now {comparison.fingerprint}). Review it anew."
+            f"the change of {key!r} that was accepted in the review is out of date: the value "
+            f"changed again (accepted {accepted}, now {comparison.fingerprint}). Review it again."
         )
         details = (comparison.verdict, *comparison.details)
         return replace(comparison, verdict=verdict, details=details), None
-    wanted = {
+    requested = {
         None: False,
         "missing": not place.find(key),
         "failed": not comparison.passed,
         "all": True,
     }[recording.update]
-    if not wanted and (accepted is None or comparison.passed):
+    if not requested and (accepted is None or comparison.passed):
         return comparison, None
     path = save(place, key, observed, recording)
-    verdict = f"recorded as the baseline {path}; it was: {comparison.verdict}"
+    verdict = f"recorded as the baseline {path}; result before: {comparison.verdict}"
     layers = tuple(replace(layer, passed=True) for layer in comparison.layers)
     return replace(comparison, verdict=verdict, passed=True, first=None, layers=layers), path
 
 
 def save(place: Store, key: str, observed: Observed, recording: Recording) -> Path:
-    """Write a baseline and the picture of it, and return its file.
+    """Write a baseline and its picture, and return the path of its file.
 
     Raises:
         OSError: the folder cannot be written to.
     """
-    variant = recording.variant or place.variant_in_force(key)
+    variant = recording.variant or place.active_variant(key)
     path = place.path(key, variant)
     if recording.keep:
         path = place.new_alternative(key, variant)
@@ -189,7 +195,7 @@ def save(place: Store, key: str, observed: Observed, recording: Recording) -> Pa
     arrays, header = module.to_arrays(observed)
     content = io.BytesIO()
     _draw(key, observed).save(content, format="PNG", optimize=True)
-    # The picture first: a baseline without its picture is never seen.
+    # The picture is written first, so that no baseline exists without its picture.
     store.write_bytes(store.picture_of(path), content.getvalue())
     store.write(path, Stored(key, kind, arrays, header))
     if not recording.keep:
@@ -206,7 +212,7 @@ def _load(path: Path, key: str) -> Observed:
             return record.from_arrays(stored.arrays, stored.header)
         return values.from_arrays(stored.arrays, stored.header)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise store.unusable(path, error) from None
+        raise store.unreadable(path, error) from None
 
 
 def _compare(expected: Observed, actual: Observed, key: str, tol: float | None) -> Comparison:
@@ -216,7 +222,7 @@ def _compare(expected: Observed, actual: Observed, key: str, tol: float | None) 
         return compare_values(expected, actual, key=key, tol=tol)
     kinds = {Record: "a network", Values: "a value"}
     old, new = kinds[type(expected)], kinds[type(actual)]
-    verdict = f"the baseline of {key!r} is of {old}, and this is {new}."
+    verdict = f"the baseline of {key!r} holds {old}, but {new} was given."
     return Comparison(key, actual.fingerprint, verdict, passed=False)
 
 

@@ -1,4 +1,4 @@
-"""Compare two records of a network: shapes and types first, then layer by layer."""
+"""Compare two records of a network layer by layer."""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ from scipy.optimize import linear_sum_assignment
 
 from convlens.baselines.bars import predictions_pair
 from convlens.baselines.comparison import (
-    MOST_LINES,
+    MAX_LINES,
     Comparison,
     LayerDifference,
     PicturePair,
-    cosine_of,
-    length,
-    listed,
-    no_match,
+    cosine_similarity,
+    join_names,
+    mismatch,
+    norm,
 )
-from convlens.baselines.explain import changed, differences, explanation, newly_rounded
+from convlens.baselines.explain import changed_keys, differences, explanation, newly_rounded
 from convlens.baselines.record import Record, show
 from convlens.engine.features.sketch import LayerSketch
 from convlens.engine.model.network import INPUT
 
 __all__ = ["Comparison", "LayerDifference", "PicturePair", "compare_records", "tolerance_of"]
 
-# What the model's output is called, and what where an inner layer has that name.
-PREDICTIONS, OTHERWISE = "predictions", "output"
-# Of a channel's size. Other backends, threads, batches and oneDNN leave 2e-6 in float32.
+# Name of the entry for the predictions, and its name if an inner layer is called "predictions".
+PREDICTIONS, OUTPUT = "predictions", "output"
+# In units of a channel's size. Backends, threads, batch sizes and oneDNN differ by up to 2e-6 in
+# float32.
 _TOLERANCES = {"float64": 5e-5, "float32": 5e-5, "float16": 2e-2, "bfloat16": 1e-1}
 _TF32_TOLERANCE = 1e-2
-# A channel is no smaller than this share of its layer: rounding is of the sums that made it.
-_SMALLEST_CHANNEL = 0.1
-_MOST_MATCHED = 1024
+# Minimum size of a channel, relative to its layer: rounding errors scale with the summed products.
+_MIN_CHANNEL_SIZE = 0.1
+_MAX_MATCHED_CHANNELS = 1024
 _TINY = float(np.finfo(np.float32).tiny)
 
 
 def tolerance_of(dtype: str, expected: Record, actual: Record) -> float:
-    """Return the largest difference, in units of a channel's size, that is no change."""
+    """Return the tolerance for a channel's difference, in units of the channel's size."""
     own = _TOLERANCES.get(dtype, _TOLERANCES["float32"])
     records = (expected, actual)
     if any(r.source.get("environment", {}).get("TF32") for r in records):
@@ -53,27 +54,27 @@ def compare_records(
     key: str,
     tol: float | None = None,
 ) -> Comparison:
-    """Return where a network began to differ from its baseline.
+    """Compare a network's record with its baseline and find the first layer that diverges.
 
     Args:
-        expected, actual: the two records.
-        key: the baseline's name.
-        tol: the largest difference of a channel, in units of its size; by the layer's type and the
-            device unless given.
+        expected, actual: record of the baseline and record of the network.
+        key: name of the baseline.
+        tol: tolerance for the difference of a channel, in units of its size; by default chosen by
+            the layer's data type and the device.
     """
     output = actual.source.get("output")
-    names = _paired(expected, actual)
-    layers = {name: no_match(name, "it is not in the baseline") for name in actual.layers}
+    names = _pair_layers(expected, actual)
+    layers = {name: mismatch(name, "the layer is not in the baseline") for name in actual.layers}
     for old, name in names:
         layers[name] = _compare(
             name, expected.layers[old], actual.layers[name], tol, expected, actual
         )
     predictions = _compare_predictions(expected, actual, tol)
     if predictions.layer in layers and predictions.layer == output:
-        predictions = _joined(layers[output], predictions)
+        predictions = _merge_predictions(layers[output], predictions)
     elif predictions.layer in layers:
-        predictions = replace(predictions, layer=OTHERWISE)
-    structure = _structure(expected, actual)
+        predictions = replace(predictions, layer=OUTPUT)
+    structure = _describe_structure_change(expected, actual)
     if structure:
         predictions = replace(predictions, passed=False, note=predictions.note or structure)
     layers[predictions.layer] = predictions
@@ -93,25 +94,29 @@ def compare_records(
     )
 
 
-def _joined(layer: LayerDifference, predictions: LayerDifference) -> LayerDifference:
-    """Return what is known of the output layer, and of the predictions that it makes."""
+def _merge_predictions(layer: LayerDifference, predictions: LayerDifference) -> LayerDifference:
+    """Return the output layer's difference combined with that of the predictions."""
     note = "; ".join(part for part in (layer.note, predictions.note) if part)
     return replace(layer, passed=layer.passed and predictions.passed, note=note)
 
 
-def _structure(expected: Record, actual: Record) -> str:
-    """Return a sentence that says which layers are gone or new; empty where none is."""
-    if len(_paired(expected, actual)) == len(expected.layers) == len(actual.layers):
+def _describe_structure_change(expected: Record, actual: Record) -> str:
+    """Return a sentence that names removed and added layers; "" if there are none."""
+    if len(_pair_layers(expected, actual)) == len(expected.layers) == len(actual.layers):
         return ""
     gone = [name for name in expected.layers if name not in actual.layers]
     new = [name for name in actual.layers if name not in expected.layers]
-    parts = [f"without {listed(gone)}"] if gone else []
-    parts += [f"with {listed(new)}"] if new else []
-    return f"the network has other layers than its baseline: {', and '.join(parts)}."
+    parts = [f"removed {join_names(gone)}"] if gone else []
+    parts += [f"added {join_names(new)}"] if new else []
+    return f"the network's layers differ from its baseline's: {'; '.join(parts)}."
 
 
-def _paired(expected: Record, actual: Record) -> list[tuple[str, str]]:
-    """Return pairs of layers: by name; by place where only names differ, as Keras numbers them."""
+def _pair_layers(expected: Record, actual: Record) -> list[tuple[str, str]]:
+    """Return pairs of layer names (expected, actual).
+
+    Layers are paired by name, or by position if only their names differ: Keras numbers unnamed
+    layers anew for each model.
+    """
     if expected.layers.keys() != actual.layers.keys():
         old, new = ([s.shape for s in r.layers.values()] for r in (expected, actual))
         if old == new:
@@ -128,35 +133,36 @@ def _compare(
     actual: Record,
 ) -> LayerDifference:
     if old.shape != new.shape or len(old.samples) != len(new.samples):
-        note = f"its shape is {new.shape}, in the baseline {old.shape}"
+        note = f"its shape is {new.shape}, but {old.shape} in the baseline"
         if old.shape == new.shape:
-            note = "another number of images was looked at"
-        return no_match(name, note)
+            note = "the number of images differs"
+        return mismatch(name, note)
     tol = tolerance_of(old.dtype, expected, actual) if tol is None else tol
-    scale = _scale(old)
+    scale = _channel_sizes(old)
     errors = _channel_errors(old, new, scale)
     worst = int(errors.argmax())
-    size, difference = length(old.projection), length(new.projection - old.projection)
+    size, difference = norm(old.projection), norm(new.projection - old.projection)
     relative = difference / size if size else float(difference > 0)
-    cosine = cosine_of(old.projection, new.projection)
+    cosine = cosine_similarity(old.projection, new.projection)
     wrong = np.flatnonzero(~(errors <= tol))
     layer_size = float(np.sqrt(np.mean(old.rms.astype(np.float64) ** 2))) or _TINY
     by_sample = np.abs(new.samples - old.samples) / np.maximum(np.abs(old.samples), layer_size)
-    by_gram = length(new.gram - old.gram) / (length(old.gram) or _TINY)
+    by_gram = norm(new.gram - old.gram) / (norm(old.gram) or _TINY)
     passed = not wrong.size and by_sample.max() <= 4 * tol and by_gram <= 4 * tol
     notes: list[str] = []
     moved: tuple[tuple[int, int], ...] = ()
     if old.dtype != new.dtype:
         passed = False
-        notes.append(f"it computes in {new.dtype}, in the baseline in {old.dtype}")
+        notes.append(f"it computes in {new.dtype}, but in {old.dtype} in the baseline")
     if wrong.size:
-        moved = _moved(old, new, scale, wrong, tol)
+        moved = _find_permutation(old, new, scale, wrong, tol)
         notes.append(f"{wrong.size} of {len(errors)} channels diverge (tolerance {tol:g})")
         silent = [int(c) for c in wrong if new.rms[c] == 0 < old.rms[c]]
         if moved:
-            notes.append(f"{listed([f'{a}→{b}' for a, b in moved])}: nothing but their order")
+            swaps = join_names([f"{a}→{b}" for a, b in moved])
+            notes.append(f"only the order of channels changed: {swaps}")
         elif silent:
-            notes.append(f"silent now: {listed(silent)}")
+            notes.append(f"channels that are now silent (always 0): {join_names(silent)}")
     elif not passed and old.dtype == new.dtype:
         notes.append(
             f"samples differ by up to {by_sample.max():.3g}, Gram matrices by {by_gram:.3g} "
@@ -174,17 +180,17 @@ def _compare(
     )
 
 
-def _scale(sketch: LayerSketch) -> NDArray[np.float64]:
-    """Return each channel's size: its rms, and no less than a share of the layer's."""
+def _channel_sizes(sketch: LayerSketch) -> NDArray[np.float64]:
+    """Return each channel's size (c,): its rms, but at least a tenth of the layer's rms."""
     rms = sketch.rms.astype(np.float64)
     layer = float(np.sqrt(np.mean(rms**2)))
-    return np.maximum(rms, max(_SMALLEST_CHANNEL * layer, _TINY))
+    return np.maximum(rms, max(_MIN_CHANNEL_SIZE * layer, _TINY))
 
 
 def _channel_errors(
     old: LayerSketch, new: LayerSketch, scale: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return (c,) the largest difference of each channel's numbers, in units of its size."""
+    """Return the largest difference (c,) of each channel, in units of the channel's size."""
     projected = np.sqrt(np.mean((new.projection.astype(np.float64) - old.projection) ** 2, axis=0))
     high = np.abs(new.high.astype(np.float64) - old.high)
     errors: NDArray[np.float64] = np.max(
@@ -199,15 +205,18 @@ def _channel_errors(
     return errors
 
 
-def _moved(
+def _find_permutation(
     old: LayerSketch,
     new: LayerSketch,
     scale: NDArray[np.float64],
     wrong: NDArray[np.int64],
     tol: float,
 ) -> tuple[tuple[int, int], ...]:
-    """Return which channels changed places, if that is all that those that diverge did."""
-    if not 2 <= wrong.size <= _MOST_MATCHED:
+    """Return the permutation of the diverging channels as pairs (old index, new index).
+
+    The result is empty if a permutation does not explain the differences.
+    """
+    if not 2 <= wrong.size <= _MAX_MATCHED_CHANNELS:
         return ()
     features = [
         np.vstack([s.projection, s.mean, s.rms, s.high]).T[wrong].astype(np.float64)
@@ -215,25 +224,25 @@ def _moved(
     ]
     cost = np.linalg.norm(features[0][:, None] - features[1][None], axis=2)
     before, now = linear_sum_assignment(cost)
-    came_from = np.arange(len(scale))
-    came_from[wrong[now]] = wrong[before]
-    again = replace(
+    source = np.arange(len(scale))
+    source[wrong[now]] = wrong[before]
+    permuted = replace(
         old,
-        mean=old.mean[came_from],
-        rms=old.rms[came_from],
-        high=old.high[came_from],
-        projection=old.projection[:, came_from],
+        mean=old.mean[source],
+        rms=old.rms[source],
+        high=old.high[source],
+        projection=old.projection[:, source],
     )
-    if not (_channel_errors(again, new, scale[came_from]) <= tol).all():
+    if not (_channel_errors(permuted, new, scale[source]) <= tol).all():
         return ()
     return tuple((int(a), int(b)) for a, b in zip(wrong[before], wrong[now], strict=True) if a != b)
 
 
 def _compare_predictions(expected: Record, actual: Record, tol: float | None) -> LayerDifference:
-    """Return how the predictions differ, image by image."""
+    """Return the difference between expected and actual predictions."""
     old, new = expected.predictions, actual.predictions
     if old.shape != new.shape:
-        note = f"they have shape {new.shape}, in the baseline {old.shape}"
+        note = f"their shape is {new.shape}, but {old.shape} in the baseline"
         return LayerDifference(
             "predictions", 0.0, float("inf"), None, False, float("inf"), note=note
         )
@@ -244,15 +253,17 @@ def _compare_predictions(expected: Record, actual: Record, tol: float | None) ->
     tol = tolerance_of(dtype, expected, actual) if tol is None else tol
     note = ""
     if old.ndim == 2 and old.shape[1] > 1:
-        turned = np.flatnonzero(rows_old.argmax(axis=1) != rows_new.argmax(axis=1))
-        if turned.size:
-            images = listed([int(i) for i in turned])
-            note = f"{turned.size} of {len(old)} images have another class (images {images})"
-    size = length(rows_old) or _TINY
+        reclassified = np.flatnonzero(rows_old.argmax(axis=1) != rows_new.argmax(axis=1))
+        if reclassified.size:
+            images = join_names([int(i) for i in reclassified])
+            note = (
+                f"the class changed for {reclassified.size} of {len(old)} images (images {images})"
+            )
+    size = norm(rows_old) or _TINY
     return LayerDifference(
         PREDICTIONS,
-        cosine_of(rows_old, rows_new),
-        length(rows_new - rows_old) / size,
+        cosine_similarity(rows_old, rows_new),
+        norm(rows_new - rows_old) / size,
         int(errors.argmax()),
         bool(errors.max() <= 4 * tol),
         float(errors.max()),
@@ -263,20 +274,22 @@ def _compare_predictions(expected: Record, actual: Record, tol: float | None) ->
 def _verdict(
     expected: Record, actual: Record, layers: list[LayerDifference], output: str | None
 ) -> str:
-    """Return what was found, in a sentence."""
+    """Return a summary of the comparison in one sentence."""
     failed = [layer for layer in layers if not layer.passed]
     if not failed:
         worst = max(layers, key=lambda layer: layer.worst_error)
         return (
-            f"all {len(layers)} layers agree with the baseline, the worst ({worst.layer!r}) to "
-            f"{worst.worst_error:.2g} of a channel's size."
+            f"all {len(layers)} layers agree with the baseline; the largest difference is "
+            f"{worst.worst_error:.2g} of a channel's size, in {worst.layer!r}."
         )
     first = failed[0]
     agree = [layer.layer for layer in layers[: layers.index(first)]]
-    before = f"after {len(agree)} that agree ({listed(agree[-3:])})" if agree else "at the start"
+    before = (
+        f"after {len(agree)} that agree ({join_names(agree[-3:])})" if agree else "at the start"
+    )
     result = layers[-1]
     if first.layer == INPUT:
-        return "the images themselves differ from the baseline's, before any layer."
+        return "the input images differ from those of the baseline."
     if first.moved and all(layer.moved for layer in failed) and result.passed:
         return (
             f"channels of layer {first.layer!r} were permuted, {before}, and the layers that read "
@@ -293,30 +306,30 @@ def _verdict(
         )
     if first.moved:
         return (
-            f"channels of layer {first.layer!r} were permuted, {before}, and what reads them was "
-            "not permuted to match: the predictions differ."
+            f"channels of layer {first.layer!r} were permuted, {before}, and the layers that read "
+            "them were not permuted to match: the predictions differ."
         )
     return f"the first layer that diverges is {first.layer!r}, {before}: {first}."
 
 
 def _details(expected: Record, actual: Record, layers: list[LayerDifference]) -> list[str]:
-    """Return the lines below the verdict of a comparison that failed."""
+    """Return the lines below the verdict of a failed comparison."""
     *inner, predictions = layers
     failed = [layer for layer in layers if not layer.passed]
     lines = [f"{layer.layer}: {layer}" for layer in inner if not layer.passed]
-    if len(lines) > MOST_LINES:
-        lines = [*lines[:MOST_LINES], f"… and {len(lines) - MOST_LINES} more layers"]
+    if len(lines) > MAX_LINES:
+        lines = [*lines[:MAX_LINES], f"… and {len(lines) - MAX_LINES} more layers"]
     agree = [layer.layer for layer in layers if layer.passed]
-    lines.append(f"these agree: {listed(agree)}" if agree else "no layer agrees")
+    lines.append(f"these agree: {join_names(agree)}" if agree else "no layer agrees")
     lines.append(f"{predictions.layer}: {predictions}")
     before, now = expected.provenance, actual.provenance
     lines.append(f"differs in provenance: {'; '.join(differences(before, now)) or 'nothing'}")
-    weights = changed(before.get("weights", {}), now.get("weights", {}))
+    weights = changed_keys(before.get("weights", {}), now.get("weights", {}))
     unseen = [layer for layer in weights if layer in agree]
     if unseen:
-        lines.append(f"other weights, but the same output for these images: {listed(unseen)}")
+        lines.append(f"weights changed, but not the output for these images: {join_names(unseen)}")
     why = explanation(before, now, failed[0].layer, failed[0].worst_error)
-    return [*lines, f"usually explained by this: {why}"]
+    return [*lines, f"likely cause: {why}"]
 
 
 def _pictures(old: LayerSketch, new: LayerSketch, name: str) -> PicturePair | None:

@@ -1,4 +1,4 @@
-"""What comparing with a baseline found."""
+"""Results of a comparison with a baseline."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_LINES = 10
+MAX_LINES = 10
 
 
 @dataclass(frozen=True)
 class LayerDifference:
-    """How one layer, or one array of a result, differs from the baseline.
+    """Difference between one layer, or one array of a result, and its baseline.
 
     Attributes:
-        layer: its name.
-        cosine: of expected and actual activations, all channels together.
-        relative_error: the length of their difference over the expected length.
-        worst_channel: the channel that differs most; None where the shapes differ.
-        passed: whether it agrees.
-        worst_error: that channel's difference, in units of its size.
-        moved: channels that are now where others were, as (from, to); empty unless nothing but
-            their order changed.
-        note: what else is known, such as how many channels diverge.
+        layer: name of the layer or array.
+        cosine: cosine similarity of expected and actual activations, over all channels.
+        relative_error: norm of the difference divided by the norm of the expected activations.
+        worst_channel: index of the channel that differs most; None if the shapes differ.
+        passed: True if it agrees with the baseline.
+        worst_error: difference of the worst channel, in units of that channel's size.
+        moved: permuted channels as pairs (old index, new index); empty unless a permutation is the
+            only change.
+        note: additional findings, such as the number of channels that diverge.
     """
 
     layer: str
@@ -47,11 +47,11 @@ class LayerDifference:
 
 @dataclass(frozen=True, eq=False)
 class PicturePair:
-    """What was expected, and what there is.
+    """An expected and an actual picture.
 
     Attributes:
-        title: what they show.
-        expected, actual: (h, w) or (h, w, 3) uint8.
+        title: title of the pair.
+        expected, actual: pictures (h, w) or (h, w, 3), uint8.
     """
 
     title: str
@@ -61,18 +61,18 @@ class PicturePair:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """How what there is compares with a baseline.
+    """Result of a comparison with a baseline.
 
     Attributes:
-        key: the baseline's unique name within its folder.
-        fingerprint: identifies the new behavior; what an accepted change must match. That of a
-            network that agrees is "": there is nothing to accept.
-        verdict: one sentence.
-        passed: whether it agrees.
-        first: the first layer, in the graph's order, that diverges; None where all agree.
-        layers: every layer that was compared, in the graph's order.
-        pictures: expected and actual, for people.
-        details: lines for the message: what follows, the provenance, what usually explains it.
+        key: name of the baseline, unique within its folder.
+        fingerprint: hash of the new behavior; an accepted change must have the same hash. It is
+            "" for a network that agrees, because there is nothing to accept.
+        verdict: summary in one sentence.
+        passed: True if everything agrees.
+        first: name of the first layer in graph order that diverges; None if all agree.
+        layers: differences of all compared layers, in graph order.
+        pictures: pairs of expected and actual pictures.
+        details: further lines of the message: other layers, provenance, the likely cause.
     """
 
     key: str
@@ -86,13 +86,14 @@ class Comparison:
 
     @property
     def message(self) -> str:
-        """The verdict and its details, a line each."""
+        """The verdict and its details, one per line."""
         return "\n".join([self.verdict, *(f"  {line}" for line in self.details)])
 
     def of_layer(self, layer: str) -> Comparison:
-        """Return the part of it that one layer's test is about.
+        """Return the result for one layer.
 
-        That is all of it where the layers could not be compared, as without a baseline.
+        If the layers could not be compared, for example because there is no baseline, this is the
+        whole comparison.
         """
         own = next((found for found in self.layers if found.layer == layer), None)
         if own is None:
@@ -109,25 +110,25 @@ class Comparison:
         return replace(self, verdict=verdict, pictures=pictures, details=self.details[-1:])
 
 
-def listed(names: Sequence[object], most: int = MOST_LINES) -> str:
-    """Return names separated by commas, at most `most` of them and then a count."""
-    shown = ", ".join(str(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def join_names(names: Sequence[object], max_count: int = MAX_LINES) -> str:
+    """Return at most `max_count` names separated by commas, and the number of the others."""
+    shown = ", ".join(str(name) for name in names[:max_count])
+    return shown if len(names) <= max_count else f"{shown} and {len(names) - max_count} more"
 
 
-def no_match(layer: str, note: str) -> LayerDifference:
-    """Return how a layer differs that cannot be compared number by number."""
+def mismatch(layer: str, note: str) -> LayerDifference:
+    """Return the difference of a layer whose numbers cannot be compared."""
     return LayerDifference(layer, 0.0, float("inf"), None, False, float("inf"), note=note)
 
 
-def length(values: NDArray[Any]) -> float:
-    """Return the Euclidean length of an array's values."""
+def norm(values: NDArray[Any]) -> float:
+    """Return the Euclidean norm of all values of an array."""
     return float(np.linalg.norm(values.astype(np.float64)))
 
 
-def cosine_of(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Return the cosine of the angle between two arrays; 1 for two that are zero."""
-    size = length(a) * length(b)
+def cosine_similarity(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Return the cosine similarity of two arrays; 1 if both are zero."""
+    size = norm(a) * norm(b)
     if not size:
-        return float(length(a) == length(b))
+        return float(norm(a) == norm(b))
     return float(np.clip(np.vdot(a.astype(np.float64), b.astype(np.float64)) / size, -1, 1))

@@ -1,4 +1,4 @@
-"""Where a baseline came from: the weights, the images, the versions and the machine."""
+"""Provenance of a baseline: weights, images, versions and machine."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from convlens.engine.model.network import Network
 from convlens.engine.runtime import backend
 
 Provenance = dict[str, Any]
-_LOOKED_AT = 2**16
-# Of a layer's settings these say how it was trained or called, not what it computes.
-_NO_SETTINGS = ("name", "dtype", "trainable", "seed")
-_NO_SUFFIXES = ("_initializer", "_regularizer", "_constraint")
+_MAX_SAMPLED_VALUES = 2**16
+# Settings of a layer that affect its training or its name, but not what it computes.
+_IGNORED_SETTINGS = ("name", "dtype", "trainable", "seed")
+_IGNORED_SUFFIXES = ("_initializer", "_regularizer", "_constraint")
 
 
 def environment() -> Provenance:
@@ -63,15 +63,15 @@ def of_network(network: Network, seed: int) -> Provenance:
 
 
 class Weights:
-    """A network's weights, which are described once, and then let go of."""
+    """Description of a network's weights; it releases the layers after its first use."""
 
     def __init__(self, network: Network) -> None:
         self._layers = dict(network.layers)
 
     def describe(self) -> Provenance:
-        """Return the weights' hashes, and how finely they are rounded.
+        """Return the hashes of the weights and the precision to which they are rounded.
 
-        They are read where they lie; nothing is computed with them.
+        The weights are read in place; the network does not run.
         """
         weights, precision = {}, {}
         for name, layer in self._layers.items():
@@ -85,7 +85,7 @@ class Weights:
 
 
 def hash_arrays(arrays: list[NDArray[Any]]) -> str:
-    """Return a short hash of arrays' types, shapes and values."""
+    """Return a short hash of the data types, shapes and values of arrays."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -94,8 +94,8 @@ def hash_arrays(arrays: list[NDArray[Any]]) -> str:
 
 
 def hash_json(value: Mapping[str, Any]) -> str:
-    """Return a short hash of what JSON can hold, and of other things' types."""
-    text = json.dumps(value, sort_keys=True, default=lambda thing: type(thing).__name__)
+    """Return a short hash of a mapping; objects that JSON cannot hold count by their type."""
+    text = json.dumps(value, sort_keys=True, default=lambda value: type(value).__name__)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -103,7 +103,7 @@ def _hash_settings(layer: Any) -> str:
     kept = {
         key: value
         for key, value in layer.get_config().items()
-        if key not in _NO_SETTINGS and not key.endswith(_NO_SUFFIXES)
+        if key not in _IGNORED_SETTINGS and not key.endswith(_IGNORED_SUFFIXES)
     }
     return hash_json({"type": type(layer).__name__, **kept})
 
@@ -111,11 +111,12 @@ def _hash_settings(layer: Any) -> str:
 def _precision(values: NDArray[Any]) -> str:
     """Return the coarsest type that holds a kernel exactly: 'int8', 'float16', 'bfloat16', …
 
-    'int8' means whole multiples, up to 127, of a step for the kernel or for each output channel.
+    'int8' means that all values are integer multiples, up to 127, of one step for the kernel or for
+    each output channel.
     """
     if values.dtype != np.float32:
         return str(values.dtype)
-    step = max(1, values.size // _LOOKED_AT)
+    step = max(1, values.size // _MAX_SAMPLED_VALUES)
     few = values.reshape(-1)[:: step | 1]
     if not np.isfinite(few).all() or not few.any():
         return "float32"
@@ -130,7 +131,7 @@ def _precision(values: NDArray[Any]) -> str:
 
 
 def _is_int8(values: NDArray[Any]) -> bool:
-    """Return whether values, or each column of them, are whole multiples of their largest / 127."""
+    """Return whether values, or each column, are integer multiples of their maximum / 127."""
     largest = np.abs(values).max(axis=0)
     if len(values) < 4:
         return False
@@ -145,7 +146,7 @@ def _coarsest(found: list[str]) -> str:
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # no Linux
+    except OSError:  # not on Linux
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, "") or platform.processor() or platform.machine() or "unknown processor"

@@ -1,4 +1,4 @@
-"""What is recorded of a network: each layer's sketch, the predictions, and where they came from."""
+"""Record of a network for a baseline: a sketch of each layer, predictions and provenance."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from convlens.engine.features.sketch import LayerSketch, sketch_layers
 from convlens.engine.model.network import Network
 from convlens.pictures import grid
 
-# Of the projections: two records can be compared only if theirs are the same.
+# Seed of the random projections; records with different seeds cannot be compared.
 SEED = 0
-MOST_PREDICTIONS = 2**17
+MAX_PREDICTIONS = 2**17
 _ARRAYS = [f.name for f in fields(LayerSketch) if f.name not in ("shape", "dtype", "shown")]
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a network does with images.
+    """Record of a network's outputs for given images.
 
     Attributes:
-        layers: 'input' and layer → its sketch, in the graph's order.
-        predictions: (m, …) the first output, of as many images as are kept.
-        source: JSON: the versions, device, settings, images' hash, seed.
-        weights: the network's, read when the provenance is first asked for; None where the source
-            says all.
+        layers: layer name → sketch, in graph order; the input is the layer 'input'.
+        predictions: first output (m, …) for the first m images.
+        source: provenance without the weights, as JSON: versions, device, settings, hash of the
+            images, seed.
+        weights: weights that are hashed when the provenance is first needed; None if the source
+            includes them.
     """
 
     layers: dict[str, LayerSketch]
@@ -41,32 +42,33 @@ class Record:
 
     @cached_property
     def provenance(self) -> Provenance:
-        """JSON: the source, and the weights' hashes.
+        """The source and the hashes of the weights, as JSON.
 
-        Hashing a large network's weights takes a good part of a forward pass, so that it is done
-        only for what differs or is kept; and before the weights can change.
+        Hashing the weights of a large network takes a considerable part of a forward pass.
+        Therefore it is done only for records that differ or are stored. It must be done before the
+        weights change.
         """
         return self.source if self.weights is None else {**self.source, **self.weights.describe()}
 
     @property
     def fingerprint(self) -> str:
-        """A hash of what decides the behavior: weights, layers' settings, images and seed."""
-        decides = ("weights", "settings", "images", "seed", "dtypes")
-        return provenance.hash_json({key: self.provenance[key] for key in decides})
+        """Hash of everything that determines the outputs: weights, settings, images and seed."""
+        keys = ("weights", "settings", "images", "seed", "dtypes")
+        return provenance.hash_json({key: self.provenance[key] for key in keys})
 
 
-def record_network(network: Network, images: ArrayLike, *, identified: bool = True) -> Record:
-    """Run a network over images once, and keep what tells whether it has changed.
+def record_network(network: Network, images: ArrayLike, *, hash_weights: bool = True) -> Record:
+    """Run a network on images once, and return a record to detect changes with.
 
     Args:
-        network: the model taken apart.
-        images: (n, h, w, c) in the model's own range.
-        identified: whether the weights are hashed now; else they are when the provenance is first
-            asked for, before which nobody may change them.
+        network: the network.
+        images: images (n, h, w, c) in the model's value range.
+        hash_weights: True to hash the weights now; otherwise they are hashed when the provenance
+            is first needed and must not change before.
 
     Raises:
-        FloatingPointError: a layer gives NaN or infinity, which nothing can be compared with.
-        ValueError: images of a wrong shape, or values not finite.
+        FloatingPointError: the output of a layer has NaN or infinity, which cannot be compared.
+        ValueError: images of a wrong shape or with values that are not finite.
     """
     network.refresh()
     x = network.check_images(images)
@@ -76,39 +78,39 @@ def record_network(network: Network, images: ArrayLike, *, identified: bool = Tr
         if not finite.all():
             bad = int(np.flatnonzero(~finite.all(axis=0))[0])
             raise FloatingPointError(
-                f"{network.name} layer {name!r} gives NaN or infinity in channel {bad}: nothing "
-                "can be compared with that; find the weights with assert_finite"
+                f"{network.name} layer {name!r} gives NaN or infinity in channel {bad}, which "
+                "cannot be compared: find the faulty weights with assert_finite"
             )
-    images_kept = max(1, MOST_PREDICTIONS // max(1, predictions[0].size))
+    images_kept = max(1, MAX_PREDICTIONS // max(1, predictions[0].size))
     return Record(
         layers,
         predictions[:images_kept],
         {
             **provenance.of_network(network, SEED),
-            **(Weights(network).describe() if identified else {}),
+            **(Weights(network).describe() if hash_weights else {}),
             "images": provenance.hash_arrays([x]),
             "count": len(x),
             "environment": provenance.environment(),
         },
-        None if identified else Weights(network),
+        None if hash_weights else Weights(network),
     )
 
 
 def pictures(record: Record) -> dict[str, NDArray[np.uint8]]:
-    """Return layer → its first feature maps of the first image, side by side."""
+    """Return layer → its first feature maps for the first image, side by side."""
     shown = {name: sketch.shown for name, sketch in record.layers.items()}
     return {name: show(maps, maps) for name, maps in shown.items() if maps is not None}
 
 
 def show(maps: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return feature maps (m, h, w) side by side, on the gray scale of other ones."""
+    """Return feature maps (m, h, w) side by side; black and white are the limits of `scale`."""
     low, high = float(scale.min()), float(scale.max())
     levels = np.clip((maps - low) / (high - low or 1.0), 0, 1) * 255
     return grid(np.round(levels).astype(np.uint8), columns=4)
 
 
 def to_arrays(record: Record) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return a record as arrays and JSON; feature maps for people are rounded to 256 levels."""
+    """Return a record as arrays and JSON; the shown feature maps are rounded to 256 levels."""
     arrays: dict[str, NDArray[Any]] = {"predictions": record.predictions}
     described = []
     for i, (name, sketch) in enumerate(record.layers.items()):
@@ -124,10 +126,10 @@ def to_arrays(record: Record) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 
 
 def from_arrays(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> Record:
-    """Return the record that `to_arrays` took apart.
+    """Return the record that `to_arrays` converted.
 
     Raises:
-        KeyError, TypeError, ValueError: it is no such thing.
+        KeyError, TypeError, ValueError: the arrays and the header are not those of a record.
     """
     layers = {}
     for i, entry in enumerate(header["layers"]):
@@ -136,7 +138,9 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -
             low, high = (float(v) for v in entry["shown"])
             shown = (low + (high - low) / 255 * arrays[f"{i}.shown"]).astype(np.float32)
             if shown.ndim != 3:
-                raise ValueError(f"feature maps of layer {entry['layer']!r} are {shown.shape}")
+                raise ValueError(
+                    f"feature maps of layer {entry['layer']!r} have shape {shown.shape}"
+                )
         found = {field: _floats(arrays, f"{i}.{field}") for field in _ARRAYS}
         c = found["mean"].shape
         fit = (
@@ -145,7 +149,7 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -
             and found["projection"].shape[1:] == found["gram"].shape[:1] == c
         )
         if not fit or found["samples"].ndim != 1:
-            raise ValueError(f"arrays of layer {entry['layer']!r} do not fit each other")
+            raise ValueError(f"the shapes of the arrays of layer {entry['layer']!r} do not match")
         layers[str(entry["layer"])] = LayerSketch(
             shape=tuple(int(s) for s in entry["shape"]),
             dtype=str(entry["dtype"]),

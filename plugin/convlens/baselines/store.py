@@ -1,6 +1,6 @@
-"""Baselines as files: one `.npz` each, without pickle, that holds its JSON too.
+"""Store each baseline as one `.npz` file without pickle.
 
-One file, so that arrays and provenance are replaced together or not at all.
+The file holds the arrays and a JSON header, so that both are replaced together or not at all.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from convlens.files.atomic import write_whole
 
 Variant = Literal["generic", "family", "device"]
 VARIANTS: tuple[Variant, ...] = ("generic", "family", "device")
-LARGEST_FILE = 64 * 2**20
-LARGEST_CONTENT = 256 * 2**20
+MAX_FILE_BYTES = 64 * 2**20
+MAX_CONTENT_BYTES = 256 * 2**20
 _FORMAT, _VERSION = "convlens-baseline", 1
 _HEADER = "provenance.json"
-_LARGEST_HEADER = 16 * 2**20
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same content is the same file, whenever it was written
+_MAX_HEADER_BYTES = 16 * 2**20
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date, so that equal content gives equal files
 
 
 class BaselineFileError(ValueError):
-    """A baseline's file cannot be used; the message names it and says what to do."""
+    """A baseline's file cannot be read; the message names the file and says what to do."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a baseline's file holds.
+    """Contents of a baseline's file.
 
     Attributes:
-        key: the baseline's unique name.
+        key: unique name of the baseline.
         kind: 'network' or 'values'.
-        arrays: by name.
-        header: JSON, the provenance in it.
+        arrays: name → array.
+        header: JSON header, which includes the provenance.
     """
 
     key: str
@@ -53,17 +53,18 @@ class Stored:
 
 @dataclass(frozen=True)
 class Device:
-    """What variants of a baseline are for: a device, and the family that it is one of."""
+    """A device and its family; baselines may have variants for each."""
 
     name: str
     family: str
 
 
-def stem(key: str) -> str:
-    """Return a file name made from a baseline's name; no two names share one.
+def file_stem(key: str) -> str:
+    """Return a unique file name, without its suffix, for a baseline's name.
 
-    What is not a letter, digit or hyphen becomes a hyphen; a hash of the name keeps it apart from
-    all others, whatever the file system makes of capitals. It cannot leave its folder.
+    Characters other than letters, digits and hyphens become hyphens. A hash of the name makes the
+    file name unique, also on file systems that ignore case. The file cannot lie outside its
+    folder.
     """
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     kept = re.sub(r"[^A-Za-z0-9]+", "-", key).strip("-")[:80]
@@ -73,12 +74,12 @@ def stem(key: str) -> str:
 class Store:
     """A folder of baselines.
 
-    A baseline may have variants for a device's family or for the very device, which then stand in
-    its place there; and alternatives, of which one must match.
+    A baseline may have variants for a device or for a family of devices; there they replace the
+    generic baseline. A variant may have alternatives; a value must agree with one of them.
 
     Attributes:
-        folder: where the files are.
-        device: what this run's variants are for.
+        folder: folder of the files.
+        device: device of this run.
     """
 
     def __init__(self, folder: Path, device: Device) -> None:
@@ -86,16 +87,16 @@ class Store:
         self.device = device
 
     def find(self, key: str) -> list[Path]:
-        """Return the files that count for a baseline here: the most specific variant's."""
-        return self.alternatives(key, self.variant_in_force(key))
+        """Return the files of the active variant of a baseline."""
+        return self.alternatives(key, self.active_variant(key))
 
-    def variant_in_force(self, key: str) -> Variant:
-        """Return the most specific variant that there is, 'generic' where there is none."""
-        there = (v for v in reversed(VARIANTS) if self.alternatives(key, v))
-        return next(there, "generic")
+    def active_variant(self, key: str) -> Variant:
+        """Return the most specific variant of a baseline for this device, or 'generic' if none."""
+        existing = (v for v in reversed(VARIANTS) if self.alternatives(key, v))
+        return next(existing, "generic")
 
     def alternatives(self, key: str, variant: Variant) -> list[Path]:
-        """Return the files of one variant of a baseline, in the order in which they were added."""
+        """Return the files of one variant of a baseline, in the order of their recording."""
         first = self.path(key, variant)
         numbered = {}
         for path in self.folder.glob(f"{first.stem}+*.npz"):
@@ -106,13 +107,13 @@ class Store:
         return [first, *rest] if first.is_file() else rest
 
     def path(self, key: str, variant: Variant = "generic") -> Path:
-        """Return the first file of a variant of a baseline, whether it is there or not."""
+        """Return the path of the first file of a variant; the file need not exist."""
         name = {"generic": None, "family": self.device.family, "device": self.device.name}[variant]
-        at = "" if name is None else f"@{stem(name)}"
-        return self.folder / f"{stem(key)}{at}.npz"
+        suffix = "" if name is None else f"@{file_stem(name)}"
+        return self.folder / f"{file_stem(key)}{suffix}.npz"
 
     def new_alternative(self, key: str, variant: Variant) -> Path:
-        """Return a file beside those that a variant has."""
+        """Return an unused path for a new alternative of a variant."""
         first = self.path(key, variant)
         taken = {path.stem for path in self.alternatives(key, variant)}
         if first.stem not in taken:
@@ -124,26 +125,26 @@ class Store:
 
 
 def files(folder: Path) -> list[Path]:
-    """Return the files of all baselines in a folder, their variants' too."""
+    """Return the files of all baselines in a folder, including their variants."""
     return sorted(folder.glob("*~*.npz"))
 
 
 def picture_of(path: Path) -> Path:
-    """Return the picture that lies beside a baseline's file."""
+    """Return the path of the picture beside a baseline's file."""
     return path.with_suffix(".png")
 
 
 def remove(path: Path) -> None:
-    """Remove a baseline's file and its picture; another worker may have done so before."""
+    """Remove a baseline's file and its picture, if another worker has not removed them yet."""
     path.unlink(missing_ok=True)
     picture_of(path).unlink(missing_ok=True)
 
 
 def write(path: Path, stored: Stored) -> None:
-    """Write a baseline, whole or not at all.
+    """Write a baseline atomically.
 
     Raises:
-        OSError: the folder cannot be made or written to; the message names it and what to do.
+        OSError: the folder cannot be created or written to; the message says what to do.
     """
     header = {**stored.header, "format": _FORMAT, "version": _VERSION}
     header |= {"key": stored.key, "kind": stored.kind, "arrays": list(stored.arrays)}
@@ -159,10 +160,10 @@ def write(path: Path, stored: Stored) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file of the folder, whole or not at all.
+    """Write a file atomically.
 
     Raises:
-        OSError: the folder cannot be made or written to; the message names it and what to do.
+        OSError: the folder cannot be created or written to; the message says what to do.
     """
     try:
         write_whole(path, content)
@@ -174,10 +175,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def read(path: Path, key: str) -> Stored:
-    """Return what a baseline's file holds.
+    """Return the contents of a baseline's file.
 
     Raises:
-        BaselineFileError: it is missing, too large, damaged, no baseline, or another one's.
+        BaselineFileError: the file is missing, too large, damaged, not a baseline, or the baseline
+            of another key.
     """
     try:
         with _opened(path) as archive:
@@ -185,30 +187,30 @@ def read(path: Path, key: str) -> Stored:
             names = header["arrays"]
             entries = {f"{i}.npy": name for i, name in enumerate(names)}
             if set(archive.namelist()) != {_HEADER, *entries}:
-                raise ValueError("its arrays are not those that it lists")
+                raise ValueError("its arrays do not match its header")
             arrays = {name: _array(archive.read(entry)) for entry, name in entries.items()}
         if header["key"] != key:
             raise ValueError(f"it is the baseline of {header['key']!r}")
         return Stored(key, str(header["kind"]), arrays, header)
-    except Exception as error:  # a damaged archive raises nearly every type there is
-        raise unusable(path, error) from None
+    except Exception as error:  # a damaged archive can raise almost any exception
+        raise unreadable(path, error) from None
 
 
 def read_key(path: Path) -> str:
-    """Return the name of the baseline that a file holds.
+    """Return the name of the baseline in a file.
 
     Raises:
-        BaselineFileError: it is missing, too large, damaged, or no baseline.
+        BaselineFileError: the file is missing, too large, damaged, or not a baseline.
     """
     try:
         with _opened(path) as archive:
             return str(_header(archive)["key"])
     except Exception as error:  # as above
-        raise unusable(path, error) from None
+        raise unreadable(path, error) from None
 
 
-def unusable(path: Path, error: Exception) -> BaselineFileError:
-    """Return the error that says why a file cannot be used, and what to do."""
+def unreadable(path: Path, error: Exception) -> BaselineFileError:
+    """Return the error for a file that cannot be read, with the reason and the remedy."""
     reason = (
         getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
     )
@@ -216,26 +218,26 @@ def unusable(path: Path, error: Exception) -> BaselineFileError:
         reason = f"it lacks {reason}"
     return BaselineFileError(
         f"the baseline {path} cannot be read ({reason}): restore it from version control, or "
-        "record it anew with --convlens-update=failed"
+        "record it again with --convlens-update=failed"
     )
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
     size = path.stat().st_size
-    if size > LARGEST_FILE:
-        raise ValueError(f"{size} bytes are more than a baseline has, {LARGEST_FILE}")
-    return open_archive(path, largest=LARGEST_CONTENT)
+    if size > MAX_FILE_BYTES:
+        raise ValueError(f"its size, {size} bytes, exceeds the limit of {MAX_FILE_BYTES} bytes")
+    return open_archive(path, largest=MAX_CONTENT_BYTES)
 
 
 def _header(archive: zipfile.ZipFile) -> dict[str, Any]:
-    if archive.getinfo(_HEADER).file_size > _LARGEST_HEADER:
-        raise ValueError(f"{_HEADER} is larger than {_LARGEST_HEADER} bytes")
+    if archive.getinfo(_HEADER).file_size > _MAX_HEADER_BYTES:
+        raise ValueError(f"{_HEADER} is larger than {_MAX_HEADER_BYTES} bytes")
     header = json.loads(archive.read(_HEADER))
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise ValueError("it is no baseline of convlens")
+        raise ValueError("it is not a convlens baseline")
     if header.get("version") != _VERSION:
         raise ValueError(
-            f"it is of version {header.get('version')}; this convlens reads {_VERSION}"
+            f"its format version is {header.get('version')}; this convlens reads {_VERSION}"
         )
     return header
 

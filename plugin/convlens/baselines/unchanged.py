@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from convlens.baselines.check import assert_matches_baseline
-from convlens.baselines.compare import OTHERWISE, PREDICTIONS
+from convlens.baselines.compare import OUTPUT, PREDICTIONS
 from convlens.baselines.comparison import Comparison
 from convlens.checks.check import Effort, LayerCheck, Measures
 from convlens.engine.features.sketch import sketched_layers
@@ -29,7 +29,7 @@ class Unchanged(LayerCheck):
         """Return the layers in the network's order, and the predictions."""
         output = lens.network.output_layer
         inner = [name for name in sketched_layers(lens.network) if name != output]
-        return (*inner, OTHERWISE if PREDICTIONS in inner else PREDICTIONS)
+        return (*inner, OUTPUT if PREDICTIONS in inner else PREDICTIONS)
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> Comparison:
         __tracebackhide__ = True

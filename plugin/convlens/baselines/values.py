@@ -1,4 +1,4 @@
-"""What is recorded of any value or result: its arrays and its facts; and how two compare."""
+"""Record any value or result for a baseline as arrays and facts, and compare two records."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from PIL import Image
 
 from convlens.baselines import provenance
 from convlens.baselines.comparison import (
-    MOST_LINES,
+    MAX_LINES,
     Comparison,
     LayerDifference,
     PicturePair,
-    cosine_of,
-    length,
-    listed,
-    no_match,
+    cosine_similarity,
+    join_names,
+    mismatch,
+    norm,
 )
 from convlens.baselines.explain import differences
 from convlens.baselines.provenance import Provenance
@@ -28,31 +28,31 @@ from convlens.engine.ascent.objectives import Objective
 from convlens.engine.features.similarity import structural_similarity, worst_tile
 from convlens.pictures import grid, viridis
 
-MOST_VALUES = 2**19
+MAX_VALUES = 2**19
 _PIECES = 4096
-_MOST_SHOWN, _SHOWN_SIDE = 16, 128
-# Fields of results that hold pixels, which are compared as images.
+_MAX_SHOWN, _SHOWN_SIDE = 16, 128
+# Fields of results that hold pixels; they are compared as images.
 _PIXELS = ("images", "image", "start", "optimized", "content", "styles", "inputs", "frames")
 _PATCHES = ("patches", "reconstructions")
-# Relative to an array's values, and of the pixels' range.
+# The first is relative to an array's values, the second to the pixels' range.
 _TOLERANCE, _IMAGE_TOLERANCE = 1e-4, 0.02
-# Structural similarity may fall by this many times the tolerance of a tile.
-_SIMILARITY = 10.0
+# Allowed decrease of the structural similarity, in units of the tolerance for a tile.
+_SIMILARITY_FACTOR = 10.0
 _TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
 class Values:
-    """A value taken apart.
+    """Record of a value.
 
     Attributes:
-        arrays: path → array; of one that is too large, (pieces, 3) each piece's mean, rms and
-            largest magnitude.
-        facts: path → a word, a whole number, a truth value or None.
-        shapes: path → the shape and type of the array as it was given.
-        ranges: path → (low, high) of the pixels, of those that are images.
-        shown: path → pixels for people.
-        provenance: JSON: the versions, the device and its settings.
+        arrays: path → array; a large array is replaced by statistics (pieces, 3): mean, rms and
+            maximum magnitude of each piece.
+        facts: path → string, integer, boolean or None.
+        shapes: path → shape and data type of the original array.
+        ranges: path → (low, high), value range of the pixels; only for images.
+        shown: path → picture of the array for the report.
+        provenance: versions, device and its settings, as JSON.
     """
 
     arrays: dict[str, NDArray[Any]]
@@ -64,17 +64,17 @@ class Values:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all values."""
+        """Hash of all values."""
         parts = {path: provenance.hash_arrays([array]) for path, array in self.arrays.items()}
         return provenance.hash_json({"arrays": parts, "facts": self.facts, "shapes": self.shapes})
 
 
 def record_values(value: Any) -> Values:
-    """Take a value apart: an array, a number, a picture, a mapping or sequence of these, a result.
+    """Return the record of an array, number, picture, result, or mapping or sequence of these.
 
     Raises:
-        TypeError: a value of another kind; the message says where.
-        ValueError: nothing to compare, or values that are not finite.
+        TypeError: a value of another type; the message says at which path.
+        ValueError: an empty value, or values that are not finite.
     """
     found = Values({}, {}, {}, {}, {}, {"environment": provenance.environment()})
     for path, leaf, pixels in _leaves(value, "", False):
@@ -88,7 +88,7 @@ def record_values(value: Any) -> Values:
 
 
 def to_arrays(values: Values) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return values as arrays and JSON."""
+    """Return a record as arrays and JSON."""
     arrays = {f"value.{path}": array for path, array in values.arrays.items()}
     arrays |= {f"shown.{path}": pixels for path, pixels in values.shown.items()}
     names = ("facts", "shapes", "ranges", "provenance")
@@ -96,10 +96,10 @@ def to_arrays(values: Values) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 
 
 def from_arrays(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> Values:
-    """Return the values that `to_arrays` took apart.
+    """Return the record that `to_arrays` converted.
 
     Raises:
-        KeyError, TypeError, ValueError: it is no such thing.
+        KeyError, TypeError, ValueError: the arrays and the header are not those of a record.
     """
     parts: dict[str, dict[str, NDArray[Any]]] = {"value": {}, "shown": {}}
     for name, array in arrays.items():
@@ -107,9 +107,11 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -
         parts[kind][path] = array
     for path, array in parts["value"].items():
         shape = header["shapes"][path][0]
-        stored = [_PIECES, 3] if math.prod(shape) > MOST_VALUES else shape
+        stored = [_PIECES, 3] if math.prod(shape) > MAX_VALUES else shape
         if list(array.shape) != stored:
-            raise ValueError(f"array {path} has shape {array.shape}, where {stored} is stated")
+            raise ValueError(
+                f"array {path} has shape {array.shape}, but the header states {stored}"
+            )
     ranges = {path: (float(low), float(high)) for path, (low, high) in header["ranges"].items()}
     return Values(
         parts["value"],
@@ -124,14 +126,15 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -
 def compare_values(
     expected: Values, actual: Values, *, key: str, tol: float | None = None
 ) -> Comparison:
-    """Return how a value differs from its baseline, array by array.
+    """Compare a value with its baseline, array by array.
 
     Args:
-        expected, actual: the values taken apart.
-        key: the baseline's name.
-        tol: the largest difference: of numbers relative to each, or to the array's rms where that
-            is more (1e-4 unless given); of images the rms of the worst 8×8 pixels in units of
-            their range (0.02), with the structural similarity, which may fall by ten times that.
+        expected, actual: record of the baseline and record of the value.
+        key: name of the baseline.
+        tol: tolerance. For numbers it applies to the difference relative to the number or to the
+            array's rms, whichever is larger (default 1e-4). For images it applies to the rms
+            difference of the worst 8×8 tile, in units of the value range (default 0.02), and the
+            structural similarity may fall by ten times as much.
     """
     paths = list(dict.fromkeys([*actual.shapes, *expected.shapes, *actual.facts, *expected.facts]))
     found = tuple(_compare(path, expected, actual, tol) for path in paths)
@@ -142,11 +145,11 @@ def compare_values(
     else:
         verdict = f"{first.layer!r} differs from the baseline: {first}."
     details = [f"{each.layer}: {each}" for each in failed[1:]]
-    if len(details) > MOST_LINES:
-        details = [*details[:MOST_LINES], f"… and {len(details) - MOST_LINES} more"]
+    if len(details) > MAX_LINES:
+        details = [*details[:MAX_LINES], f"… and {len(details) - MAX_LINES} more"]
     if failed:
         agree = [each.layer for each in found if each.passed]
-        details += [f"these agree: {listed(agree)}"] if agree else []
+        details += [f"these agree: {join_names(agree)}"] if agree else []
         differ = differences(expected.provenance, actual.provenance)
         details.append(f"differs in provenance: {'; '.join(differ) or 'nothing'}")
     return Comparison(
@@ -166,7 +169,7 @@ def compare_values(
 
 
 def _leaves(value: Any, path: str, pixels: bool) -> Iterator[tuple[str, Any, bool]]:
-    """Yield (path, leaf, whether it holds pixels) of all that a value is made of."""
+    """Yield (path, leaf, is_pixels) for each part of a value that is not nested further."""
 
     def below(name: Any, part: Any, is_pixels: bool) -> Iterator[tuple[str, Any, bool]]:
         return _leaves(part, f"{path}.{name}" if path else str(name), is_pixels)
@@ -176,7 +179,7 @@ def _leaves(value: Any, path: str, pixels: bool) -> Iterator[tuple[str, Any, boo
     elif is_dataclass(value) and not isinstance(value, type):
         for each in fields(value):
             part = getattr(value, each.name)
-            if each.name in _PATCHES:  # what lies outside the image is NaN there
+            if each.name in _PATCHES:  # NaN marks the parts of a patch outside the image
                 yield from below(f"{each.name}_outside", np.isnan(part), False)
                 part = np.nan_to_num(part)
             yield from below(each.name, part, each.name in _PIXELS + _PATCHES)
@@ -205,8 +208,8 @@ def _as_array(value: Any, path: str) -> NDArray[Any]:
     array = np.asarray(value)
     if array.dtype.kind not in "biufU" or (array.dtype.kind == "U" and not array.size):
         raise TypeError(
-            f"{type(value).__name__}{where} cannot be kept in a baseline: give numbers, arrays, "
-            "pictures, words, mappings or sequences of these, or a result of convlens"
+            f"{type(value).__name__}{where} cannot be stored in a baseline: give numbers, "
+            "arrays, pictures, strings, mappings or sequences of these, or a result of convlens"
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"a baseline needs finite values: there is NaN or infinity{where}")
@@ -223,16 +226,16 @@ def _add(found: Values, path: str, array: NDArray[Any], pixels: bool) -> None:
         found.ranges[path] = _range(array)
     if array.ndim >= 2 and array.size and array.dtype.kind in "uf":
         found.shown[path] = _show(array, found.ranges.get(path))
-    found.arrays[path] = array if array.size <= MOST_VALUES else _pieces(array)
+    found.arrays[path] = array if array.size <= MAX_VALUES else _pieces(array)
 
 
 def _is_images(array: NDArray[Any]) -> bool:
-    """Return whether an array can be (h, w), (h, w, c) or (n, h, w, c) with c of 1 or 3."""
+    """Return whether a shape can be (h, w), (h, w, c) or (n, h, w, c) with 1 or 3 channels."""
     return array.ndim == 2 or (array.ndim in (3, 4) and array.shape[-1] in (1, 3))
 
 
 def _range(array: NDArray[Any]) -> tuple[float, float]:
-    """Return the usual range that holds all pixels, else their own."""
+    """Return the first common value range that includes all pixels, or else their own range."""
     if array.dtype == np.uint8:
         return 0.0, 255.0
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
@@ -243,7 +246,7 @@ def _range(array: NDArray[Any]) -> tuple[float, float]:
 
 
 def _pieces(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Return (pieces, 3) the mean, rms and largest magnitude of parts of an array too large."""
+    """Return statistics (pieces, 3) of a large array: mean, rms and maximum magnitude."""
     flat = array.reshape(-1).astype(np.float64)
     edges = np.linspace(0, flat.size, _PIECES + 1).astype(np.int64)[:-1]
     count = np.diff([*edges, flat.size])
@@ -256,27 +259,32 @@ def _pieces(array: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _compare(path: str, expected: Values, actual: Values, tol: float | None) -> LayerDifference:
-    for values, where in ((expected, "it is new"), (actual, "it is in the baseline only")):
+    for values, where in (
+        (expected, "it is not in the baseline"),
+        (actual, "it is only in the baseline"),
+    ):
         if path not in values.arrays and path not in values.facts:
-            return no_match(path, where)
+            return mismatch(path, where)
     if path in actual.facts or path in expected.facts:
         old, new = (v.facts.get(path, "an array") for v in (expected, actual))
         if old == new and type(old) is type(new):
             return LayerDifference(path, 1.0, 0.0, None, True)
-        return no_match(path, f"it is {new!r}, in the baseline {old!r}")
+        return mismatch(path, f"its value is {new!r}, but {old!r} in the baseline")
     (old_shape, old_type), (new_shape, new_type) = expected.shapes[path], actual.shapes[path]
     if old_shape != new_shape:
-        return no_match(path, f"its shape is {new_shape}, in the baseline {old_shape}")
+        return mismatch(path, f"its shape is {new_shape}, but {old_shape} in the baseline")
     if old_type != new_type:
-        return no_match(path, f"it is {new_type}, in the baseline {old_type}")
+        return mismatch(path, f"its type is {new_type}, but {old_type} in the baseline")
     old, new = expected.arrays[path], actual.arrays[path]
-    size = length(old)
-    relative = length(new.astype(np.float64) - old) / (size or _TINY)
+    size = norm(old)
+    relative = norm(new.astype(np.float64) - old) / (size or _TINY)
     if path in expected.ranges and old.shape == tuple(old_shape):
         worst, passed, note = _compare_images(old, new, expected.ranges[path], tol)
     else:
         worst, passed, note = _compare_numbers(old, new, tol)
-    return LayerDifference(path, cosine_of(old, new), relative, None, passed, worst, note=note)
+    return LayerDifference(
+        path, cosine_similarity(old, new), relative, None, passed, worst, note=note
+    )
 
 
 def _compare_numbers(
@@ -296,7 +304,7 @@ def _compare_numbers(
     errors = np.abs(b - a) / scale
     at = tuple(int(i) for i in np.unravel_index(int(errors.argmax()), errors.shape))
     worst = float(errors.max())
-    note = f"at {at} it is {b[at]:.6g}, in the baseline {a[at]:.6g} (tolerance {tol:g})"
+    note = f"at {at} it is {b[at]:.6g}, but {a[at]:.6g} in the baseline (tolerance {tol:g})"
     return worst, worst <= tol, "" if worst <= tol else note
 
 
@@ -314,10 +322,10 @@ def _compare_images(
         lowest = min(lowest, float(structural_similarity(a, b).min()))
         if error > worst:
             worst, where = error, f"around row {row}, column {column} of image {number}"
-    passed = worst <= tol and lowest >= 1 - _SIMILARITY * tol
+    passed = worst <= tol and lowest >= 1 - _SIMILARITY_FACTOR * tol
     note = (
-        f"the worst 8×8 pixels, {where}, differ by {worst:.3g} of the range (tolerance {tol:g}), "
-        f"structural similarity is {lowest:.3g} at the least ({1 - _SIMILARITY * tol:g} is needed)"
+        f"the worst 8×8 tile, {where}, differs by {worst:.3g} of the range (tolerance {tol:g}); "
+        f"the structural similarity is {lowest:.3g} (minimum {1 - _SIMILARITY_FACTOR * tol:g})"
     )
     return worst, passed, "" if passed else note
 
@@ -330,9 +338,9 @@ def _stack(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _show(array: NDArray[Any], value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
-    """Return an array as pixels of a bounded size: images as they are, numbers as a heat map."""
+    """Return a picture of limited size: images as they are, other arrays as a heat map."""
     if value_range is not None:
-        few = _stack(array)[:_MOST_SHOWN]
+        few = _stack(array)[:_MAX_SHOWN]
     else:
         few = array.reshape(-1, array.shape[-1])[None, : 2 * _SHOWN_SIDE, : 2 * _SHOWN_SIDE, None]
     side = _SHOWN_SIDE if value_range is not None else 2 * _SHOWN_SIDE

@@ -139,20 +139,20 @@ class BaselineSession:
             AssertionError, FloatingPointError: a weight or an output is not finite.
         """
         __tracebackhide__ = True
-        from convlens.baselines.check import examine, settle
+        from convlens.baselines.check import compare_with_baseline, update_baseline
 
         self.usage.use(key)
         recording = self.recording
         if layer is None or key not in self._comparisons:
             observed = observe()
-            comparison = examine(self.store, key, observed, tol)
+            comparison = compare_with_baseline(self.store, key, observed, tol)
             self._comparisons[key] = comparison
             if recording.update == "all" or not comparison.passed:
                 self._unsettled[key] = observed
         comparison = self._comparisons[key]
         found = comparison if layer is None else comparison.of_layer(layer)
         if key in self._unsettled and (recording.update == "all" or not found.passed):
-            settled, path = settle(self.store, self._unsettled[key], comparison, recording)
+            settled, path = update_baseline(self.store, self._unsettled[key], comparison, recording)
             if path is not None:
                 self.usage.wrote(path)
                 self._comparisons[key] = settled
@@ -164,10 +164,10 @@ class BaselineSession:
     def store(self) -> Store:
         """The folder of baselines, for this run's device."""
         if self._store is None:
-            from convlens.baselines.check import here
+            from convlens.baselines.check import current_device
             from convlens.baselines.store import Store
 
-            self._store = Store(self.folder, here())
+            self._store = Store(self.folder, current_device())
         return self._store
 
     @property

@@ -1,1 +1,1 @@
-"""The report: what each process saw, kept in a folder, and the page that is made of it."""
+"""The report: results that each process stores in a folder, and the HTML page made of them."""

@@ -1,4 +1,4 @@
-"""What a spool holds, joined: each item with what was seen and what became of it."""
+"""Combine the contents of a spool: each item with its figures and its outcome."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from convlens.report.spool import Spool
 _PREFIX = "convlens."
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-_LONGEST = 20_000
+_MAX_CHARACTERS = 20_000
 
 
 @dataclass(frozen=True)
 class OtherFailure:
-    """A failure that is no item of convlens: of a test that does not use it, or of collection."""
+    """A failure outside convlens: a failed test that does not use it, or a collection error."""
 
     nodeid: str
     outcome: Outcome
@@ -27,14 +27,14 @@ class OtherFailure:
 
 @dataclass(frozen=True)
 class Run:
-    """All that a report says.
+    """All contents of a report.
 
     Attributes:
-        entries: the items that used convlens, in the order in which they were collected.
-        others: how many tests that do not use convlens had each outcome.
-        failures: those of them that failed.
-        facts: what, and what it was: when the run began, which versions it had.
-        finished: whether the run came to its end.
+        entries: items that used convlens, in the order of collection.
+        others: outcome → number of tests that do not use convlens.
+        failures: failed tests that do not use convlens.
+        facts: name → value, such as the start time of the run and the versions.
+        finished: True if the run was not interrupted.
     """
 
     entries: list[Entry]
@@ -45,33 +45,33 @@ class Run:
 
     @property
     def counts(self) -> dict[Outcome, int]:
-        """How many of all items had each outcome, without those that none had."""
+        """Number of all items with each outcome; outcomes without items are left out."""
         found = [entry.outcome for entry in self.entries]
         both = {name: found.count(name) + self.others.get(name, 0) for name in OUTCOMES}
         return {name: count for name, count in both.items() if count}
 
     @property
     def bad(self) -> int:
-        """How many items failed, crashed or did not end."""
+        """Number of items that failed, crashed or did not finish."""
         return sum(count for name, count in self.counts.items() if name in BAD)
 
     @property
     def headline(self) -> str:
-        """The run in a few words."""
+        """Summary of the run in a few words."""
         total = sum(self.counts.values())
         if not total:
-            return "Nothing was run"
+            return "No tests were run"
         if self.bad:
             return f"{self.bad} of {_plural(total, 'item')} failed"
         skipped = self.counts.get("skipped", 0)
         if skipped == total:
-            return "All were skipped"
+            return "All items were skipped"
         return f"All {_plural(total - skipped, 'item')} passed"
 
 
 @dataclass
-class _Fate:
-    """What the reports on an item's phases add up to."""
+class _Result:
+    """Result of an item, combined from the reports on its phases."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     message: str = ""
@@ -102,8 +102,8 @@ class _Fate:
 
 
 def assemble(spool: Spool) -> Run:
-    """Return what a spool holds."""
-    fates: dict[str, _Fate] = {}
+    """Return the run that is stored in a spool."""
+    results: dict[str, _Result] = {}
     facts: dict[str, str] = {}
     finished = False
     for event in spool.events():
@@ -112,68 +112,70 @@ def assemble(spool: Spool) -> Run:
         elif event["kind"] == "finished":
             finished = True
         else:
-            fates.setdefault(event["nodeid"], _Fate()).add(event)
+            results.setdefault(event["nodeid"], _Result()).add(event)
     exhibits = spool.exhibits()
-    entries = [_entry(exhibit, fates.pop(name, _Fate())) for name, exhibit in exhibits.items()]
+    entries = [_entry(exhibit, results.pop(name, _Result())) for name, exhibit in exhibits.items()]
     entries.sort(key=lambda entry: (entry.exhibit.order, entry.exhibit.nodeid))
     failures = [
-        OtherFailure(nodeid, fate.outcome, fate.message)
-        for nodeid, fate in fates.items()
-        if fate.outcome in BAD
+        OtherFailure(nodeid, result.outcome, result.message)
+        for nodeid, result in results.items()
+        if result.outcome in BAD
     ]
-    others = _count(fate.outcome for fate in fates.values())
+    others = _count(result.outcome for result in results.values())
     return Run(entries, others, failures, facts, finished)
 
 
 def clean(text: str) -> str:
-    """Return text without colors of a terminal and characters that a page cannot show."""
+    """Return text without terminal colors and characters that a page cannot show, shortened."""
     shown = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", text))
     shown = shown.encode("utf-8", "replace").decode("utf-8")
-    if len(shown) <= _LONGEST:
+    if len(shown) <= _MAX_CHARACTERS:
         return shown
-    return f"{shown[:_LONGEST]}\n… and {len(shown) - _LONGEST} characters more"
+    return f"{shown[:_MAX_CHARACTERS]}\n… and {len(shown) - _MAX_CHARACTERS} more characters"
 
 
-def _entry(exhibit: Exhibit, fate: _Fate) -> Entry:
+def _entry(exhibit: Exhibit, result: _Result) -> Entry:
     numbers = {
         name.removeprefix(_PREFIX): value
-        for name, value in fate.numbers.items()
+        for name, value in result.numbers.items()
         if name not in (f"{_PREFIX}model", f"{_PREFIX}layer")
     }
     return Entry(
         exhibit,
-        fate.outcome,
-        _verdict(exhibit, fate),
-        fate.message,
+        result.outcome,
+        _verdict(exhibit, result),
+        result.message,
         numbers,
-        fate.seconds,
-        fate.worker,
+        result.seconds,
+        result.worker,
     )
 
 
-def _verdict(exhibit: Exhibit, fate: _Fate) -> str:
-    """Return what became of an item in a sentence."""
-    match fate.outcome:
+def _verdict(exhibit: Exhibit, result: _Result) -> str:
+    """Return the result of an item in one sentence."""
+    match result.outcome:
         case "passed":
             return _sentence(exhibit.claim)
         case "skipped":
-            return _sentence(f"skipped: {fate.reason}" if fate.reason else "skipped")
+            return _sentence(f"skipped: {result.reason}" if result.reason else "skipped")
         case "xfailed":
-            return _sentence(f"failed, as expected: {fate.reason or 'no reason is given'}")
+            return _sentence(f"failed, as expected: {result.reason or 'no reason is given'}")
         case "xpassed":
             return _sentence(
-                f"passed, though it was expected to fail: {fate.reason or 'no reason'}"
+                f"passed, but was expected to fail: {result.reason or 'no reason is given'}"
             )
         case "unfinished":
-            return "The run ended while this was under way."
+            return "The run ended before this item finished."
         case "crashed":
-            return _sentence(fate.message.partition("\n")[0])
+            return _sentence(result.message.partition("\n")[0])
     broken = next((c for c in exhibit.comparisons if not c.passed), None)
-    return _sentence(broken.verdict if broken else fate.reason or fate.message.partition("\n")[0])
+    return _sentence(
+        broken.verdict if broken else result.reason or result.message.partition("\n")[0]
+    )
 
 
 def _sentence(text: str) -> str:
-    """Return a line of text with a full stop, and a capital letter if it begins with a word."""
+    """Return the first line as a sentence: with a period and, before a word, a capital letter."""
     line = text.strip().partition("\n")[0].rstrip(" :.;,")
     if line.partition(" ")[0].rstrip(":,").isalpha():
         line = f"{line[:1].upper()}{line[1:]}"

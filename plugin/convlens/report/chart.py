@@ -1,8 +1,8 @@
-"""Curves as the shapes of an inline SVG.
+"""Draw curves as inline SVG.
 
-SVG, and by hand: it stays sharp at every size and on paper, takes the page's colors in the dark,
-and says each line's name under the mouse. A library that draws charts would be the largest thing
-that the plugin installs, for two kinds of line.
+SVG is sharp at every size and in print, follows the dark color scheme of the page, and shows the
+name of a line as a tooltip. It is written without a chart library, because a library would be the
+plugin's largest dependency, for only two kinds of lines.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from convlens.report.entry import Lines
 
 WIDTH, HEIGHT = 520, 280
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 14, 42
-# More lines than these cannot be told apart by color: they are thin, with their median.
-COLORS = 8
+# Maximum number of colored lines; more lines are drawn thin, together with their median.
+MAX_COLORS = 8
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on an axis: where, and what it says."""
+    """A tick on an axis: its position and label."""
 
     at: float
     text: str
@@ -30,7 +30,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Path:
-    """A line: its points as SVG says them, its name, how it is drawn, and where it ends."""
+    """A line: its points in SVG syntax, name, CSS class and last value."""
 
     points: str
     name: str
@@ -40,7 +40,7 @@ class Path:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart to be drawn."""
+    """A chart, ready for the template."""
 
     title: str
     x_label: str
@@ -52,7 +52,7 @@ class Chart:
 
     @property
     def summary(self) -> str:
-        """The chart in words."""
+        """Description of the chart in words, for screen readers."""
         if self.legend:
             ends = "; ".join(f"{path.name} ends at {path.end}" for path in self.legend)
             return f"{self.y_label} over {self.x_label}: {ends}"
@@ -78,7 +78,7 @@ def chart(lines: Lines) -> Chart:
         )
         return Path(points, name, style, f"{series[-1]:.3g}")
 
-    if len(lines.series) > COLORS:
+    if len(lines.series) > MAX_COLORS:
         paths = [path(name, series, "thin") for name, series in lines.series]
         middle = [statistics.median(row) for row in zip(*(s for _, s in lines.series), strict=True)]
         legend = [path("median", middle, "median")]

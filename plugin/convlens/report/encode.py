@@ -1,4 +1,4 @@
-"""Figures and comparisons as small pictures in a spool, no larger than they are shown."""
+"""Store figures and comparisons in a spool as pictures that are no larger than on the page."""
 
 from __future__ import annotations
 
@@ -22,32 +22,33 @@ from convlens.report.entry import (
 )
 from convlens.report.spool import Spool
 
-# The most images of a figure; of more, some that are spread evenly over them.
-MOST_TILES = 64
+# Maximum number of images of a figure; a larger figure is reduced to evenly spaced ones.
+MAX_TILES = 64
+_MAX_POINTS = 60
 
 
 @dataclass(frozen=True)
-class _Kind:
-    """How large a picture is.
+class _PictureSize:
+    """Limits for the size of a picture.
 
     Attributes:
-        most: the longest side in pixels that is kept.
-        exact: up to this side it is kept exactly; a larger one loses what the eye does not miss.
-        shown: about how long its longer side is on the page.
+        max_side: maximum length of the longer side, in pixels; larger pictures are reduced.
+        max_lossless: maximum length of the longer side for lossless compression.
+        shown: approximate length of the longer side on the page, in pixels.
     """
 
-    most: int
-    exact: int
+    max_side: int
+    max_lossless: int
     shown: int
 
 
-_TILE = _Kind(most=112, exact=64, shown=96)
-_LARGE = _Kind(most=384, exact=128, shown=256)
-_MATRIX = _Kind(most=256, exact=128, shown=256)
+_TILE = _PictureSize(max_side=112, max_lossless=64, shown=96)
+_LARGE = _PictureSize(max_side=384, max_lossless=128, shown=256)
+_MATRIX = _PictureSize(max_side=256, max_lossless=128, shown=256)
 
 
 def add_figure(spool: Spool, exhibit: Exhibit, figure: Figure) -> None:
-    """Add a figure to what was seen."""
+    """Add a figure to an exhibit."""
     if isinstance(figure, Curves):
         exhibit.curves.append(_lines(figure))
     elif isinstance(figure, HeatMap):
@@ -57,12 +58,13 @@ def add_figure(spool: Spool, exhibit: Exhibit, figure: Figure) -> None:
 
 
 def add_comparison(spool: Spool, exhibit: Exhibit, comparison: Any) -> None:
-    """Add the comparison of a value with its baseline to what was seen.
+    """Add the comparison of a value with its baseline to an exhibit.
 
     Args:
-        spool, exhibit: where to.
-        comparison: with the attributes of `convlens.report.entry.Comparison`, but for its
-            pictures: each a title and two arrays, (h, w) or (h, w, 3) uint8, expected and actual.
+        spool: spool for the pictures.
+        exhibit: exhibit to add to.
+        comparison: object with the attributes of `convlens.report.entry.Comparison`. Each of its
+            pictures has a title and two arrays `expected` and `actual`, (h, w) or (h, w, 3) uint8.
     """
     layers = [
         LayerComparison(
@@ -87,18 +89,18 @@ def add_comparison(spool: Spool, exhibit: Exhibit, comparison: Any) -> None:
     )
 
 
-def spread(count: int, most: int) -> list[int]:
-    """Return at most `most` of the numbers below `count`, the first and the last among them."""
-    if count <= most:
+def evenly_spaced(count: int, max_count: int) -> list[int]:
+    """Return at most `max_count` evenly spaced numbers from 0 to `count` - 1."""
+    if count <= max_count:
         return list(range(count))
-    return sorted({round(i) for i in np.linspace(0, count - 1, most)})
+    return sorted({round(i) for i in np.linspace(0, count - 1, max_count)})
 
 
 def _gallery(spool: Spool, figure: Tiles) -> Gallery:
     groups = -(-len(figure.pixels) // figure.together)
     kept = [
         number
-        for group in spread(groups, max(1, MOST_TILES // figure.together))
+        for group in evenly_spaced(groups, max(1, MAX_TILES // figure.together))
         for number in range(group * figure.together, (group + 1) * figure.together)
         if number < len(figure.pixels)
     ]
@@ -115,8 +117,8 @@ def _matrix(spool: Spool, figure: HeatMap) -> Gallery:
 
 
 def _lines(figure: Curves) -> Lines:
-    # A screen shows no more points than this of a curve, and a page of many curves is as long.
-    kept = spread(len(figure.x), 60)
+    # More points would enlarge the page without a visible difference.
+    kept = evenly_spaced(len(figure.x), _MAX_POINTS)
     series = [
         (name, [float(f"{values[i]:.4g}") for i in kept]) for name, values in figure.series.items()
     ]
@@ -129,32 +131,31 @@ def _pair(spool: Spool, title: str, expected: Pixels, actual: Pixels) -> Pair:
     after = _picture(spool, actual, "actual", _LARGE)
     if np.shape(expected) != np.shape(actual):
         sizes = " and ".join(" × ".join(map(str, np.shape(a))) for a in (expected, actual))
-        return Pair(title, before, after, None, f"The pictures differ in shape: {sizes}.")
+        return Pair(title, before, after, None, f"The pictures have different shapes: {sizes}.")
     apart = np.abs(np.asarray(expected, np.int16) - np.asarray(actual, np.int16))
     levels = apart if apart.ndim == 2 else apart.max(axis=2)
-    most = int(levels.max())
-    if not most:
-        return Pair(title, before, after, None, "The pictures are the same in every pixel.")
-    heat = viridis(np.round(levels / most * 255))
+    maximum = int(levels.max())
+    if not maximum:
+        return Pair(title, before, after, None, "The pictures are identical.")
+    heat = viridis(np.round(levels / maximum * 255))
     difference = _picture(spool, heat, "difference", _LARGE)
-    return Pair(
-        title, before, after, difference, f"Yellow is a difference of {most} of 255, dark is 0."
-    )
+    note = f"Yellow marks a difference of {maximum} out of 255, dark purple a difference of 0."
+    return Pair(title, before, after, difference, note)
 
 
-def _picture(spool: Spool, pixels: Pixels, label: str, kind: _Kind) -> Picture:
+def _picture(spool: Spool, pixels: Pixels, label: str, kind: _PictureSize) -> Picture:
     flat = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
     image = Image.fromarray(np.ascontiguousarray(flat)).convert("RGB")
     longest = max(image.size)
-    if longest > kind.most:
-        width, height = (max(1, round(side * kind.most / longest)) for side in image.size)
+    if longest > kind.max_side:
+        width, height = (max(1, round(side * kind.max_side / longest)) for side in image.size)
         image = image.resize((width, height), Image.Resampling.BOX)
     content = io.BytesIO()
-    if longest <= kind.exact:
+    if longest <= kind.max_lossless:
         image.save(content, format="WEBP", lossless=True, method=2)
     else:
         image.save(content, format="WEBP", quality=75, method=2)
-    # Every pixel is shown as large as another, so that a small picture stays sharp.
+    # A whole factor shows all pixels in the same size, so that a small picture stays sharp.
     factor = max(1, round(kind.shown / max(image.size)))
     name = spool.write_picture(content.getvalue())
     return Picture(name, image.width * factor, image.height * factor, label)

@@ -1,4 +1,4 @@
-"""What a report says of an item. Plain data: nothing here knows pytest, Keras or NumPy."""
+"""Data of a report: plain classes, independent of pytest, Keras and NumPy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 Outcome = Literal[
     "crashed", "failed", "error", "unfinished", "xpassed", "passed", "xfailed", "skipped"
 ]
-# From what must be seen first to what may be seen last.
+# In descending order of importance.
 OUTCOMES: tuple[Outcome, ...] = (
     *("crashed", "failed", "error", "unfinished"),
     *("xpassed", "passed", "xfailed", "skipped"),
@@ -23,9 +23,9 @@ class Picture:
     """An image in a file of the spool.
 
     Attributes:
-        file: its name there.
-        width, height: in pixels, as it is shown at its own size.
-        label: what it is, in a word.
+        file: name of the file.
+        width, height: displayed size in pixels.
+        label: short caption.
     """
 
     file: str
@@ -36,14 +36,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images with a label each.
+    """A set of labeled images.
 
     Attributes:
-        title, note: text above them.
-        pictures: those that are kept.
-        count: how many there were.
-        together: how many that follow each other belong together.
-        scale: for colors that stand for values, the darkest's and the brightest's; else None.
+        title, note: text above the images.
+        pictures: images that are stored.
+        count: number of images before the reduction to the stored ones.
+        together: number of successive images that form a group.
+        scale: values of the darkest and the brightest color, if colors stand for values; or None.
     """
 
     title: str
@@ -56,7 +56,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Lines:
-    """Curves over one axis: `series` holds (name, values) with a value for each of `x`."""
+    """Curves over a common x axis; `series` has (name, values) with one value per entry of `x`."""
 
     title: str
     x_label: str
@@ -67,7 +67,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class LayerComparison:
-    """A layer against its baseline."""
+    """Comparison of a layer with its baseline."""
 
     layer: str
     cosine: float | None
@@ -78,7 +78,7 @@ class LayerComparison:
 
 @dataclass(frozen=True)
 class Pair:
-    """An expected and an actual picture, and where they differ, or why that cannot be shown."""
+    """An expected and an actual picture with their difference; the note explains it."""
 
     title: str
     expected: Picture
@@ -89,15 +89,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A value against its baseline.
+    """Comparison of a value with its baseline.
 
     Attributes:
-        key, fingerprint: the baseline's name and what was seen instead, for a list of what is
-            accepted.
-        verdict: in a sentence.
-        passed: whether it is as it was.
-        first: the first layer that differs.
-        layers, pictures: in the order of the network.
+        key: name of the baseline.
+        fingerprint: hash of the new value, for the list of accepted changes.
+        verdict: summary in one sentence.
+        passed: True if the value agrees with the baseline.
+        first: name of the first layer that differs.
+        layers, pictures: compared layers and pairs of pictures, in the order of the network.
     """
 
     key: str
@@ -110,23 +110,24 @@ class Comparison:
 
     @property
     def id(self) -> str:
-        """A name for a page's element and its address."""
+        """Identifier of the HTML element, also used in links."""
         return short_id("c", f"{self.key}\n{self.fingerprint}")
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """What the process that ran an item knows of it.
+    """An item's description and figures, from the process that ran it.
 
     Attributes:
-        nodeid: pytest's name for it.
-        model, layer: what it looked at; "" for a layer that is the model as a whole.
-        property: what of it; "tests" for a test that somebody wrote.
-        title: the item in a word or two.
-        claim: what holds if it passes, in a sentence.
-        order: its place among all items.
-        galleries, curves, comparisons: what was seen.
-        remarks: sentences on what could not be shown.
+        nodeid: pytest's node id of the item.
+        model: model that the item checks.
+        layer: layer that the item checks; "" for the whole model.
+        property: checked property; "tests" for a user's test.
+        title: short name of the item.
+        claim: statement that holds if the item passes.
+        order: position among all items.
+        galleries, curves, comparisons: figures of the item.
+        remarks: explanations of figures that could not be made.
     """
 
     nodeid: str
@@ -144,16 +145,16 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Entry:
-    """An item with what became of it.
+    """An item with its result.
 
     Attributes:
-        exhibit: what was seen.
+        exhibit: description and figures.
         outcome: one of `OUTCOMES`.
-        verdict: in a sentence.
-        message: what pytest says of a failure, "" where nothing failed.
-        numbers: name → value.
-        seconds: how long it took.
-        worker: which process ran it, "" for the only one.
+        verdict: summary in one sentence.
+        message: pytest's message for a failure; "" if nothing failed.
+        numbers: name → measured value.
+        seconds: duration.
+        worker: name of the process that ran the item; "" if there is only one process.
     """
 
     exhibit: Exhibit
@@ -166,12 +167,12 @@ class Entry:
 
     @property
     def id(self) -> str:
-        """A name for a page's element and its address."""
+        """Identifier of the HTML element, also used in links."""
         return short_id("i", self.exhibit.nodeid)
 
 
 def exhibit_from_json(data: dict[str, Any]) -> Exhibit:
-    """Return an exhibit that `dataclasses.asdict` and JSON have taken apart."""
+    """Return the exhibit for a dictionary from `dataclasses.asdict` and JSON."""
     return Exhibit(
         **{
             **data,
@@ -183,12 +184,12 @@ def exhibit_from_json(data: dict[str, Any]) -> Exhibit:
 
 
 def worst(outcomes: Sequence[Outcome]) -> Outcome:
-    """Return the outcome that must be seen first."""
+    """Return the most important outcome, the first in the order of `OUTCOMES`."""
     return min(outcomes, key=OUTCOMES.index)
 
 
 def short_id(prefix: str, name: str) -> str:
-    """Return an identifier that is safe in HTML and in an address."""
+    """Return an identifier that is safe in HTML and in a URL."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{prefix}-{digest[:12]}"
 

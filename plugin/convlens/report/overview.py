@@ -1,4 +1,4 @@
-"""The table in which one look finds what failed: models and layers down, properties across."""
+"""The overview table: models and layers as rows, properties as columns."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from dataclasses import dataclass
 
 from convlens.report.entry import Entry, Outcome, worst
 
-# Tests that somebody wrote come last, whatever they are about.
+# Column of the user's tests; it comes last.
 TESTS = "tests"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The items of a property in a row: none, one, or several."""
+    """All items of one property in one row."""
 
     entries: Sequence[Entry]
 
     @property
     def outcome(self) -> Outcome | None:
-        """The worst of them; a skipped item counts where there is no other."""
+        """Worst outcome of the items; skipped items count only if all are skipped."""
         found = [entry.outcome for entry in self.entries]
         return worst([name for name in found if name != "skipped"] or found) if found else None
 
     @property
     def good(self) -> int:
-        """How many of them hold."""
+        """Number of items that passed."""
         return sum(entry.outcome == "passed" for entry in self.entries)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A layer, with a cell for each property; the layer "" is the model as a whole."""
+    """A layer with one cell per property; the layer "" stands for the whole model."""
 
     layer: str
     cells: Sequence[Cell]
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Block:
-    """A model: what holds of it in all, and its layers."""
+    """A model: one cell per property for all its items, and a row for each layer."""
 
     model: str
     cells: Sequence[Cell]
@@ -48,11 +48,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Overview:
-    """The table.
+    """The overview table.
 
     Attributes:
-        properties: the columns.
-        blocks: a model each.
+        properties: names of the columns.
+        blocks: one block per model.
     """
 
     properties: Sequence[str]
@@ -60,13 +60,13 @@ class Overview:
 
 
 def overview(entries: Sequence[Entry]) -> Overview:
-    """Return the table of a run's items, in their order."""
+    """Return the table for the items of a run, in their order."""
     names = list(dict.fromkeys(entry.exhibit.property for entry in entries))
     names.sort(key=lambda name: name == TESTS)
     blocks = []
     for model in dict.fromkeys(entry.exhibit.model for entry in entries):
         own = [entry for entry in entries if entry.exhibit.model == model]
-        layers = _in_order(own)
+        layers = _merge_layer_orders(own)
         rows = [
             Row(layer, _cells([e for e in own if e.exhibit.layer == layer], names))
             for layer in layers
@@ -75,11 +75,11 @@ def overview(entries: Sequence[Entry]) -> Overview:
     return Overview(names, blocks)
 
 
-def _in_order(entries: Sequence[Entry]) -> list[str]:
-    """Return a model's layers, those of the property with the most layers first, "" last.
+def _merge_layer_orders(entries: Sequence[Entry]) -> list[str]:
+    """Return a model's layers in network order, merged from all properties; "" comes last.
 
-    Each property has its layers in the order of the network; one that the longest of them lacks
-    comes after the layer that it follows in its own.
+    Each property has its layers in network order. The longest list is the basis. A layer that it
+    lacks is inserted after its predecessor in the list of another property.
     """
     own: dict[str, list[str]] = {}
     for entry in entries:

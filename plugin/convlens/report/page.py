@@ -1,4 +1,4 @@
-"""The report as one HTML file: everything in it escaped, and nothing fetched."""
+"""Render the report as one HTML file that escapes all text and loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from convlens.report.assemble import Run, clean
 from convlens.report.entry import BAD, OUTCOMES, Entry, Gallery, Outcome, Picture
 from convlens.report.overview import overview
 from convlens.report.spool import Spool
-from convlens.report.text import visible
+from convlens.report.text import escape_invisible
 
 MEBIBYTE = 2**20
 SYMBOLS: dict[Outcome, str] = {
@@ -32,25 +32,25 @@ SYMBOLS: dict[Outcome, str] = {
     "xfailed": "~",
     "skipped": "–",
 }
-# How many pictures of a gallery are kept where the page would be too large, tried in turn.
-_FEWER = (64, 32, 16, 8, 4, 1, 0)
+# Maximum numbers of pictures in a gallery, tried in turn until the page is small enough.
+_GALLERY_SIZES = (64, 32, 16, 8, 4, 1, 0)
 
 
 def render(run: Run, spool: Spool, *, limit: int = 9 * MEBIBYTE) -> str:
     """Return the page's HTML.
 
     Args:
-        run: what it says.
-        spool: where its pictures are.
-        limit: the most bytes of pictures; where there are more, galleries are thinned out, those
-            of items that passed first.
+        run: contents of the report.
+        spool: spool with the pictures.
+        limit: maximum number of bytes for all pictures. If there are more, galleries are reduced,
+            those of passed items first.
     """
-    kept = _fitting(run.entries, spool, limit)
+    kept = _galleries_within_limit(run.entries, spool, limit)
     environment = Environment(
         loader=PackageLoader("convlens.report"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_shown,
+        finalize=_escape_value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -87,13 +87,13 @@ def render(run: Run, spool: Spool, *, limit: int = 9 * MEBIBYTE) -> str:
             for name in ("model", "layer", "property")
         },
         statuses={name: outcomes.count(name) for name in OUTCOMES if name in outcomes},
-        thinned=any(
+        reduced=any(
             len(a.pictures) < len(b.pictures)
             for entry in run.entries
             for a, b in zip(kept[entry.id], entry.exhibit.galleries, strict=True)
         ),
         limit=limit // MEBIBYTE + 1,
-        # These two are the package's own.
+        # These two files are part of the package and need no escaping.
         style=Markup(_text("style.css")),
         script=Markup(script),
         script_hash=f"sha256-{digest}",
@@ -102,7 +102,7 @@ def render(run: Run, spool: Spool, *, limit: int = 9 * MEBIBYTE) -> str:
 
 
 def number(value: Any, digits: int) -> str:
-    """Return a number with so many digits that count, – for none, and text as it is."""
+    """Return a number with the given significant digits, – for None, and text unchanged."""
     if value is None:
         return "–"
     if isinstance(value, float):
@@ -110,22 +110,26 @@ def number(value: Any, digits: int) -> str:
     return str(value)
 
 
-def _shown(value: Any) -> Any:
-    """Return what a template shows: text of others made visible, and markup as it is."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+def _escape_value(value: Any) -> Any:
+    """Escape invisible characters in the text values of a template; leave markup unchanged."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return escape_invisible(value)
+    return value
 
 
 def _text(name: str) -> str:
     return files("convlens.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _fitting(entries: Sequence[Entry], spool: Spool, limit: int) -> dict[str, list[Gallery]]:
-    """Return each entry's galleries, thinned out until their pictures fit the limit."""
+def _galleries_within_limit(
+    entries: Sequence[Entry], spool: Spool, limit: int
+) -> dict[str, list[Gallery]]:
+    """Return entry id → galleries, reduced until the pictures of all entries fit the limit."""
 
-    def thinned(good: int, bad: int) -> dict[str, list[Gallery]]:
+    def reduced(max_good: int, max_bad: int) -> dict[str, list[Gallery]]:
         return {
             entry.id: [
-                _thinner(one, bad if entry.outcome in BAD else good)
+                _reduce(one, max_bad if entry.outcome in BAD else max_good)
                 for one in entry.exhibit.galleries
             ]
             for entry in entries
@@ -138,20 +142,20 @@ def _fitting(entries: Sequence[Entry], spool: Spool, limit: int) -> dict[str, li
             sizes[picture.file] = len(spool.read_picture(picture.file)) * 4 // 3
         return sizes[picture.file]
 
-    most = _FEWER[0]
-    tried = [(good, most) for good in _FEWER] + [(0, bad) for bad in _FEWER[1:]]
+    largest = _GALLERY_SIZES[0]
+    tried = [(good, largest) for good in _GALLERY_SIZES] + [(0, bad) for bad in _GALLERY_SIZES[1:]]
     for good, bad in tried:
-        found = thinned(good, bad)
+        found = reduced(good, bad)
         if sum(size(p) for own in found.values() for g in own for p in g.pictures) <= limit:
             break
     return found
 
 
-def _thinner(gallery: Gallery, most: int) -> Gallery:
-    """Return a gallery of at most so many pictures, in whole groups from its beginning."""
-    count = most // gallery.together * gallery.together
+def _reduce(gallery: Gallery, max_count: int) -> Gallery:
+    """Return a gallery with its first pictures, in whole groups, at most `max_count`."""
+    count = max_count // gallery.together * gallery.together
     return (
         gallery
-        if len(gallery.pictures) <= most
+        if len(gallery.pictures) <= max_count
         else replace(gallery, pictures=gallery.pictures[:count])
     )

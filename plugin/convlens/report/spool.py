@@ -1,8 +1,9 @@
-"""A folder in which every process of a run leaves what it knows, until the report is made of it.
+"""A folder in which all processes of a run store their results for the report.
 
-Nothing in it is needed twice and nothing is read before the run has ended, so that a process may
-die at any point and take no other's work with it. What happened is known to the process that will
-make the report, and stays in its memory, so that a full disk loses pictures but no outcome.
+The files are read only after the run has ended, and no process depends on the files of another.
+Therefore a process may crash at any point without loss of the others' results. The outcomes are
+kept in the memory of the process that writes the report, so that a full disk can cost pictures but
+no outcomes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Spool:
     """A folder of exhibits, pictures and events.
 
     Attributes:
-        folder: where it is.
+        folder: path of the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,11 +31,11 @@ class Spool:
         self._events: list[dict[str, Any]] = []
 
     def add_event(self, event: dict[str, Any]) -> None:
-        """Add what happened: an outcome, or a fact of the run. One process alone has these."""
+        """Add an outcome or a fact of the run, in the process that writes the report."""
         self._events.append(event)
 
     def write_exhibit(self, exhibit: Exhibit) -> None:
-        """Write what is known of an item, in place of what was known before.
+        """Write the description and figures of an item; replace an earlier version.
 
         Raises:
             OSError: the folder cannot be written to.
@@ -43,7 +44,7 @@ class Spool:
         write_whole(self.folder / name, json.dumps(asdict(exhibit)).encode(), durable=False)
 
     def write_picture(self, content: bytes) -> str:
-        """Write an encoded picture and return its name; the same picture has the same name.
+        """Write an encoded picture and return its name; equal pictures have equal names.
 
         Raises:
             OSError: the folder cannot be written to.
@@ -58,7 +59,7 @@ class Spool:
         return (self.folder / name).read_bytes()
 
     def exhibits(self) -> dict[str, Exhibit]:
-        """Return what is known of each item, by node id."""
+        """Return node id → exhibit."""
         read = [
             exhibit_from_json(json.loads(path.read_text(encoding="utf-8")))
             for path in sorted(self.folder.glob("*.json"))
@@ -66,7 +67,7 @@ class Spool:
         return {exhibit.nodeid: exhibit for exhibit in read}
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Yield what happened, in order."""
+        """Yield all events in order."""
         yield from self._events
 
 

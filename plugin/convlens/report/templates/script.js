@@ -5,11 +5,11 @@
   const all = (selector, from = document) => [...from.querySelectorAll(selector)];
   root.classList.add("js");
 
-  // What is shown lives in the address, so that it can be sent to a colleague and gone back to.
+  // The URL stores the filters and the open item, so that views can be shared and the back button works.
   const FIELDS = ["model", "layer", "property"];
   const entries = all(".entry");
-  const searched = new Map();
-  // The items of a model share a baseline, so that one may stand here several times.
+  const searchTexts = new Map();
+  // Items of one model share a baseline, so that a comparison can occur several times.
   const comparisons = Map.groupBy(all(".comparison"), (part) => part.dataset.id);
   let state = read();
 
@@ -47,11 +47,11 @@
   }
 
   function textOf(entry) {
-    if (!searched.has(entry)) {
+    if (!searchTexts.has(entry)) {
       const parts = all(".head, .message, .numbers, .comparison .sentence, .comparison h4", entry);
-      searched.set(entry, parts.map((part) => part.textContent).join("\n").toLowerCase());
+      searchTexts.set(entry, parts.map((part) => part.textContent).join("\n").toLowerCase());
     }
-    return searched.get(entry);
+    return searchTexts.get(entry);
   }
 
   function matches(entry) {
@@ -108,7 +108,7 @@
     one(".title", entry).focus({ preventScroll: true });
   }
 
-  function step(by) {
+  function moveFocus(by) {
     const list = visible();
     if (!list.length) return;
     const now = list.findIndex((entry) => entry.contains(document.activeElement));
@@ -156,7 +156,7 @@
       if ("several" in cell.dataset) {
         change({ q: "", model, layer: layer ?? null, property, status: new Set(), item: null }, { push: true });
         one("#items").scrollIntoView({ block: "start" });
-        step(1);
+        moveFocus(1);
       } else {
         const id = cell.getAttribute("href").slice(1);
         change({ item: id }, { push: true });
@@ -165,10 +165,10 @@
     });
   }
 
-  // In a narrow window the table scrolls: what failed first is in sight, beside the names.
+  // In a narrow window, scroll the overview so that the first failure is visible beside the names.
   const table = one(".overview .scroll");
-  const worst = table && one(".cell:is(.crashed, .failed, .error, .unfinished)", table);
-  if (worst) table.scrollLeft += Math.max(0, worst.getBoundingClientRect().right - table.getBoundingClientRect().right + 12);
+  const firstFailure = table && one(".cell:is(.crashed, .failed, .error, .unfinished)", table);
+  if (firstFailure) table.scrollLeft += Math.max(0, firstFailure.getBoundingClientRect().right - table.getBoundingClientRect().right + 12);
 
   for (const fold of all(".fold")) {
     fold.addEventListener("click", () => {
@@ -232,8 +232,8 @@
     const actions = {
       "/": () => one("#search")?.focus(),
       "?": () => one("#help").showModal(),
-      j: () => step(1), ArrowDown: () => step(1),
-      k: () => step(-1), ArrowUp: () => step(-1),
+      j: () => moveFocus(1), ArrowDown: () => moveFocus(1),
+      k: () => moveFocus(-1), ArrowUp: () => moveFocus(-1),
     };
     if (actions[event.key]) {
       event.preventDefault();
@@ -241,8 +241,8 @@
     }
   });
 
-  const follow = () => { state = read(); show(); goTo(state.item); };
-  addEventListener("popstate", follow);
+  const restore = () => { state = read(); show(); goTo(state.item); };
+  addEventListener("popstate", restore);
   show();
   if (state.item) goTo(state.item);
 })();

@@ -217,7 +217,7 @@ def test_a_model_of_any_size_needs_one():
 
 def test_a_model_without_classes_is_refused():
     model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3, name="conv")])
-    with pytest.raises(ValueError, match="no vector of classes"):
+    with pytest.raises(ValueError, match="is not a vector of classes"):
         maximize(Network(model))
 
 

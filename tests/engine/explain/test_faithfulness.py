@@ -125,5 +125,5 @@ def test_what_is_wrong_is_named(linear, images):
         insertion_curve(linear, images, images, substitute="noise")
     with pytest.raises(ValueError, match="1 to 20"):
         deletion_curve(linear, images, images, steps=21)
-    with pytest.raises(ValueError, match="classes of shape"):
+    with pytest.raises(ValueError, match="classes must have shape"):
         deletion_curve(linear, images, images, [1, 1], steps=4)

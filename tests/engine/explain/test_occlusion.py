@@ -102,7 +102,7 @@ def test_batches_do_not_matter_and_the_prediction_is_followed(images):
         ({"value": np.nan}, "value is a number"),
         ({"layer": "out"}, "has no feature maps"),
         ({"layer": "cone"}, "no layer 'cone'"),
-        ({"classes": [0, 1]}, r"3 images have classes of shape \(2,\)"),
+        ({"classes": [0, 1]}, r"classes must have shape \(3,\), .* not \(2,\)"),
         ({"classes": [0, 1, 3]}, "no unit 3"),
     ],
 )

@@ -2,8 +2,8 @@
 
 A model is copied once into a list of calls (see `flatten`). Nested models are inlined, their layers
 are named ``outer.inner``, and a fused activation becomes a separate call, so that the value before
-it can be read too. The user's model is never called symbolically, so it never changes. Its weights are
-copied before each use, so that the copy is never stale.
+it can be read too. The user's model is never called symbolically, so it never changes. Its weights
+are copied before each use, so that the copy is never stale.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Network:
         name: the model's name.
         model: the user's own model.
         layers: the user's own layers by flat name, in the order of the graph.
-        outputs: each layer's output, a symbolic tensor (None, h, w, c) or (None, units), by flat name.
+        outputs: each layer's symbolic output (None, h, w, c) or (None, units), by flat name.
         preactivations: each layer's value before its activation; only layers that have one.
         conv_layers: names of the convolutions, in the order of the graph.
         distribution: distribution of batches over several devices; None for one device.

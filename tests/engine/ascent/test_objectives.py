@@ -99,7 +99,7 @@ def test_an_image_for_one_position_changes_nothing_beyond_its_receptive_field(ti
         (lambda: UNIT("classes", 0, (0, 0)), "is a vector without positions"),
         (
             lambda: Objective.direction("conv_a", [1, 2]),
-            "must have 6 entries, one for each unit, not 2",
+            "6 entries, one for each unit, not 2",
         ),
         (lambda: Objective.direction("conv_a", [np.nan] * 6), "finite numbers"),
         (lambda: Objective.direction("conv_a", np.zeros(6)), "not all zero"),

@@ -205,7 +205,7 @@ def test_activations_do_not_depend_on_the_batch(tiny_network, tiny_images):
 
 
 def test_an_empty_choice_of_layers_is_refused(tiny_network, tiny_images):
-    with pytest.raises(ValueError, match="no layer of tiny was chosen"):
+    with pytest.raises(ValueError, match="must name at least one layer of tiny"):
         activations(tiny_network, tiny_images, [])
 
 

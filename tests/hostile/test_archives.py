@@ -1,4 +1,4 @@
-"""Archives, arrays and models that claim what is not so: refused in one line, unread."""
+"""Archives, arrays and models that declare false sizes are refused in one line, unread."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 def rewritten(path: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
-    """Write an archive anew with its entries changed."""
+    """Rewrite an archive with changed entries."""
     with zipfile.ZipFile(path) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
     change(entries)
@@ -74,9 +74,9 @@ def test_a_healthy_model_is_loaded(saved):
 @pytest.mark.parametrize(
     "name", ["../out.txt", "/out.txt", "a/../../out.txt", "..\\out.txt", "C:/out.txt", "a\x1b[31m"]
 )
-def test_names_that_lead_out_of_the_folder(saved, name):
+def test_names_that_point_outside_the_folder(saved, name):
     rewritten(saved, lambda entries: entries.update({name: b"x"}))
-    assert "would lead out of its folder" in refused(saved)
+    assert "points outside its folder" in refused(saved)
     assert not (saved.parent.parent / "out.txt").exists()
 
 
@@ -88,21 +88,21 @@ def test_links_and_doubles(saved):
     assert "the entry 'link' is a link" in refused(saved)
     with zipfile.ZipFile(saved, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("config.json", "{}")
-    assert "there twice" in refused(saved)
+    assert "have the same name" in refused(saved)
 
 
 def test_a_bomb_is_not_unpacked(saved):
     rewritten(saved, lambda entries: entries.update({"assets/zeros": bytes(2**24)}))
     assert saved.stat().st_size < 2**17
-    with pytest.raises(ValueError, match=r"unpacks to 16.* more than there is room for, 1048576"):
-        open_archive(saved, largest=2**20)
+    with pytest.raises(ValueError, match=r"unpacks to 16.* more than the limit of 1048576"):
+        open_archive(saved, max_bytes=2**20)
     # The size that the directory states is what counts; it cannot be understated either.
-    open_archive(saved, largest=2**25).close()
+    open_archive(saved, max_bytes=2**25).close()
 
 
 def test_too_many_entries(saved, monkeypatch):
-    monkeypatch.setattr("convlens.files.archive.MOST_ENTRIES", 2)
-    assert "it has 3 entries, more than 2" in refused(saved)
+    monkeypatch.setattr("convlens.files.archive.MAX_ENTRIES", 2)
+    assert "the archive has 3 entries, more than 2" in refused(saved)
 
 
 def test_layers_that_declare_more_than_the_file_has(saved):
@@ -133,7 +133,7 @@ def test_an_output_that_no_memory_holds(saved):
 
 
 @pytest.mark.parametrize("name", ["\x1b[31mred", "a\nb", "x" * 501])
-def test_names_of_layers_that_are_no_plain_text(saved, name):
+def test_names_of_layers_with_unprintable_characters(saved, name):
     def rename(config: Any) -> None:
         layer_of(config, "conv")["config"]["name"] = name
 
@@ -146,7 +146,7 @@ def test_names_of_layers_that_are_no_plain_text(saved, name):
 @pytest.mark.parametrize(
     "content", [b"[" * 100_000, b'{"a":' * 100_000, b"[]", b"null", b"{}", b"\xff"]
 )
-def test_configurations_that_describe_no_model(saved, content):
+def test_configurations_that_do_not_describe_a_model(saved, content):
     rewritten(saved, lambda entries: entries.update({"config.json": content}))
     refused(saved)
 
@@ -242,12 +242,12 @@ def test_an_old_keras_is_refused(saved, monkeypatch):
         loading._check_keras(fine)
 
 
-def test_pipes_and_folders_are_not_waited_for(tmp_path):
+def test_pipes_are_refused_without_waiting(tmp_path):
     for name in ("pipe.keras", "pipe.npz"):
         os.mkfifo(tmp_path / name)
     with pytest.raises(ModelFileError, match=r"give the path of a \.keras file"):
         load_model(tmp_path / "pipe.keras")
-    with pytest.raises(ValueError, match="it is no file"):
+    with pytest.raises(ValueError, match="not a regular file"):
         read_npz(tmp_path / "pipe.npz")
 
 
@@ -270,7 +270,7 @@ def header(shape: str, descr: str = "'<f4'") -> bytes:
         (b"", "EOF|read"),
     ],
 )
-def test_arrays_that_claim_what_is_not_so(tmp_path, content, message):
+def test_arrays_with_false_headers(tmp_path, content, message):
     path = tmp_path / "images.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images.npy", content)
@@ -291,7 +291,7 @@ def test_a_healthy_array_passes(tmp_path):
 
 
 def test_memory_stays_bounded(saved):
-    """A process that may have 1 GiB more than it has refuses, and is not killed."""
+    """With only 1 GiB of memory left, a process refuses the model instead of being killed."""
 
     def grow(config: Any) -> None:
         layer_of(config, "conv")["config"]["filters"] = 400_000_000

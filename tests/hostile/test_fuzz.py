@@ -1,4 +1,4 @@
-"""Hundreds of damaged files, by a seed: each is read, or refused in one line."""
+"""Hundreds of randomly damaged files: each is read, or refused with a message of one line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MUTATIONS = 40
 
 
 def mutated(content: bytes, draw: np.random.Generator) -> bytes:
-    """Return bytes with some flipped, cut off, doubled or overwritten."""
+    """Return bytes with some of them flipped, removed, doubled or overwritten."""
     data = bytearray(content)
     kind = draw.integers(5)
     at = int(draw.integers(len(data)))
@@ -50,7 +50,7 @@ def mutated(content: bytes, draw: np.random.Generator) -> bytes:
 
 
 def in_an_entry(content: bytes, draw: np.random.Generator, folder: Path) -> bytes:
-    """Return an archive, one entry of which is mutated and sealed with a checksum that fits."""
+    """Return an archive with one mutated entry, whose checksum is made to match."""
     (folder / "whole.zip").write_bytes(content)
     with zipfile.ZipFile(folder / "whole.zip") as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
@@ -70,7 +70,7 @@ def fuzz(
     seed: int,
     scratch: Path,
 ) -> int:
-    """Read mutated files; return how many were refused."""
+    """Read mutated files; return the number of refused ones."""
     draw = np.random.default_rng(seed)
     content = path.read_bytes()
     whole = zipfile.is_zipfile(path)
@@ -92,7 +92,7 @@ def fuzz(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder in a folder of its own, beside which nothing may appear."""
+    """Return a folder inside another, to check that no file appears outside it."""
     inside = tmp_path / "outer" / "inner"
     inside.mkdir(parents=True)
     return inside

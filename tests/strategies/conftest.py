@@ -1,4 +1,4 @@
-"""Properties over random networks: eager where only values count, as each compiles for seconds."""
+"""Fixtures for tests on random networks; eager execution saves seconds of compiling for each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BY_KERNEL = ("conv2d_backprop_filter", "depthwise_conv2d_native_backprop_filter"
 
 @pytest.fixture(scope="module")
 def eager() -> Any:
-    """Run the engine's functions as they are, without compiling them."""
+    """Run the engine's functions without compiling them."""
     ops = importlib.import_module("tensorflow.python.ops.gen_nn_ops")
 
     def as_it_is(fn: Any, variables: Any, *, batched: int = 0, distribution: Any = None) -> Any:

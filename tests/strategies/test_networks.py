@@ -1,4 +1,4 @@
-"""What holds for every network, held over 300 random ones."""
+"""Properties of every network, tested on 300 random networks."""
 
 from __future__ import annotations
 

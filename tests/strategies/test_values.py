@@ -74,7 +74,7 @@ PLAIN = {"jitter": 0, "norm_weight": 0, "tv_weight": 0}
 
 
 def linear(kernel: np.ndarray) -> keras.Model:
-    """Return a network of one unit that gives ⟨kernel, image⟩."""
+    """Return a network of one unit that computes ⟨kernel, image⟩."""
     keras.utils.clear_session(free_memory=False)
     image = keras.Input(kernel.shape)
     model = keras.Model(image, layers.Conv2D(1, 4, use_bias=False, name="linear")(image))
@@ -85,7 +85,7 @@ def linear(kernel: np.ndarray) -> keras.Model:
 @settings(quick, max_examples=6)
 @given(kernel=KERNELS)
 def test_the_ascent_of_a_linear_network_goes_along_its_normalized_kernel(kernel):
-    """Its gradient is the kernel everywhere, so that of all steps of a length this is the best."""
+    """The gradient is the kernel everywhere, so its direction is the best for a step."""
     found = maximize(linear(kernel), "linear", [0], steps=10, optimizer="sgd", clip=False, **PLAIN)
     moved = (found.images - found.start)[0]
     moved /= np.linalg.norm(moved)
@@ -95,7 +95,7 @@ def test_the_ascent_of_a_linear_network_goes_along_its_normalized_kernel(kernel)
 @settings(quick, max_examples=6)
 @given(kernel=KERNELS)
 def test_the_clipped_ascent_of_a_linear_network_ends_in_the_best_corner(kernel):
-    """⟨k, x⟩ is largest, for pixels between 0 and 1, where x is 1 for k > 0, and else 0."""
+    """For pixels in [0, 1], ⟨k, x⟩ is maximal if x is 1 where k > 0, and 0 elsewhere."""
     found = maximize(
         linear(kernel), "linear", [0], steps=120, step_size=0.05, optimizer="adam", **PLAIN
     )
@@ -206,7 +206,7 @@ def test_the_profile(monkeypatch):
 @pytest.mark.parametrize("strategy", [images, feature_maps])
 def test_bad_ranges(strategy):
     option = {"value_range": (1, 1)} if strategy is images else {"magnitude": 0}
-    with pytest.raises(ValueError, match=r"below|above"):
+    with pytest.raises(ValueError, match="low < high|above 0"):
         strategy(**option)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.files.archive import check_array, open_archive
-from convlens.files.atomic import write_whole
+from convlens.files.atomic import write_atomic
 
 Variant = Literal["generic", "family", "device"]
 VARIANTS: tuple[Variant, ...] = ("generic", "family", "device")
@@ -165,7 +165,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         OSError: the folder cannot be made or written to; the message names it and what to do.
     """
     try:
-        write_whole(path, content)
+        write_atomic(path, content)
     except OSError as error:
         raise OSError(
             f"{error}: make the folder of baselines writable, or give another one with "
@@ -224,7 +224,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
     size = path.stat().st_size
     if size > LARGEST_FILE:
         raise ValueError(f"{size} bytes are more than a baseline has, {LARGEST_FILE}")
-    return open_archive(path, largest=LARGEST_CONTENT)
+    return open_archive(path, max_bytes=LARGEST_CONTENT)
 
 
 def _header(archive: zipfile.ZipFile) -> dict[str, Any]:

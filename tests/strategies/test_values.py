@@ -206,7 +206,7 @@ def test_the_profile(monkeypatch):
 @pytest.mark.parametrize("strategy", [images, feature_maps])
 def test_bad_ranges(strategy):
     option = {"value_range": (1, 1)} if strategy is images else {"magnitude": 0}
-    with pytest.raises(ValueError, match="low < high|above 0"):
+    with pytest.raises(ValueError, match=r"low < high|above 0"):
         strategy(**option)
 
 

@@ -63,7 +63,7 @@ ACTIVATIONS = (
 )
 PROFILE = "convlens"
 # Weights are drawn from the seed afterwards, because Keras's initializers use a global generator.
-_UNDRAWN = "zeros"
+_PLACEHOLDER = "zeros"
 _PADDINGS: tuple[Literal["same", "valid"], ...] = ("same", "valid")
 
 
@@ -128,12 +128,12 @@ class NetworkSpec:
             else:
                 x = layers.GlobalAveragePooling2D(name="global_pool")(x)
             x = layers.Dense(
-                self.classes, activation="softmax", kernel_initializer=_UNDRAWN, name="classes"
+                self.classes, activation="softmax", kernel_initializer=_PLACEHOLDER, name="classes"
             )(x)
         model = keras.Model(image, x, name="network")
         draw = np.random.default_rng(self.seed)
         for weight in model.weights:
-            weight.assign(_drawn(weight.path.split("/")[-1], tuple(weight.shape), draw))
+            weight.assign(_draw_weight(weight.path.split("/")[-1], tuple(weight.shape), draw))
         return model
 
     def images(self, count: int = 2) -> NDArray[np.float32]:
@@ -297,7 +297,7 @@ def _draw_step(
     padding = draw(st.sampled_from(_PADDINGS))
     strides = draw(st.integers(1, 3))
     if kind in ("max_pool", "average_pool"):
-        return Step(kind, c, size, strides, padding=padding), _given(
+        return Step(kind, c, size, strides, padding=padding), _output_shape(
             (h, w, c), size, strides, 1, padding
         )
     # Always drawn: an example with fewer draws would count as simpler than a plain convolution.
@@ -309,10 +309,10 @@ def _draw_step(
         dilation = 1
     given = c if kind == "depthwise" else filters
     step = Step(kind, given, size, strides, dilation, padding, activation)
-    return step, _given((h, w, given), size, strides, dilation, padding)
+    return step, _output_shape((h, w, given), size, strides, dilation, padding)
 
 
-def _given(
+def _output_shape(
     shape: tuple[int, int, int], size: tuple[int, int], strides: int, dilation: int, padding: str
 ) -> tuple[int, int, int]:
     """Return the output shape of a convolution or pool with this window."""
@@ -333,7 +333,7 @@ def _conv(x: Any, step: Step, name: str) -> Any:
         padding=step.padding,
         dilation_rate=step.dilation,
         activation=step.activation,
-        kernel_initializer=_UNDRAWN,
+        kernel_initializer=_PLACEHOLDER,
         name=name,
     )(x)
 
@@ -347,7 +347,7 @@ def _depthwise(x: Any, step: Step, name: str) -> Any:
         padding=step.padding,
         dilation_rate=step.dilation,
         activation=step.activation,
-        depthwise_initializer=_UNDRAWN,
+        depthwise_initializer=_PLACEHOLDER,
         name=name,
     )(x)
 
@@ -362,8 +362,8 @@ def _separable(x: Any, step: Step, name: str) -> Any:
         padding=step.padding,
         dilation_rate=step.dilation,
         activation=step.activation,
-        depthwise_initializer=_UNDRAWN,
-        pointwise_initializer=_UNDRAWN,
+        depthwise_initializer=_PLACEHOLDER,
+        pointwise_initializer=_PLACEHOLDER,
         name=name,
     )(x)
 
@@ -421,7 +421,9 @@ _MAKERS: dict[Kind, Callable[[Any, Step, str], Any]] = {
 }
 
 
-def _drawn(name: str, shape: tuple[int, ...], draw: np.random.Generator) -> NDArray[np.float64]:
+def _draw_weight(
+    name: str, shape: tuple[int, ...], draw: np.random.Generator
+) -> NDArray[np.float64]:
     """Return random values of a weight: kernels that preserve scale, statistics as if trained."""
     if name in ("gamma", "moving_variance"):
         return draw.uniform(0.5, 1.5, shape)

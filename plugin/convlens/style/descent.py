@@ -22,7 +22,7 @@ _MEMORY = 10
 _FIRST_STEP = 0.02
 
 
-class Reached(Exception):  # noqa: N818
+class StopDescent(Exception):  # noqa: N818
     """Raised by a callback to stop a descent at the current image."""
 
 
@@ -45,7 +45,7 @@ class Descent:
     loss: float = np.inf
     min_loss: float = np.inf
 
-    def note(self, image: Any, terms: NDArray[np.float32], loss: float) -> None:
+    def record(self, image: Any, terms: NDArray[np.float32], loss: float) -> None:
         """Record an iterate (a tensor or an array) with its terms and its loss."""
         if not np.isfinite(loss):
             raise FloatingPointError(
@@ -98,11 +98,11 @@ def descend_adam(
     state = [ops.zeros_like(image), ops.zeros_like(image)]
     for i in range(steps):
         new, state, terms = run(image, state, ops.convert_to_tensor(np.int32(i)), weights)
-        _note(objective, descent, image, terms)
+        _record(objective, descent, image, terms)
         descent.evaluations += 1
         image = new
         on_step(descent)
-    _note(objective, descent, image, objective.measure(image, targets))
+    _record(objective, descent, image, objective.measure(image, targets))
     on_step(descent)
 
 
@@ -147,7 +147,7 @@ def descend_lbfgs(
         descent.evaluations += 1
         seen.update(x=x.copy(), image=image, terms=values, total=total)
         if not descent.trace:
-            descent.note(image, values, total)
+            descent.record(image, values, total)
         slope = ops.convert_to_numpy(gradient).reshape(-1).astype(np.float64)
         if seen["scale"] is None:
             size = float(np.sqrt(np.mean(slope**2)))
@@ -157,7 +157,7 @@ def descend_lbfgs(
     def after(x: NDArray[np.float64]) -> None:
         if not np.array_equal(x, seen["x"]):
             loss(x)
-        descent.note(seen["image"], seen["terms"], seen["total"])
+        descent.record(seen["image"], seen["terms"], seen["total"])
         on_step(descent)
 
     # The threads of scipy's BLAS wait for work by spinning, which takes a core from the network's
@@ -180,9 +180,9 @@ def descend_lbfgs(
         )
 
 
-def _note(objective: StyleObjective, descent: Descent, image: Any, terms: Any) -> None:
+def _record(objective: StyleObjective, descent: Descent, image: Any, terms: Any) -> None:
     values: NDArray[np.float32] = ops.convert_to_numpy(terms)
-    descent.note(ops.convert_to_numpy(image), values, _total(objective, values))
+    descent.record(ops.convert_to_numpy(image), values, _total(objective, values))
 
 
 def _total(objective: StyleObjective, terms: NDArray[np.float32]) -> float:

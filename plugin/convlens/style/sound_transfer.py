@@ -139,7 +139,7 @@ def transfer_sound(
             raise ValueError(f"the {name} is silent: give a sound with samples other than 0")
     peak = float(max(series.max() for series in logs.values()))
 
-    def heard(transfer: StyleTransfer, iterations: int = phase_iterations) -> SoundTransfer:
+    def to_sound(transfer: StyleTransfer, iterations: int = phase_iterations) -> SoundTransfer:
         magnitudes = np.expm1(transfer.image[:, 0].astype(np.float64) * peak)
         samples = transform.with_phase(
             magnitudes, spectra["content"], len(given.samples), iterations
@@ -150,8 +150,8 @@ def transfer_sound(
     network = Network(sound_network(transform.bins, filters=filters, width=width, seed=seed))
     try:
         transfer = transfer_style(
-            _shown(logs["content"], peak),
-            _shown(logs["style"], peak),
+            _normalized(logs["content"], peak),
+            _normalized(logs["style"], peak),
             network,
             content_layers=LAYER,
             style_layers=LAYER,
@@ -163,12 +163,12 @@ def transfer_sound(
             progress=progress,
         )
     except StyleInterrupted as stop:
-        raise SoundInterrupted(stop.result, heard(stop.result)) from None
+        raise SoundInterrupted(stop.result, to_sound(stop.result)) from None
     try:
-        return heard(transfer)
+        return to_sound(transfer)
     except KeyboardInterrupt:
-        raise SoundInterrupted(transfer, heard(transfer, iterations=0)) from None
+        raise SoundInterrupted(transfer, to_sound(transfer, iterations=0)) from None
 
 
-def _shown(series: NDArray[np.float64], peak: float) -> NDArray[np.float32]:
+def _normalized(series: NDArray[np.float64], peak: float) -> NDArray[np.float32]:
     return np.clip(series / peak, 0.0, 1.0).astype(np.float32)

@@ -15,7 +15,7 @@ from convlens.pictures.photographs import resized
 from convlens.style.descent import (
     Descent,
     OnStep,
-    Reached,
+    StopDescent,
     StyleOptimizer,
     descend_adam,
     descend_lbfgs,
@@ -163,7 +163,7 @@ class StyleTask:
         objective = StyleObjective(self.objective.network, weights, self.objective.value_range)
         return replace(self, weights=weights, objective=objective, whole=targets)
 
-    def over(
+    def run_scales(
         self,
         sizes: Sequence[tuple[int, int]],
         start: NDArray[np.float32],
@@ -186,12 +186,12 @@ class StyleTask:
     def targets(self, content: NDArray[np.float32]) -> StyleTargets:
         """Return the targets for a resized content (h, w, c)."""
         size = (content.shape[0], content.shape[1])
-        styles, masks = self.at(size)
+        styles, masks = self.resized_inputs(size)
         return self.objective.targets(
             content[None], [s[None] for s in styles], self.shares, [m[None] for m in masks]
         )
 
-    def at(
+    def resized_inputs(
         self, size: tuple[int, int]
     ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
         """Return the styles and the masks resized for a content of `size` (h, w)."""
@@ -207,7 +207,7 @@ class StyleTask:
         """Descend from `start` (h, w, c) at its own size."""
         size = (start.shape[0], start.shape[1])
         content = resized(self.content, size)
-        styles, masks = self.at(size)
+        styles, masks = self.resized_inputs(size)
         whole = self.whole if content is self.content else None
         targets = self.targets(content) if whole is None else whole
         descent = Descent(start[None], start[None])
@@ -221,11 +221,11 @@ class StyleTask:
                     frames.append(descent.image[0])
             on_step(descent)
             if self.recipe.until_loss is not None and descent.loss <= self.recipe.until_loss:
-                raise Reached
+                raise StopDescent
 
         def result(image: NDArray[np.float32]) -> StyleTransfer:
             return StyleTransfer(
-                image=self._recolored(image),
+                image=self._restore_colors(image),
                 optimized=image,
                 start=start,
                 content=content,
@@ -245,7 +245,7 @@ class StyleTask:
 
         try:
             self.descend(targets, descent, after_step)
-        except Reached:
+        except StopDescent:
             return result(descent.image[0])
         except KeyboardInterrupt:
             if not descent.trace:
@@ -253,7 +253,7 @@ class StyleTask:
             raise StyleInterrupted(result(descent.best[0])) from None
         return result(descent.image[0])
 
-    def _recolored(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _restore_colors(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return an image (h, w, c) with the content's colors restored if they are to be kept."""
         if self.given is None:
             return image

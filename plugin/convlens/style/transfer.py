@@ -164,14 +164,16 @@ def transfer_style(
     if frame_every < 0:
         raise ValueError(f"frame_every must be at least 0, not {frame_every}")
     weights = StyleWeights(
-        content_layers=_layers(network, own_content if content_layers is None else content_layers),
-        style_layers=_layers(network, own_style if style_layers is None else style_layers),
+        content_layers=_layer_weights(
+            network, own_content if content_layers is None else content_layers
+        ),
+        style_layers=_layer_weights(network, own_style if style_layers is None else style_layers),
         content=recipe.content_weight,
         style=1.0 if recipe.style_weight is None else recipe.style_weight,
         variation=recipe.tv_weight,
         convention=recipe.convention,
     )
-    given, pictures = _read(network, content, style, recipe.size, keep_colors)
+    given, pictures = _read_inputs(network, content, style, recipe.size, keep_colors)
     seen, styles = colored(given, pictures, keep_colors)
     task = StyleTask(
         objective=StyleObjective(network, weights, span),
@@ -185,15 +187,15 @@ def transfer_style(
         seed=seed,
         frame_every=frame_every,
     )
-    sizes = [_scaled(given.shape[:2], scales - 1 - k) for k in range(scales)]
+    sizes = [_scaled_size(given.shape[:2], scales - 1 - k) for k in range(scales)]
     check_size(network, task.objective.layers, sizes[0], memory_budget)
     check_size(network, task.objective.layers, sizes[-1], memory_budget)
     if recipe.style_weight is None:
         task = task.balanced()
-    return task.over(sizes, _start(start, task), progress)
+    return task.run_scales(sizes, _start_image(start, task), progress)
 
 
-def _read(
+def _read_inputs(
     network: Network, content: Any, style: Any, size: int | None, keep_colors: KeepColors | None
 ) -> tuple[Image, list[Image]]:
     """Read the content and the styles: RGB pictures, or series."""
@@ -258,7 +260,9 @@ def default_layers(network: Network) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return (used[-1][-1],), tuple(names[0] for names in used)
 
 
-def _layers(network: Network, given: str | Sequence[str] | Mapping[str, float]) -> dict[str, float]:
+def _layer_weights(
+    network: Network, given: str | Sequence[str] | Mapping[str, float]
+) -> dict[str, float]:
     """Return layers with their weights; the default weight is 1 over their number."""
     if isinstance(given, str):
         given = [given]
@@ -267,7 +271,7 @@ def _layers(network: Network, given: str | Sequence[str] | Mapping[str, float]) 
     return {network.find(name): float(weight) for name, weight in given.items()}
 
 
-def _start(start: Any, task: StyleTask) -> Image:
+def _start_image(start: Any, task: StyleTask) -> Image:
     """Return the start image (h, w, c), at the full size."""
     shape = task.content.shape
     if isinstance(start, str) and start == "content":
@@ -280,5 +284,5 @@ def _start(start: Any, task: StyleTask) -> Image:
     return resized(image, (shape[0], shape[1]))
 
 
-def _scaled(size: tuple[int, ...], halvings: int) -> tuple[int, int]:
+def _scaled_size(size: tuple[int, ...], halvings: int) -> tuple[int, int]:
     return max(1, round(size[0] / 2**halvings)), max(1, round(size[1] / 2**halvings))

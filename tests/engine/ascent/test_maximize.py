@@ -245,7 +245,7 @@ def _alike(network, found):
 
 
 def test_likeness_is_the_mean_cosine_over_siblings(tiny_network, tiny_images):
-    from convlens.engine.ascent.diversity import likeness
+    from convlens.engine.ascent.diversity import sibling_similarity
 
     maps = activations(tiny_network, tiny_images, "conv_b")["conv_b"]
     groups = np.int32([0, 0, 1, 1, 1, 2])
@@ -255,7 +255,7 @@ def test_likeness_is_the_mean_cosine_over_siblings(tiny_network, tiny_images):
     cosine = gram @ gram.T
     expected = [cosine[0, 1], cosine[1, 0], cosine[2, [3, 4]].mean()]
     expected += [cosine[3, [2, 4]].mean(), cosine[4, [2, 3]].mean(), 0]
-    found = likeness(ops.convert_to_tensor(maps), ops.convert_to_tensor(groups))
+    found = sibling_similarity(ops.convert_to_tensor(maps), ops.convert_to_tensor(groups))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from convlens.engine.ascent.diversity import likeness
+from convlens.engine.ascent.diversity import sibling_similarity
 from convlens.engine.ascent.objectives import Objective
 from convlens.engine.ascent.optimizers import optimizer
 from convlens.engine.ascent.options import AscentOptions
@@ -89,8 +89,8 @@ class Climb:
         """
         weights = self.weights(index)
         apart = [] if groups is None else [ops.convert_to_tensor(groups)]
-        draws = self.draws(chunk.carry[0].shape[1:3])
-        values = self.note(chunk, weights)
+        draws = self.random_draws(chunk.carry[0].shape[1:3])
+        values = self.record_values(chunk, weights)
         count = 1
         for stop in self.stops:
             silent = self.scores.may_wake[index] & (values <= 0)
@@ -108,17 +108,17 @@ class Climb:
                 # A clock that a test has stopped measures 0 seconds.
                 taken = max(time.perf_counter() - begin, 1e-6)
                 count = max(1, int(_SLICE_SECONDS * count / taken))
-            values = self.note(chunk, weights)
+            values = self.record_values(chunk, weights)
         if self.options.keep_best:
             chunk.carry[0] = chunk.carry[-2]
             del chunk.trace[-1], chunk.trace_steps[-1]
-            self.note(chunk, weights)
+            self.record_values(chunk, weights)
 
     def weights(self, index: NDArray[np.int64]) -> list[Any]:
         """Return the weights of some objectives, (n, units) for each place."""
         return [ops.convert_to_tensor(w[index]) for w in self.scores.weights]
 
-    def draws(self, size: tuple[int, int]) -> list[Any]:
+    def random_draws(self, size: tuple[int, int]) -> list[Any]:
         """Return the random shifts of all steps, and the random resampling matrices if any."""
         transforms, steps = self.options.transforms, self.options.steps
         drawn: list[NDArray[Any]] = [transforms.shifts(size, steps, self.seed)]
@@ -130,7 +130,7 @@ class Climb:
         """Return the current images (n, h, w, c)."""
         return ops.convert_to_numpy(self.space.decode(chunk.carry[0]))
 
-    def note(self, chunk: Chunk, weights: list[Any]) -> NDArray[np.float32]:
+    def record_values(self, chunk: Chunk, weights: list[Any]) -> NDArray[np.float32]:
         """Append the objectives' values to the trace; return each place's share, (n, places)."""
         images = self.space.decode(chunk.carry[0])
         values: NDArray[np.float32] = ops.convert_to_numpy(self.scores.compiled()(images, weights))
@@ -143,7 +143,9 @@ class Climb:
         key = ("ascent", scores.places, scores.single, self.options, waking, apart)
         return self.network.compiled(key, lambda: self.segment(waking), batched=4)
 
-    def climbed(self, z: Any, weights: Any, silent: Any | None, apart: Any, draw: list[Any]) -> Any:
+    def penalized_values(
+        self, z: Any, weights: Any, silent: Any | None, apart: Any, draw: list[Any]
+    ) -> Any:
         """Return each image's objective minus the regularizers, (n,)."""
         options = self.options
         x = self.space.decode(z)
@@ -154,7 +156,7 @@ class Climb:
         value = ops.sum(shares, axis=1)
         if apart:
             size = ops.stop_gradient(ops.abs(value))
-            value = value - options.diversity_weight * size * likeness(maps, apart[0])
+            value = value - options.diversity_weight * size * sibling_similarity(maps, apart[0])
         if options.norm_weight:
             value = value - options.norm_weight * image_norm(x)
         if options.tv_weight:
@@ -186,7 +188,10 @@ class Climb:
                 if options.transforms.jitter and not options.undo_jitter:
                     z = roll(z, draw[0])
                 value, pullback = backend.vjp(
-                    lambda z: self.climbed(z, weights, silent if waking else None, apart, draw), z
+                    lambda z: self.penalized_values(
+                        z, weights, silent if waking else None, apart, draw
+                    ),
+                    z,
                 )
                 gradient = _normalized(pullback(ops.ones_like(value)), options)
                 step, state = rule.step(gradient, state, i)

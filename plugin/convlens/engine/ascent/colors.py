@@ -48,7 +48,7 @@ def match_colors(style: NDArray[np.float32], content: NDArray[np.float32]) -> ND
     """
     pixels = style.reshape(-1, 3).astype(np.float64)
     wanted = content.reshape(-1, 3).astype(np.float64)
-    transform = _root(_covariance(wanted)) @ np.linalg.inv(_root(_covariance(pixels)))
+    transform = _matrix_root(_covariance(wanted)) @ np.linalg.inv(_matrix_root(_covariance(pixels)))
     moved = (pixels - pixels.mean(axis=0)) @ transform.T + wanted.mean(axis=0)
     return np.clip(moved, 0.0, 1.0).reshape(style.shape).astype(np.float32)
 
@@ -58,7 +58,7 @@ def _covariance(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.cov(pixels, rowvar=False) + 1e-5 * np.eye(3)
 
 
-def _root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+def _matrix_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     values, vectors = np.linalg.eigh(matrix)
     root: NDArray[np.float64] = (vectors * np.sqrt(values)) @ vectors.T
     return root

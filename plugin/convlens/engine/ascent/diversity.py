@@ -7,7 +7,7 @@ from typing import Any
 from keras import ops
 
 
-def likeness(maps: Any, groups: Any) -> Any:
+def sibling_similarity(maps: Any, groups: Any) -> Any:
     """Return the similarity of each image's texture to those of its siblings, (n,) in [0, 1].
 
     For image i: the mean of cos(G_i, G_j) over its siblings j, with G the Gram matrix of the

@@ -185,7 +185,7 @@ def maximize(
     low, high = check_range(value_range)
     if images_per_unit < 1:
         raise ValueError(f"images_per_unit must be at least 1, not {images_per_unit}")
-    goals = _goals(network, layer, units, images_per_unit)
+    goals = _find_goals(network, layer, units, images_per_unit)
     options = ascent_options(
         preset,
         (low, high),
@@ -207,7 +207,7 @@ def maximize(
     space = options.parametrization
     climb = Climb(network, goals.objectives, options, seed, max(1, checkpoints))
     if seed_images is not None:
-        z = space.encode(_given_images(network, seed_images, len(goals.objectives)))
+        z = space.encode(_check_seed_images(network, seed_images, len(goals.objectives)))
     else:
         shape = _image_shape(network, size)
         z = np.stack([space.start(shape, np.random.default_rng([seed, *d])) for d in goals.draws])
@@ -224,7 +224,7 @@ def maximize(
     counts: list[int] = []
 
     def result() -> Maximization:
-        return _joined(network, climb, goals, options, seed, z, chunks, counts)
+        return _join_chunks(network, climb, goals, options, seed, z, chunks, counts)
 
     try:
         with progress_to(progress, f"{network.name} {goals.layer}", "steps") as report:
@@ -243,7 +243,7 @@ def maximize(
         if not chunks or not chunks[0].trace:
             raise
         if chunks[0].taken > chunks[0].trace_steps[-1]:
-            climb.note(chunks[0], climb.weights(parts[0].index))
+            climb.record_values(chunks[0], climb.weights(parts[0].index))
         raise AscentInterrupted(result()) from None
     return result()
 
@@ -259,7 +259,7 @@ class _Goals:
     draws: list[tuple[int, ...]]
 
 
-def _goals(
+def _find_goals(
     network: Network,
     layer: str | Objective | Sequence[Objective] | None,
     units: Units,
@@ -302,7 +302,7 @@ def _is_unit(objective: Objective) -> bool:
     return plain and len(objective.terms) == 1
 
 
-def _given_images(network: Network, seed_images: ArrayLike, count: int) -> NDArray[np.float32]:
+def _check_seed_images(network: Network, seed_images: ArrayLike, count: int) -> NDArray[np.float32]:
     given = np.asarray(seed_images)
     given = network.check_images(given[None] if given.ndim == 3 else given)
     if len(given) not in (1, count):
@@ -334,7 +334,7 @@ def _groups_of(part: Part, groups: NDArray[np.int32] | None) -> NDArray[np.int32
     return own
 
 
-def _joined(
+def _join_chunks(
     network: Network,
     climb: Climb,
     goals: _Goals,

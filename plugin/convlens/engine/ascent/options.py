@@ -90,7 +90,7 @@ def ascent_options(
     decorrelate = chosen.pop("decorrelate")
     if decorrelate is None:
         decorrelate = channels == 3
-    _check(basis, decorrelate, channels, chosen)
+    _check_options(basis, decorrelate, channels, chosen)
     space = Parametrization(basis, bool(decorrelate), bool(chosen.pop("clip")), value_range)
     low, high = (float(factor) for factor in chosen.pop("scale"))
     transforms = Transforms(float(chosen.pop("jitter")), (low, high), float(chosen.pop("rotation")))
@@ -114,7 +114,9 @@ def check_range(value_range: tuple[float, float]) -> tuple[float, float]:
     return low, high
 
 
-def _check(basis: str, decorrelate: bool, channels: int | None, chosen: dict[str, Any]) -> None:
+def _check_options(
+    basis: str, decorrelate: bool, channels: int | None, chosen: dict[str, Any]
+) -> None:
     if not 1 <= chosen["steps"] <= MAX_STEPS:
         raise ValueError(f"steps must be between 1 and {MAX_STEPS:,}, not {chosen['steps']}")
     if chosen["step_size"] is not None and not chosen["step_size"] > 0:

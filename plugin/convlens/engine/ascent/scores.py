@@ -110,10 +110,10 @@ class Scores:
 
 def _share(maps: Any, place: Place, weights: Any, reduce: Callable[..., Any] = ops.mean) -> Any:
     """Return the share of a place in each objective, (n,)."""
-    return ops.sum(_at(reduce, maps, place) * weights, axis=-1)
+    return ops.sum(_activation_vectors(reduce, maps, place) * weights, axis=-1)
 
 
-def _at(reduce: Callable[..., Any], maps: Any, place: Place) -> Any:
+def _activation_vectors(reduce: Callable[..., Any], maps: Any, place: Place) -> Any:
     """Return activation vectors (n, units): at the place's position, or reduced over positions."""
     maps = ops.cast(maps, "float32")
     if place.position is None:

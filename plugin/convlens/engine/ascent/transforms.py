@@ -74,8 +74,8 @@ def resample(images: Any, matrix: Any) -> Any:
     y, x = (axis.reshape(-1).astype(np.float32) for axis in np.mgrid[:h, :w])
     grid = np.stack([y - (h - 1) / 2, x - (w - 1) / 2])
     source = ops.matmul(matrix, grid)
-    top, down = _mirrored(source[0] + (h - 1) / 2, h)
-    left, right = _mirrored(source[1] + (w - 1) / 2, w)
+    top, down = _mirror(source[0] + (h - 1) / 2, h)
+    left, right = _mirror(source[1] + (w - 1) / 2, w)
     count = ops.shape(images)[0] if n is None else n
     # Positions first, so that gathering, and scattering the gradient, moves whole rows.
     rows = ops.reshape(ops.transpose(images, (1, 2, 0, 3)), (h * w, -1))
@@ -87,7 +87,7 @@ def resample(images: Any, matrix: Any) -> Any:
     return ops.transpose(ops.reshape(mixed, (h, w, count, c)), (2, 0, 1, 3))
 
 
-def _mirrored(at: Any, size: int) -> tuple[Any, Any]:
+def _mirror(at: Any, size: int) -> tuple[Any, Any]:
     """Return coordinates mirrored at the edges, as an integer part (below size - 1) and a rest."""
     last = float(size - 1)
     folded = ops.abs(ops.mod(at, 2 * last))

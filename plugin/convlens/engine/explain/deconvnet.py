@@ -112,17 +112,17 @@ def deconvolve(
     layer = output_of(network, layer)
     top = network.outputs[layer] if top is None else top
     given = np.asarray(images)
-    x, chosen = _pair(
+    x, chosen = _pair_units(
         network.check_images(given[None] if given.ndim == 3 else given),
         network.check_units(layer, units),
     )
-    place = _place(network, layer, position)
+    place = _flat_position(network, layer, position)
     tapped = network.below(layer) if stages else []
     if top is not network.outputs[layer]:
         tapped = [name for name in tapped if name != layer]
 
     def build() -> Callable[..., Any]:
-        return lambda x, units, taps: _examine(network, top, method, place, x, units, taps)
+        return lambda x, units, taps: _project_units(network, top, method, place, x, units, taps)
 
     key = ("deconvolve", id(top), method, place, tuple(tapped))
     down = network.compiled(key, build)
@@ -130,9 +130,9 @@ def deconvolve(
     for first in range(0, len(x), batch_size):
         batch = ops.convert_to_tensor(x[first : first + batch_size])
         units_of = ops.convert_to_tensor(chosen[first : first + batch_size].astype(np.int32))
-        parts.append(down(batch, units_of, _zeros(network, tapped, batch.shape)))
+        parts.append(down(batch, units_of, _zero_taps(network, tapped, batch.shape)))
     activations, where, signals = (list(column) for column in zip(*parts, strict=True))
-    collected = _collect(signals)
+    collected = _concatenate(signals)
     return Reconstruction(
         images=collected[INPUT],
         inputs=x,
@@ -168,7 +168,7 @@ def project(
     x = ops.convert_to_tensor(network.check_images(images))
     cotangent = np.asarray(signal, dtype=np.float32)
     tapped = network.below(layer)
-    taps = _zeros(network, tapped, x.shape)
+    taps = _zero_taps(network, tapped, x.shape)
     want = tuple(taps[layer].shape)
     if cotangent.shape != want:
         raise ValueError(
@@ -178,15 +178,15 @@ def project(
 
     def build() -> Callable[..., Any]:
         top = network.outputs[layer]
-        return lambda x, cotangent, taps: _pull(
+        return lambda x, cotangent, taps: _project_signal(
             network, top, "deconvnet", x, taps, lambda _: cotangent
         )[1]
 
     down = network.compiled(("project", layer), build)
-    return _collect([down(x, ops.convert_to_tensor(cotangent), taps)])
+    return _concatenate([down(x, ops.convert_to_tensor(cotangent), taps)])
 
 
-def _pull(
+def _project_signal(
     network: Network,
     top: Any,
     method: Method,
@@ -206,7 +206,7 @@ def _pull(
     return maps, dict(zip([INPUT, *names], signals, strict=True))
 
 
-def _examine(
+def _project_units(
     network: Network,
     top: Any,
     method: Method,
@@ -236,11 +236,11 @@ def _examine(
         sent = flat if method == "deconvnet" else ops.ones_like(flat)
         return ops.reshape(sent * mask, shape)
 
-    _, signals = _pull(network, top, method, x, taps, choose)
+    _, signals = _project_signal(network, top, method, x, taps, choose)
     return found[0], found[1], signals
 
 
-def _zeros(network: Network, tapped: list[str], shape: Any) -> dict[str, Any]:
+def _zero_taps(network: Network, tapped: list[str], shape: Any) -> dict[str, Any]:
     """Return zeros shaped like each tapped layer's output for a batch of `shape`."""
     if not tapped:
         return {}
@@ -254,7 +254,7 @@ def _zeros(network: Network, tapped: list[str], shape: Any) -> dict[str, Any]:
     }
 
 
-def _pair(
+def _pair_units(
     x: NDArray[np.float32], units: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     if len(x) == len(units):
@@ -269,7 +269,9 @@ def _pair(
     )
 
 
-def _place(network: Network, layer: str, position: Position) -> Literal["strongest", "map"] | int:
+def _flat_position(
+    network: Network, layer: str, position: Position
+) -> Literal["strongest", "map"] | int:
     if position == "strongest" or position == "map":
         return position
     if isinstance(position, str):
@@ -279,7 +281,7 @@ def _place(network: Network, layer: str, position: Position) -> Literal["stronge
     return int(position[0]) * int(width) + int(position[1])
 
 
-def _collect(parts: list[dict[str, Any]]) -> dict[str, NDArray[np.float32]]:
+def _concatenate(parts: list[dict[str, Any]]) -> dict[str, NDArray[np.float32]]:
     return {
         name: np.concatenate([ops.convert_to_numpy(part[name]) for part in parts]).astype(
             np.float32

@@ -141,12 +141,12 @@ def occlude(
         )
     if layer is not None and len(network.outputs[network.find(layer)].shape) != 4:
         raise ValueError(f"{network.name} layer {layer!r} has no feature maps: choose another")
-    look = _looker(network, output, layer)
-    scores, probabilities, sums, peaks = in_batches(look, x, batch_size)
+    measure = _compile_measure(network, output, layer)
+    scores, probabilities, sums, peaks = in_batches(measure, x, batch_size)
     followed = classes_to_follow(network, classes, probabilities)
     units = None if layer is None else peaks.argmax(axis=1)
     corners = np.array(
-        [(y, left) for y in _starts(h, side, step) for left in _starts(w, side, step)]
+        [(y, left) for y in _patch_starts(h, side, step) for left in _patch_starts(w, side, step)]
     )
     found: dict[str, list[NDArray[Any]]] = {k: [] for k in ("score", "p", "predicted", "sum")}
     total = n * len(corners)
@@ -155,7 +155,7 @@ def occlude(
             hidden = np.repeat(x[i : i + 1], len(corners), axis=0)
             for row, (top, left) in enumerate(corners):
                 hidden[row, top : top + side, left : left + side] = shown
-            s, p, total_of, _ = in_batches(look, hidden, batch_size)
+            s, p, total_of, _ = in_batches(measure, hidden, batch_size)
             found["score"].append(s[:, followed[i]])
             found["p"].append(p[:, followed[i]])
             found["predicted"].append(p.argmax(axis=1))
@@ -182,21 +182,21 @@ def occlude(
     )
 
 
-def _looker(network: Network, output: str, layer: str | None) -> Callable[..., Any]:
+def _compile_measure(network: Network, output: str, layer: str | None) -> Callable[..., Any]:
     """Return a compiled function: images → scores, outputs, sums and maxima of feature maps."""
     wanted = [tensor_of(network, output), network.outputs[output]]
     if layer is not None:
         wanted.append(network.outputs[layer])
 
-    def look(images: Any) -> list[Any]:
+    def measure(images: Any) -> list[Any]:
         values = [ops.cast(v, "float32") for v in network.run(images, wanted)]
         maps = values[2] if layer is not None else values[0][:, None, None, :]
         return [*values[:2], ops.sum(maps, axis=(1, 2)), ops.max(maps, axis=(1, 2))]
 
-    return network.compiled(("occlusion", output, layer), lambda: look)
+    return network.compiled(("occlusion", output, layer), lambda: measure)
 
 
-def _starts(length: int, patch: int, stride: int) -> list[int]:
+def _patch_starts(length: int, patch: int, stride: int) -> list[int]:
     """Return the first pixel of each patch along a side; the last patch ends at the edge."""
     count = math.ceil((length - patch) / stride) + 1
     return [min(i * stride, length - patch) for i in range(count)]

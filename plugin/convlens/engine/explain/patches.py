@@ -95,11 +95,11 @@ def top_patches(
             place = (int(at[0]), int(at[1]))
             if place not in boxes:
                 boxes[place] = receptive_field(network, layer, place, image.shape[:2], padded=True)
-            cut.append((_cut(image, boxes[place]), _cut(reconstruction, boxes[place])))
+            cut.append((_crop(image, boxes[place]), _crop(reconstruction, boxes[place])))
     h = max(patch.shape[0] for patch, _ in cut)
     w = max(patch.shape[1] for patch, _ in cut)
     patches, reconstructions = (
-        np.stack([_framed(pair[side], h, w) for pair in cut]).reshape(u, k, h, w, -1)
+        np.stack([_pad(pair[side], h, w) for pair in cut]).reshape(u, k, h, w, -1)
         for side in (0, 1)
     )
     return TopPatches(
@@ -114,7 +114,7 @@ def top_patches(
     )
 
 
-def _cut(image: NDArray[Any], box: Box) -> NDArray[np.float32]:
+def _crop(image: NDArray[Any], box: Box) -> NDArray[np.float32]:
     """Return an image (h, w, c) cropped to a box; pixels outside the image are NaN.
 
     A side on which the box covers the whole image keeps the image's size.
@@ -131,7 +131,7 @@ def _cut(image: NDArray[Any], box: Box) -> NDArray[np.float32]:
     return out
 
 
-def _framed(patch: NDArray[np.float32], h: int, w: int) -> NDArray[np.float32]:
+def _pad(patch: NDArray[np.float32], h: int, w: int) -> NDArray[np.float32]:
     """Return a patch padded with NaN to h rows and w columns."""
     out = np.full((h, w, patch.shape[2]), np.nan, np.float32)
     out[: patch.shape[0], : patch.shape[1]] = patch

@@ -109,7 +109,9 @@ def randomization_curve(
     given = np.asarray(images)
     x = network.check_images(given[None] if given.ndim == 3 else given)
     chosen = (
-        _most_excited(network, x, layer) if units is None else _one_each(network, x, target, units)
+        _most_excited_units(network, x, layer)
+        if units is None
+        else _unit_of_each(network, x, target, units)
     )
 
     def explain() -> NDArray[np.float32]:
@@ -148,8 +150,8 @@ def randomization_curve(
         layers=tuple(names),
         explanation=first,
         explanations=after,
-        spearman=_each(rank_correlation, first, after),
-        ssim=_each(scaled_similarity, first, after),
+        spearman=_compare_each(rank_correlation, first, after),
+        ssim=_compare_each(scaled_similarity, first, after),
     )
 
 
@@ -207,7 +209,7 @@ def scaled_similarity(a: NDArray[Any], b: NDArray[Any]) -> float:
     return float(structural_similarity(one, other).mean())
 
 
-def _each(
+def _compare_each(
     measure: Callable[[NDArray[Any], NDArray[Any]], float],
     first: NDArray[np.float32],
     after: NDArray[np.float32],
@@ -225,14 +227,16 @@ def _initializer_of(layer: Any, variable: str) -> Any | None:
     return None
 
 
-def _most_excited(network: Network, x: NDArray[np.float32], layer: str | None) -> NDArray[np.int64]:
+def _most_excited_units(
+    network: Network, x: NDArray[np.float32], layer: str | None
+) -> NDArray[np.int64]:
     if layer is None:
         return class_scores(network, x).argmax(axis=1)
     maps = activations(network, x, [layer])[layer]
     return maps.reshape(len(x), -1, maps.shape[-1]).max(axis=1).argmax(axis=1)
 
 
-def _one_each(
+def _unit_of_each(
     network: Network, x: NDArray[np.float32], layer: str, units: Units
 ) -> NDArray[np.int64]:
     chosen = network.check_units(layer, units)

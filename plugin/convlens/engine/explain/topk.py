@@ -94,7 +94,7 @@ def top_images(
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
     strongest = network.compiled(
-        ("strongest", names), lambda: lambda x: [_peaks(m) for m in _maps(network, names, x)]
+        ("strongest", names), lambda: lambda x: [_map_maxima(m) for m in _maps(network, names, x)]
     )
     best = _Best([network.units(name) for name in names], k)
     total = len(data) if isinstance(data, np.ndarray) else 0
@@ -122,7 +122,7 @@ def _maps(network: Network, names: tuple[str, ...], images: Any) -> list[Any]:
     return network.run(images, [network.outputs[name] for name in names])
 
 
-def _peaks(maps: Any) -> Any:
+def _map_maxima(maps: Any) -> Any:
     """Return the largest value of each map, (n, units)."""
     positions = tuple(range(1, len(maps.shape) - 1))
     return ops.cast(ops.max(maps, axis=positions) if positions else maps, "float32")

@@ -102,7 +102,7 @@ def sketch_layers(
 
         def summarize(batch: Any) -> Any:
             *maps, result = network.run(batch, tensors)
-            return [_summary(value, seed) for value in maps], ops.cast(result, "float32")
+            return [_summarize(value, seed) for value in maps], ops.cast(result, "float32")
 
         return summarize
 
@@ -116,7 +116,7 @@ def sketch_layers(
             part.append({k: ops.convert_to_numpy(v)[:kept] for k, v in summary.items()})
     symbols = {INPUT: network.image, **sketched}
     return {
-        name: _gathered(name, part, str(symbol.dtype), seed)
+        name: _join_summaries(name, part, str(symbol.dtype), seed)
         for (name, symbol), part in zip(symbols.items(), parts, strict=True)
     }, np.concatenate(results)
 
@@ -144,20 +144,22 @@ def _batches(x: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], int]
         yield np.concatenate([part, x[: size - len(part)]]), len(part)
 
 
-def _summary(x: Any, seed: int) -> _Summary:
+def _summarize(x: Any, seed: int) -> _Summary:
     """Return the summary of a batch of activations (n, …, c), with the images as first axis."""
     shape, c = tuple(x.shape), int(x.shape[-1])
     p = int(np.prod(shape[1:-1]))
     flat = ops.cast(ops.reshape(x, (-1, p, c)), "float32")
     if c > MAX_CHANNELS:
-        flat = ops.take(flat, _spread(c, MAX_CHANNELS), axis=2)
-    grid = ops.take(flat, _spread(p, GRAM_POSITIONS), axis=1)
-    signs = _signs("gram", (flat.shape[-1], GRAM_PROJECTIONS), seed)
+        flat = ops.take(flat, _evenly_spaced(c, MAX_CHANNELS), axis=2)
+    grid = ops.take(flat, _evenly_spaced(p, GRAM_POSITIONS), axis=1)
+    signs = _random_signs("gram", (flat.shape[-1], GRAM_PROJECTIONS), seed)
     summary = {
         "projection": ops.matmul(_position_signs(p, seed), flat),
         "square": ops.mean(flat * flat, axis=1),
         "high": ops.max(flat, axis=1),
-        "samples": ops.take(flat, _draw(f"position {p}", p, SAMPLED_POSITIONS, seed), axis=1),
+        "samples": ops.take(
+            flat, _sample_numbers(f"position {p}", p, SAMPLED_POSITIONS, seed), axis=1
+        ),
         "gram": ops.matmul(ops.transpose(grid, (0, 2, 1)), ops.matmul(grid, signs)) / grid.shape[1],
         "shape": ops.convert_to_tensor(np.array([shape[1:]], np.int32)),
     }
@@ -167,14 +169,14 @@ def _summary(x: Any, seed: int) -> _Summary:
     return summary
 
 
-def _gathered(name: str, parts: list[_Summary], dtype: str, seed: int) -> LayerSketch:
+def _join_summaries(name: str, parts: list[_Summary], dtype: str, seed: int) -> LayerSketch:
     """Return a layer's sketch from the summaries of its batches."""
     first = parts[0]
     rows = np.concatenate([part["projection"] for part in parts]).astype(np.float64)
     n = len(rows)
-    signs = _signs("images", (n, PROJECTIONS), seed)
+    signs = _random_signs("images", (n, PROJECTIONS), seed)
     samples = np.concatenate([part["samples"] for part in parts])
-    kept = _draw(f"samples {name}", samples.size, MAX_SAMPLES, seed)
+    kept = _sample_numbers(f"samples {name}", samples.size, MAX_SAMPLES, seed)
     return LayerSketch(
         shape=tuple(int(s) for s in first["shape"][0]),
         dtype=dtype,
@@ -195,25 +197,25 @@ def _mean(parts: list[NDArray[Any]]) -> NDArray[np.float64]:
 
 def _position_signs(positions: int, seed: int) -> NDArray[np.float32]:
     """Return (1 + k, p): a row that computes the mean, and k rows of random signs over √p."""
-    signs = _signs(f"positions {positions}", (PROJECTIONS, positions), seed)
+    signs = _random_signs(f"positions {positions}", (PROJECTIONS, positions), seed)
     mean = np.full((1, positions), 1 / positions, np.float32)
     return np.concatenate([mean, signs / np.float32(math.sqrt(positions))])
 
 
-def _signs(purpose: str, shape: tuple[int, int], seed: int) -> NDArray[np.float32]:
+def _random_signs(purpose: str, shape: tuple[int, int], seed: int) -> NDArray[np.float32]:
     """Return random signs; a longer array begins with the signs of a shorter one."""
     draws = _generator(purpose, seed).integers(0, 2, shape)
     return (2 * draws - 1).astype(np.float32)
 
 
-def _draw(purpose: str, count: int, limit: int, seed: int) -> NDArray[np.int64]:
+def _sample_numbers(purpose: str, count: int, limit: int, seed: int) -> NDArray[np.int64]:
     """Return at most `limit` different random numbers below `count`, sorted."""
     if count <= limit:
         return np.arange(count)
     return np.sort(_generator(f"{purpose} of {count}", seed).choice(count, limit, replace=False))
 
 
-def _spread(count: int, limit: int) -> NDArray[np.int64]:
+def _evenly_spaced(count: int, limit: int) -> NDArray[np.int64]:
     """Return at most `limit` evenly spaced numbers below `count`."""
     return np.arange(count) if count <= limit else np.linspace(0, count - 1, limit).astype(np.int64)
 

@@ -49,7 +49,7 @@ def check_declared(archive: zipfile.ZipFile) -> None:
         try:
             with keras.StatelessScope(initialize_variables=False):
                 model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-                _check(model, stored)
+                _check_model(model, stored)
         except Exception as error:  # raised again in the waiting thread
             if _STATELESS not in str(error):
                 found.append(error)
@@ -84,7 +84,7 @@ def check_links(stream: IO[bytes]) -> None:
                     raise ValueError(f"the weights {name!r} are stored in another file")
 
 
-def _check(model: Any, stored: int) -> None:
+def _check_model(model: Any, stored: int) -> None:
     if not isinstance(model, keras.Model):
         raise ValueError(f"the file holds a {type(model).__name__}, not a model")
     needed = sum(math.prod(v.shape) * _bytes_of(v.dtype) for v in model.variables)

@@ -70,11 +70,11 @@ def load_model(path: str | os.PathLike[str], *, allow_legacy: bool = False) -> k
     try:
         return keras.models.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises errors of nearly every type for a bad file
-        raise ModelFileError(_reason(file, error, saved)) from error
+        raise ModelFileError(_explain_error(file, error, saved)) from error
 
 
 def _check_keras(version: str) -> None:
-    if _numbers(version) < MIN_KERAS:
+    if _parse_version(version) < MIN_KERAS:
         minimum = ".".join(map(str, MIN_KERAS))
         raise ModelFileError(
             f"a model file can run code in Keras {version}, even in safe mode: "
@@ -91,18 +91,18 @@ def _examine(file: Path) -> str:
     saved = ""
     try:
         with open_archive(file) as archive:
-            saved = _saved_by(archive)
+            saved = _saved_version(archive)
             check_declared(archive)
             for name in WEIGHTS[:1]:
                 if name in archive.namelist():
                     with archive.open(name) as stream:
                         check_links(stream)
     except Exception as error:  # of nearly every type, as from Keras
-        raise ModelFileError(_reason(file, error, saved)) from error
+        raise ModelFileError(_explain_error(file, error, saved)) from error
     return saved
 
 
-def _saved_by(archive: zipfile.ZipFile) -> str:
+def _saved_version(archive: zipfile.ZipFile) -> str:
     """Return the version of Keras that saved a model; '' if the file does not state it."""
     if _METADATA not in archive.namelist():
         return ""
@@ -113,7 +113,7 @@ def _saved_by(archive: zipfile.ZipFile) -> str:
     return found[0] if found else ""
 
 
-def _reason(file: Path, error: Exception, saved: str = "") -> str:
+def _explain_error(file: Path, error: Exception, saved: str = "") -> str:
     text = " ".join(str(error).split())
     if "safe_mode" in text or "unsafe" in text or "Lambda" in text:
         return (
@@ -127,12 +127,14 @@ def _reason(file: Path, error: Exception, saved: str = "") -> str:
             "@keras.saving.register_keras_serializable() and give --convlens module:factory, a "
             "function that returns the model"
         )
-    return f"{file} could not be loaded ({_newer(saved)}{type(error).__name__}: {text[:200]})"
+    return (
+        f"{file} could not be loaded ({_version_hint(saved)}{type(error).__name__}: {text[:200]})"
+    )
 
 
-def _newer(saved: str) -> str:
+def _version_hint(saved: str) -> str:
     """Return a hint if a later version of Keras than this one saved the file; else ''."""
-    if _numbers(saved) <= _numbers(keras.__version__):
+    if _parse_version(saved) <= _parse_version(keras.__version__):
         return ""
     return (
         f"saved by Keras {saved}, loaded by Keras {keras.__version__}; if that is the reason, "
@@ -140,5 +142,5 @@ def _newer(saved: str) -> str:
     )
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def _parse_version(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())

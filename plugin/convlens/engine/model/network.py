@@ -106,9 +106,9 @@ class Network:
         self._copy_weights()
         for _, copy in self._flat.pairs:
             if hasattr(copy, "finalize_state"):
-                self._finalize(copy)
+                self._update_adapted(copy)
 
-    def _finalize(self, layer: Any) -> None:
+    def _update_adapted(self, layer: Any) -> None:
         """Update the constants that an adapted layer, such as Normalization, derives from weights.
 
         Compiled functions hold these constants too, so they are dropped when the weights changed.
@@ -245,7 +245,7 @@ class Network:
             batch = ops.shape(images if images is not None else next(iter(values.values())))[0]
             values[id(self._flat.inputs[name])] = ops.broadcast_to(value, (batch, *value.shape))
         added = {id(self.outputs[name]): tap for name, tap in (taps or {}).items()}
-        for call in self._needed(wanted, known=values):
+        for call in self._needed_calls(wanted, known=values):
             args, kwargs = keras.tree.map_structure(
                 lambda t: values[id(t)] if is_symbolic(t) else t, (call.args, call.kwargs)
             )
@@ -266,12 +266,14 @@ class Network:
         named = {id(t): name for name, t in self.outputs.items()} | {id(self._flat.image): INPUT}
         own = self.outputs[self.find(layer)]
         known = named.keys() - {id(own)}
-        read = [id(t) for call in self._needed([own], known=known) for t in call.inputs]
+        read = [id(t) for call in self._needed_calls([own], known=known) for t in call.inputs]
         return list(dict.fromkeys(named[key] for key in read if key in known))
 
     def below(self, layer: str) -> list[str]:
         """Return the names of all layers that `layer` depends on, and `layer` itself, last."""
-        needed = {id(t) for c in self._needed([self.outputs[self.find(layer)]]) for t in c.outputs}
+        needed = {
+            id(t) for c in self._needed_calls([self.outputs[self.find(layer)]]) for t in c.outputs
+        }
         return [name for name, t in self.outputs.items() if id(t) in needed]
 
     def compiled(
@@ -297,7 +299,7 @@ class Network:
 
     def calls(self, layer: str) -> list[Call]:
         """Return the calls that compute `layer`'s output from the images, in their order."""
-        return self._needed([self.outputs[self.find(layer)]])
+        return self._needed_calls([self.outputs[self.find(layer)]])
 
     @property
     def image(self) -> Any:
@@ -309,7 +311,7 @@ class Network:
         """The symbolic tensor of the model's first output (None, …)."""
         return self._flat.result
 
-    def _needed(self, wanted: Sequence[Any], known: Collection[int] = ()) -> list[Call]:
+    def _needed_calls(self, wanted: Sequence[Any], known: Collection[int] = ()) -> list[Call]:
         need = {id(t) for t in wanted if id(t) not in known}
         calls = []
         for call in reversed(self._flat.calls):
@@ -341,7 +343,7 @@ def _image_input(model: keras.Model, held: Mapping[str, ArrayLike]) -> str:
     for name, value in held.items():
         if name not in inputs:
             raise ValueError(
-                f"{model.name} has no input {name!r}; its inputs are {_listed(inputs)}"
+                f"{model.name} has no input {name!r}; its inputs are {_describe_inputs(inputs)}"
             )
         want = tuple(inputs[name].shape[1:])
         shape = np.shape(value)
@@ -355,8 +357,8 @@ def _image_input(model: keras.Model, held: Mapping[str, ArrayLike]) -> str:
     if len(free) != 1:
         given = "" if not held else f", {len(free)} of them without a held value"
         raise ValueError(
-            f"{model.name} has {len(inputs)} inputs ({_listed(inputs)}){given}; exactly one, the "
-            "images, must be free: hold the others with "
+            f"{model.name} has {len(inputs)} inputs ({_describe_inputs(inputs)}){given}; exactly "
+            "one, the images, must be free: hold the others with "
             "convlens.Network(model, held={name: value})"
         )
     if len(inputs[free[0]].shape) != 4:
@@ -367,5 +369,5 @@ def _image_input(model: keras.Model, held: Mapping[str, ArrayLike]) -> str:
     return free[0]
 
 
-def _listed(inputs: Mapping[str, Any]) -> str:
+def _describe_inputs(inputs: Mapping[str, Any]) -> str:
     return ", ".join(f"{name!r} {tuple(t.shape)}" for name, t in inputs.items())

@@ -65,9 +65,9 @@ def receptive_field(
     if len(target.shape) != 4:
         return Box(0, 0, *size)
     fields: dict[int, _Field] = {id(target): _Field(*(np.array([at]) for at in position))}
-    sizes = _sizes(network, layer, size)
+    sizes = _map_sizes(network, layer, size)
     for call in reversed(network.calls(layer)):
-        for source, field in _seen_by(call, fields, sizes):
+        for source, field in _input_fields(call, fields, sizes):
             if not padded:
                 field = field.within(*(sizes[id(source)] or size))
             known = fields.get(id(source))
@@ -100,7 +100,7 @@ class _Field:
         return Box(ends[0], ends[1], ends[2] + 1, ends[3] + 1)
 
 
-def _seen_by(
+def _input_fields(
     call: Call, fields: dict[int, _Field], sizes: dict[int, tuple[int, int] | None]
 ) -> list[tuple[Any, _Field]]:
     """Return the field of each input that a call reads to compute the fields of its outputs."""
@@ -117,7 +117,7 @@ def _seen_by(
             continue  # a gate
         field = None
         if size is not None and out_size is not None:
-            field = _step(call.op, fields[id(out)], size)
+            field = _input_field(call.op, fields[id(out)], size)
             if field is None and out_size == size and _is_pointwise(call, source):
                 field = fields[id(out)]
         # A tensor without positions counts as read whole.
@@ -125,13 +125,13 @@ def _seen_by(
     return found
 
 
-def _step(op: Any, field: _Field, size: tuple[int, int]) -> _Field | None:
+def _input_field(op: Any, field: _Field, size: tuple[int, int]) -> _Field | None:
     """Return the input field of an operation of known geometry; None for other operations."""
     sides = (field.rows, field.columns)
     if isinstance(op, keras.layers.Conv2DTranspose):
         return _Field(
             *(
-                _spread(i, k, s, d, op.padding)
+                _transposed_inputs(i, k, s, d, op.padding)
                 for i, k, s, d in zip(
                     sides, op.kernel_size, op.strides, op.dilation_rate, strict=True
                 )
@@ -141,7 +141,7 @@ def _step(op: Any, field: _Field, size: tuple[int, int]) -> _Field | None:
         kernel = op.pool_size if isinstance(op, _POOLS) else op.kernel_size
         dilation = 1 if isinstance(op, _POOLS) else op.dilation_rate
         geometry = zip(sides, _pair(kernel), _pair(op.strides), _pair(dilation), size, strict=True)
-        return _Field(*(_windows(i, k, s, d, n, op.padding) for i, k, s, d, n in geometry))
+        return _Field(*(_window_inputs(i, k, s, d, n, op.padding) for i, k, s, d, n in geometry))
     if isinstance(op, keras.layers.ZeroPadding2D):
         return _Field(*(i - p[0] for i, p in zip(sides, op.padding, strict=True)))
     if isinstance(op, keras.layers.Cropping2D):
@@ -155,7 +155,7 @@ def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-def _windows(
+def _window_inputs(
     outputs: Side, kernel: int, stride: int, dilation: int, size: int, padding: str
 ) -> Side:
     """Return the inputs that the windows of a convolution or pool cover."""
@@ -167,7 +167,9 @@ def _windows(
     return np.unique(outputs[:, None] * stride + taps)
 
 
-def _spread(outputs: Side, kernel: int, stride: int, dilation: int, padding: str) -> Side:
+def _transposed_inputs(
+    outputs: Side, kernel: int, stride: int, dilation: int, padding: str
+) -> Side:
     """Return the inputs from which a transposed convolution computes some outputs."""
     before = max((kernel - 1) * dilation + 1 - stride, 0) // 2 if padding == "same" else 0
     at = outputs[:, None] + before - np.arange(kernel) * dilation
@@ -184,13 +186,13 @@ def _is_pointwise(call: Call, source: Any) -> bool:
     changed = dict(values)
     changed[id(source)] = values[id(source)].copy()
     changed[id(source)][:, 0, 0] += draw.random(source.shape[3:], dtype=np.float32) + 0.5
-    before, after = (_applied(call, v) for v in (values, changed))
+    before, after = (_apply(call, v) for v in (values, changed))
     differs = np.abs(after - before).max(axis=(0, *range(3, after.ndim))) > 0
     differs[0, 0] = False
     return not differs.any()
 
 
-def _applied(call: Call, values: dict[int, Any]) -> Any:
+def _apply(call: Call, values: dict[int, Any]) -> Any:
     args, kwargs = keras.tree.map_structure(
         lambda t: ops.convert_to_tensor(values[id(t)]) if id(t) in values else t,
         (call.args, call.kwargs),
@@ -198,7 +200,7 @@ def _applied(call: Call, values: dict[int, Any]) -> Any:
     return ops.convert_to_numpy(keras.tree.flatten(call.op(*args, **kwargs))[0])
 
 
-def _sizes(
+def _map_sizes(
     network: Network, layer: str, size: tuple[int, int]
 ) -> dict[int, tuple[int, int] | None]:
     """Return the size (h, w) of every tensor below a layer; None for tensors without positions.

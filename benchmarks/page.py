@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from convlens.benchmarks.measure import Info
 from convlens.benchmarks.tables import HEAD, comparisons, duration, rows
-from convlens.files.atomic import write_whole
+from convlens.files.atomic import write_atomic
 
 _WIDTH, _HEIGHT, _MARGIN = 360, 220, 52
 
@@ -31,7 +31,7 @@ def write_page(
     Raises:
         OSError: the folder cannot be created or written to; the message names it.
     """
-    write_whole(path, render(figures, machine, when).encode())
+    write_atomic(path, render(figures, machine, when).encode())
 
 
 def render(figures: Sequence[Info], machine: Mapping[str, Any], when: datetime) -> str:

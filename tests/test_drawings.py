@@ -1,4 +1,4 @@
-"""Pictures of what the engine found: of the right things, at a size that can be read."""
+"""Figures of the engine's results: their content and a readable size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model bound to its images."""
+"""The `Lens`: a model with images."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _AMOUNT = {"translation": "pixels down", "scale": "factor", "rotation": "degrees
 
 
 def draw_activations(lens: Lens, layer: str) -> Tiles:
-    """Return the feature maps of the lens's first image, each unit's in viridis, eight a row."""
+    """Return the feature maps of the lens's first image in viridis, one tile for each unit."""
     chosen = lens.one_of_each(1)
     maps = lens.activations(layer, lens.images[chosen])[layer][0]
     pixels = [viridis(feature_map_pixels(maps[..., u])) for u in range(maps.shape[-1])]
@@ -52,8 +52,8 @@ def draw_activations(lens: Lens, layer: str) -> Tiles:
 def draw_maximized(result: Maximization) -> Tiles:
     """Return the images that excite a layer's units, with each unit's final activation.
 
-    Pixels that were climbed on their own are brought to one contrast. Images in the Fourier basis
-    have colors and contrasts that mean something, and are shown as they are.
+    Images of the pixel basis are normalized to the same contrast. Images of the Fourier basis have
+    meaningful colors and contrasts and are drawn unchanged.
     """
     own_range = result.value_range if result.basis == "fourier" else None
     pixels = [
@@ -120,7 +120,7 @@ def draw_reconstructions(lens: Lens, layer: str, units: int = 4) -> Tiles:
 def draw_top(top: TopPatches, value_range: tuple[float, float]) -> Tiles:
     """Return each unit's strongest patches beside their reconstructions, as in the paper's fig. 2.
 
-    What lies outside an image is mid-gray, as is a reconstruction of 0.
+    Pixels outside an image, and reconstructions of 0, are mid-gray.
     """
     k = top.patches.shape[1]
     columns = math.ceil(math.sqrt(k))
@@ -150,7 +150,7 @@ def draw_top(top: TopPatches, value_range: tuple[float, float]) -> Tiles:
 
 
 def draw_occlusion(occlusion: Occlusion, value_range: tuple[float, float]) -> Tiles:
-    """Return each image beside how far its class's score falls where a part is hidden."""
+    """Return each image beside the heat map of its class's score drop under occlusion."""
     heat = occlusion.heat
     top = max(float(heat.max()), 1e-12)
     pixels, labels = [], []
@@ -170,7 +170,7 @@ def draw_occlusion(occlusion: Occlusion, value_range: tuple[float, float]) -> Ti
 
 
 def draw_invariance(curves_of: Invariance) -> Curves:
-    """Return the curves of invariance: the class's probability, and how far features move."""
+    """Return invariance curves: the class's probability, and the distances of features."""
     medians = {
         f"{layer}: distance": np.median(curves_of.relative(layer), axis=1)
         for layer in curves_of.distances
@@ -202,7 +202,7 @@ def draw_style(result: StyleTransfer) -> Tiles:
 
 
 def draw_sounds(result: SoundTransfer) -> Tiles:
-    """Return the spectrograms of content, style and result, low tones below, time to the right."""
+    """Return the spectrograms of content, style and result; low frequencies are at the bottom."""
     transform = SpectrogramTransform(result.window, result.hop)
     sounds = {"content": result.content, "style": result.style, "result": result.sound}
     pixels = []
@@ -234,5 +234,5 @@ def draw_losses(result: StyleTransfer) -> Curves:
 
 
 def _displayed(image: NDArray[Any]) -> NDArray[Any]:
-    """Return an image with 1 or 3 channels; of any other number, their mean."""
+    """Return an image of 1 or 3 channels unchanged; return the channel mean of any other image."""
     return image if image.shape[-1] in (1, 3) else image.mean(axis=-1, keepdims=True)

@@ -23,16 +23,16 @@ from convlens.engine.model.network import Network, Units
 
 
 class Lens:
-    """A model, the images that it is looked at with, and the pixels' range.
+    """A model with images to examine it on, and the range of their pixels.
 
-    Compiled functions are kept between calls; the model's weights are read anew at each.
+    Compiled functions are reused between calls; the model's current weights are read in each call.
 
     Attributes:
-        network: the model taken apart, which the engine's functions and checks take as a model.
+        network: the model as a `Network`, which all functions and checks accept as a model.
         images: (n, h, w, c) float32.
-        labels: (n,) the images' classes, or None.
+        labels: (n,) the classes of the images, or None.
         value_range: (low, high) of the pixels that the model takes.
-        source: where the images came from, in words.
+        source: description of the origin of the images.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class Lens:
 
         Raises:
             TypeError: not a Keras model.
-            ValueError: a model that cannot be taken apart, images of a wrong shape or outside the
-                range, or a number of labels that is not that of the images.
+            ValueError: a model that `Network` does not support, images of a wrong shape or outside
+                the range, or not one label for each image.
         """
         self.network = Network.of(model)
         self.images = self.network.check_images(images)
@@ -85,7 +85,7 @@ class Lens:
     def activations(
         self, layers: str | Iterable[str] | None = None, images: ArrayLike | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Return layers' feature maps for the lens's images, or others; see `activations`."""
+        """Return layers' feature maps for the lens's images or given ones; see `activations`."""
         return activations(self.network, self.images if images is None else images, layers)
 
     def maximize(
@@ -107,7 +107,7 @@ class Lens:
         images: ArrayLike | None = None,
         **options: Any,
     ) -> Reconstruction:
-        """Return units' reconstructions for the lens's first image, or others; see `deconvolve`."""
+        """Return deconvnet reconstructions for the first image or given ones; see `deconvolve`."""
         return deconvolve(
             self.network, self.images[0] if images is None else images, layer, units, **options
         )
@@ -115,17 +115,17 @@ class Lens:
     def top_images(
         self, data: Any = None, layers: str | Iterable[str] | None = None, **options: Any
     ) -> TopImages:
-        """Return each unit's strongest of the lens's images, or of others; see `top_images`."""
+        """Return the lens's or given images that excite each unit most; see `top_images`."""
         return top_images(self.network, self.images if data is None else data, layers, **options)
 
     def top_patches(
         self, top: TopImages, layer: str, units: Units = None, **options: Any
     ) -> TopPatches:
-        """Return what excited units in their strongest images; see `top_patches`."""
+        """Return the patches of the strongest images that excite units; see `top_patches`."""
         return top_patches(self.network, top, layer, units, **options)
 
     def occlude(self, images: ArrayLike | None = None, **options: Any) -> Occlusion:
-        """Return what hiding parts of the lens's images, or of others, changes; see `occlude`."""
+        """Return the effect of hiding parts of the lens's images or given ones; see `occlude`."""
         if images is None and self.labels is not None:
             options.setdefault("classes", self.labels)
         options.setdefault("value", sum(self.value_range) / 2)
@@ -134,7 +134,7 @@ class Lens:
     def invariance(
         self, transformation: Transformation, images: ArrayLike | None = None, **options: Any
     ) -> Invariance:
-        """Return how features move with the lens's images, or others; see `invariance`."""
+        """Return invariance curves for the lens's images or given ones; see `invariance`."""
         if images is None and self.labels is not None:
             options.setdefault("classes", self.labels)
         options.setdefault("fill", self.value_range[0])
@@ -149,9 +149,13 @@ class Lens:
         gram: NDArray[np.float32] = gram_matrix(self.activations(layer, images)[layer], divisor)
         return gram
 
-    def one_of_each(self, most: int = 10) -> Sequence[int]:
-        """Return numbers of images: the first of each class, or the first few without labels."""
+    def one_of_each(self, max_images: int = 10) -> Sequence[int]:
+        """Return the index of the first image of each class; without labels, of the first images.
+
+        Args:
+            max_images: maximum number of images.
+        """
         if self.labels is None:
-            return list(range(min(most, len(self.images))))
+            return list(range(min(max_images, len(self.images))))
         _, first = np.unique(self.labels, return_index=True)
-        return [int(i) for i in first[:most]]
+        return [int(i) for i in first[:max_images]]

@@ -1,7 +1,7 @@
 """Hypothesis strategies: images, feature maps, and small random convolutional networks.
 
-Needs hypothesis: ``pip install 'pytest-convlens[strategies]'``. A failing example is printed as the
-`NetworkSpec` that builds it again, and shrinks towards one plain convolution.
+Requires hypothesis: ``pip install 'pytest-convlens[strategies]'``. Failing examples shrink towards
+one plain convolution, and are printed as a `NetworkSpec` that rebuilds the network.
 
 Example:
     >>> from hypothesis import given
@@ -62,24 +62,24 @@ ACTIVATIONS = (
     *("gelu", "silu"),
 )
 PROFILE = "convlens"
-# Weights are drawn from the seed afterwards; Keras's own initializers use the global generator.
-_UNDRAWN = "zeros"
+# Weights are drawn from the seed afterwards, because Keras's initializers use a global generator.
+_PLACEHOLDER = "zeros"
 _PADDINGS: tuple[Literal["same", "valid"], ...] = ("same", "valid")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One layer of a network, or a block of some.
+    """One layer, or one block of layers, of a network.
 
     Attributes:
-        kind: which; a 'residual' adds a convolution's output to its input, 'concatenate' puts those
-            of two convolutions side by side.
-        filters: how many channels a convolution gives.
-        size: (rows, columns) of a kernel or a window.
-        strides: how far the window moves, both ways.
-        dilation: how far apart a kernel's taps are; 1 where `strides` is not.
+        kind: kind of layer or block: 'residual' adds a convolution's output to its input,
+            'concatenate' concatenates the outputs of two convolutions.
+        filters: number of output channels.
+        size: (rows, columns) of the kernel or window.
+        strides: stride in both directions.
+        dilation: dilation of the kernel; must be 1 if `strides` is above 1.
         padding: 'same' or 'valid'.
-        activation: of a convolution, or of an activation layer.
+        activation: activation of a convolution or of an activation layer.
     """
 
     kind: Kind
@@ -93,14 +93,14 @@ class Step:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network in words, from which it can be built any number of times.
+    """A specification of a network, from which the network can be built any number of times.
 
     Attributes:
-        input_shape: (h, w, c) of an image.
-        steps: its layers in their order; the first is a convolution.
-        classes: how many classes a dense softmax at the end has; None for none.
-        head: what stands before the dense layer.
-        seed: of the weights.
+        input_shape: shape of one image, (h, w, c).
+        steps: the layers in order; the first is a convolution.
+        classes: number of classes of the final dense softmax; None for no softmax.
+        head: layer before the final dense layer.
+        seed: seed of the weights.
     """
 
     input_shape: tuple[int, int, int]
@@ -110,10 +110,10 @@ class NetworkSpec:
     seed: int = 0
 
     def build(self) -> keras.Model:
-        """Return the network: functional, channels-last, with weights that the seed decides.
+        """Return the network: functional, channels-last, with weights drawn from the seed.
 
-        Layers are named after their steps and places: 'conv_1', 'max_pool_2', …. Batch
-        normalizations have statistics as if they had been trained.
+        Layers are named by kind and position: 'conv_1', 'max_pool_2', …. Batch normalizations get
+        statistics like those of a trained network.
         """
         import keras
         from keras import layers
@@ -128,16 +128,16 @@ class NetworkSpec:
             else:
                 x = layers.GlobalAveragePooling2D(name="global_pool")(x)
             x = layers.Dense(
-                self.classes, activation="softmax", kernel_initializer=_UNDRAWN, name="classes"
+                self.classes, activation="softmax", kernel_initializer=_PLACEHOLDER, name="classes"
             )(x)
         model = keras.Model(image, x, name="network")
         draw = np.random.default_rng(self.seed)
         for weight in model.weights:
-            weight.assign(_drawn(weight.path.split("/")[-1], tuple(weight.shape), draw))
+            weight.assign(_draw_weight(weight.path.split("/")[-1], tuple(weight.shape), draw))
         return model
 
     def images(self, count: int = 2) -> NDArray[np.float32]:
-        """Return `count` images (n, h, w, c) from 0 to 1 that differ, decided by the seed."""
+        """Return `count` different images (n, h, w, c) with values in [0, 1], from the seed."""
         draw = np.random.default_rng([self.seed, 1])
         return draw.random((count, *self.input_shape), np.float32)
 
@@ -148,16 +148,16 @@ def images(
     count: int | st.SearchStrategy[int] = 2,
     value_range: tuple[float, float] = (0.0, 1.0),
 ) -> st.SearchStrategy[NDArray[np.float32]]:
-    """Return a strategy of image batches (n, h, w, c), float32, that shrink to the low value.
+    """Return a strategy for batches of images (n, h, w, c), float32; they shrink to the low value.
 
     Args:
-        shape: (h, w, c), or a strategy of it; by default up to 12×12 with 1 or 3 colors.
-        count: how many images, or a strategy of it.
+        shape: (h, w, c), or a strategy for it; by default up to 12×12 with 1 or 3 channels.
+        count: number of images, or a strategy for it.
         value_range: (low, high) of the pixels.
     """
     low, high = (float(np.float32(v)) for v in value_range)
     if not low < high:
-        raise ValueError(f"value_range is (low, high) with low below high, not {value_range}")
+        raise ValueError(f"value_range must be (low, high) with low < high, not {value_range}")
     sizes = st.tuples(st.integers(1, 12), st.integers(1, 12), st.sampled_from((1, 3)))
     return _arrays(
         st.tuples(_strategy(count), sizes if shape is None else _strategy(shape)).map(
@@ -174,15 +174,15 @@ def feature_maps(
     count: int | st.SearchStrategy[int] = 2,
     magnitude: float = 100.0,
 ) -> st.SearchStrategy[NDArray[np.float32]]:
-    """Return a strategy of feature maps (n, h, w, c), float32, that shrink to zeros.
+    """Return a strategy for feature maps (n, h, w, c), float32; they shrink to zeros.
 
     Args:
-        shape: (h, w, c), or a strategy of it; by default up to 8×8 with up to 6 channels.
-        count: how many, or a strategy of it.
-        magnitude: the largest absolute value.
+        shape: (h, w, c), or a strategy for it; by default up to 8×8 with up to 6 channels.
+        count: number of feature maps, or a strategy for it.
+        magnitude: maximum absolute value.
     """
     if not magnitude > 0:
-        raise ValueError(f"magnitude is above 0, not {magnitude}")
+        raise ValueError(f"magnitude must be above 0, not {magnitude}")
     sizes = st.tuples(st.integers(1, 8), st.integers(1, 8), st.integers(1, 6))
     return _arrays(
         st.tuples(_strategy(count), sizes if shape is None else _strategy(shape)).map(
@@ -204,17 +204,17 @@ def network_specs(
     activations: Sequence[str] = ACTIVATIONS,
     classifier: bool | None = None,
 ) -> NetworkSpec:
-    """Return a strategy of small networks in words; `cnn_models` builds them.
+    """Return a strategy for specifications of small networks; `cnn_models` builds the networks.
 
-    They shrink to one 1×1 convolution with one filter.
+    They shrink to a single 1×1 convolution with one filter.
 
     Args:
-        max_steps: the most layers or blocks before the head.
-        max_side: the most rows and columns of an image.
-        max_filters: the most channels that a convolution gives.
-        kinds: of layers, the simplest first.
-        activations: to choose from, the simplest first.
-        classifier: whether it ends with a softmax over classes; None for either.
+        max_steps: maximum number of layers or blocks before the head.
+        max_side: maximum height and width of an image.
+        max_filters: maximum number of output channels of a convolution.
+        kinds: kinds of layers to choose from, the simplest first.
+        activations: activations to choose from, the simplest first.
+        classifier: True to end with a softmax over classes, False not to; None for both.
     """
     side = st.integers(4, max_side)
     shape = (draw(side), draw(side), draw(st.sampled_from((1, 2, 3))))
@@ -236,10 +236,13 @@ def network_specs(
 
 @st.composite
 def cnn_models(draw: st.DrawFn, /, **options: Any) -> keras.Model:
-    """Return a strategy of small Keras models with drawn weights; options as `network_specs`.
+    """Return a strategy for small Keras models with random weights.
 
-    The specification of a failing example is noted, so that it can be built again. Keras's global
-    state is cleared before each, so that models do not pile up.
+    A failing example prints its specification, from which it can be rebuilt. Keras's global state
+    is cleared before each model, so that models do not accumulate.
+
+    Args:
+        options: options of `network_specs`.
     """
     import keras
 
@@ -250,10 +253,15 @@ def cnn_models(draw: st.DrawFn, /, **options: Any) -> keras.Model:
 
 
 def register_profile(name: str = PROFILE, *, max_examples: int = 100) -> None:
-    """Register a settings profile for properties of networks, and load it.
+    """Register and load a hypothesis settings profile for tests of networks.
 
-    No deadline, as the first call of a network compiles; no health check of slowness; derandomized
-    where the environment variable CI is set, so that a build does not fail by chance.
+    It has no deadline, because the first call of a network compiles, and no health check for
+    slowness. If the environment variable CI is set, it is derandomized, so that a build does not
+    fail by chance.
+
+    Args:
+        name: name of the profile.
+        max_examples: number of examples in each test.
     """
     hypothesis.settings.register_profile(
         name,
@@ -273,7 +281,7 @@ def _draw_step(
     max_filters: int,
     activations: tuple[str, ...],
 ) -> tuple[Step, tuple[int, int, int]]:
-    """Return a step that fits maps of a shape, and the shape that it gives."""
+    """Return a step that is valid for maps of a shape, and its output shape."""
     h, w, c = shape
     if kind == "batch_norm":
         return Step(kind), shape
@@ -289,10 +297,10 @@ def _draw_step(
     padding = draw(st.sampled_from(_PADDINGS))
     strides = draw(st.integers(1, 3))
     if kind in ("max_pool", "average_pool"):
-        return Step(kind, c, size, strides, padding=padding), _given(
+        return Step(kind, c, size, strides, padding=padding), _output_shape(
             (h, w, c), size, strides, 1, padding
         )
-    # Drawn always: an example that asks for less would count as simpler than a plain convolution.
+    # Always drawn: an example with fewer draws would count as simpler than a plain convolution.
     dilation = draw(st.integers(1, 2))
     if strides > 1:
         dilation = 1
@@ -301,13 +309,13 @@ def _draw_step(
         dilation = 1
     given = c if kind == "depthwise" else filters
     step = Step(kind, given, size, strides, dilation, padding, activation)
-    return step, _given((h, w, given), size, strides, dilation, padding)
+    return step, _output_shape((h, w, given), size, strides, dilation, padding)
 
 
-def _given(
+def _output_shape(
     shape: tuple[int, int, int], size: tuple[int, int], strides: int, dilation: int, padding: str
 ) -> tuple[int, int, int]:
-    """Return the shape of the maps that a window of this kind gives."""
+    """Return the output shape of a convolution or pool with this window."""
     sides = []
     for side, k in zip(shape[:2], size, strict=True):
         reach = 1 if padding == "same" else (k - 1) * dilation + 1
@@ -325,7 +333,7 @@ def _conv(x: Any, step: Step, name: str) -> Any:
         padding=step.padding,
         dilation_rate=step.dilation,
         activation=step.activation,
-        kernel_initializer=_UNDRAWN,
+        kernel_initializer=_PLACEHOLDER,
         name=name,
     )(x)
 
@@ -339,7 +347,7 @@ def _depthwise(x: Any, step: Step, name: str) -> Any:
         padding=step.padding,
         dilation_rate=step.dilation,
         activation=step.activation,
-        depthwise_initializer=_UNDRAWN,
+        depthwise_initializer=_PLACEHOLDER,
         name=name,
     )(x)
 
@@ -354,8 +362,8 @@ def _separable(x: Any, step: Step, name: str) -> Any:
         padding=step.padding,
         dilation_rate=step.dilation,
         activation=step.activation,
-        depthwise_initializer=_UNDRAWN,
-        pointwise_initializer=_UNDRAWN,
+        depthwise_initializer=_PLACEHOLDER,
+        pointwise_initializer=_PLACEHOLDER,
         name=name,
     )(x)
 
@@ -413,8 +421,10 @@ _MAKERS: dict[Kind, Callable[[Any, Step, str], Any]] = {
 }
 
 
-def _drawn(name: str, shape: tuple[int, ...], draw: np.random.Generator) -> NDArray[np.float64]:
-    """Return a weight's values: kernels that keep their inputs' size, statistics as if trained."""
+def _draw_weight(
+    name: str, shape: tuple[int, ...], draw: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return random values of a weight: kernels that preserve scale, statistics as if trained."""
     if name in ("gamma", "moving_variance"):
         return draw.uniform(0.5, 1.5, shape)
     if name in ("bias", "beta", "moving_mean"):

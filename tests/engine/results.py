@@ -1,6 +1,6 @@
-"""What the engine finds, for another backend to find too: ``python tests/engine/results.py FILE``.
+"""Write the engine's results to a file, to compare them with another backend's.
 
-The file is then given to the tests under the other backend:
+``python tests/engine/results.py FILE`` writes the file. Then run the tests on the other backend:
 ``CONVLENS_OTHER_BACKEND=FILE KERAS_BACKEND=jax pytest tests/engine``.
 """
 
@@ -30,7 +30,7 @@ from convlens.fixtures.style_pictures import content_picture, style_picture
 
 
 def results() -> dict[str, Any]:
-    """Return arrays by name, from every core of the engine."""
+    """Return the results of every algorithm of the engine, arrays by name."""
     network = Network(load_mnist_cnn())
     images, _ = load_digits()
     few = images[::20]

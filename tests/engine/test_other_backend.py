@@ -1,4 +1,4 @@
-"""The same results on another backend."""
+"""Compare the engine's results on two backends."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_results_are_those_of_the_other_backend():
 
 
 def _errors(mine: Any, theirs: Any, name: str) -> Any:
-    """Return how far each unit's part is from the other's, of the largest value."""
+    """Return the largest difference of each unit's values, relative to the largest value."""
     error = np.abs(mine - theirs) / np.abs(theirs).max()
     if name.endswith("trace"):
         return error.max(axis=0)

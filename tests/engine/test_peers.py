@@ -1,4 +1,4 @@
-"""The deconvnet's kin against an independent implementation: xplique, on class logits."""
+"""Compare the deconvnet and its two variants with xplique, an independent implementation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ xplique = pytest.importorskip(
 
 
 def residual():
-    """Return a small residual network, its weights random."""
+    """Return a small residual network with random weights."""
     keras.utils.set_random_seed(5)
     image = keras.Input((28, 28, 1))
     y = layers.Conv2D(8, 3, padding="same", activation="relu")(image)
@@ -27,7 +27,7 @@ def residual():
 
 
 def logits(model):
-    """Return the model with its softmax left out."""
+    """Return the model without its softmax."""
     last = model.layers[-1]
     linear = layers.Dense(last.units, name="logits")
     out = linear(last.input)

@@ -1,4 +1,4 @@
-"""Pictures of every kind become RGB from 0 to 1."""
+"""Pictures of all formats become RGB with values in [0, 1]."""
 
 from __future__ import annotations
 
@@ -99,11 +99,11 @@ def test_a_broken_file_is_named(tmp_path):
         (np.zeros((4, 4, 3), np.int64), "uint8, uint16 or float, not int64"),
     ],
 )
-def test_arrays_that_are_no_pictures_are_refused(array, message):
+def test_invalid_arrays_are_refused(array, message):
     with pytest.raises(ValueError, match=message):
         read_image(array)
 
 
 def test_a_size_below_one_pixel_is_refused():
-    with pytest.raises(ValueError, match="size is at least 1 pixel, not 0"):
+    with pytest.raises(ValueError, match="size must be at least 1 pixel, not 0"):
         read_image(RGB, size=0)

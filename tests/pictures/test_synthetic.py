@@ -1,4 +1,4 @@
-"""The textures that a model is looked at with where there are no images."""
+"""The synthetic textures."""
 
 from __future__ import annotations
 

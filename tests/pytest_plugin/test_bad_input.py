@@ -55,9 +55,9 @@ def collection_error(pytester, *arguments):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("empty.keras", b"", "truncated or no Keras file"),
-        ("text.keras", b"hello", "truncated or no Keras file"),
-        ("old.h5", b"\x89HDF\r\n\x1a\n", "legacy HDF5 model, and loading one can run code"),
+        ("empty.keras", b"", "truncated, or not a Keras file"),
+        ("text.keras", b"hello", "truncated, or not a Keras file"),
+        ("old.h5", b"\x89HDF\r\n\x1a\n", "legacy HDF5 model, and loading it can run code"),
         ("disguised.keras", b"\x89HDF\r\n\x1a\n", "legacy HDF5 model"),
     ],
 )
@@ -70,7 +70,7 @@ def test_files_that_are_no_models(pytester, name, content, message):
 
 def test_a_truncated_file(pytester, tiny_file):
     tiny_file.write_bytes(tiny_file.read_bytes()[:-900])
-    assert "truncated or no Keras file" in collection_error(pytester, str(tiny_file))
+    assert "truncated, or not a Keras file" in collection_error(pytester, str(tiny_file))
 
 
 def test_an_archive_that_is_no_model(pytester):
@@ -97,7 +97,7 @@ def test_a_file_that_a_later_keras_saved(pytester, tiny_file, saved, said):
             archive.writestr(name, content)
     line = collection_error(pytester, str(tiny_file))
     assert "could not be loaded" in line
-    assert ("Keras 99.1.0 saved it" in line) == said
+    assert ("saved by Keras 99.1.0" in line) == said
     assert ("pip install -U keras" in line) == said
 
 

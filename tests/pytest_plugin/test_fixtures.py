@@ -136,7 +136,7 @@ def test_a_model_that_cannot_be_loaded_fails_the_test_in_one_line(pytester):
                                 "--convlens", "bad.keras", "-k", "test_model",
                                 "--continue-on-collection-errors")  # fmt: skip
     result.stdout.fnmatch_lines(
-        ["bad.keras is truncated or no Keras file: it is not a ZIP archive"]
+        ["bad.keras is truncated, or not a Keras file: it is not a ZIP archive"]
     )
     assert "Traceback" not in result.stdout.str()
 

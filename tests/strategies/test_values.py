@@ -206,7 +206,7 @@ def test_the_registered_profile_has_the_given_settings(monkeypatch):
 @pytest.mark.parametrize("strategy", [images, feature_maps])
 def test_invalid_ranges_are_refused(strategy):
     option = {"value_range": (1, 1)} if strategy is images else {"magnitude": 0}
-    with pytest.raises(ValueError, match=r"below|above"):
+    with pytest.raises(ValueError, match=r"low < high|above 0"):
         strategy(**option)
 
 

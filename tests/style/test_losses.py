@@ -1,4 +1,4 @@
-"""Each loss term against its formula, written out in float64 NumPy."""
+"""Compare each loss term with its formula in float64 NumPy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def flat(features):
 
 
 def plain_style(f, s, convention):
-    """The formula of each convention's own source, from FᵀF."""
+    """Return the loss by the formula of each convention's source, from FᵀF."""
     (m, n), k = f.shape, s.shape[0]
     g, a = f.T @ f, s.T @ s
     if convention == "gatys":

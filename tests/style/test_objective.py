@@ -1,4 +1,4 @@
-"""The weighted loss, its gradient, and both ways down."""
+"""The weighted loss, its gradient, and both optimizers."""
 
 from __future__ import annotations
 
@@ -126,14 +126,14 @@ def adam(objective, targets, descent, steps, report):
 def test_a_descent_lowers_the_loss_within_the_range(network, descend):
     objective, targets = pieces(network)
     start = picture(0)
-    descent, told = Descent(start, start), []
-    descend(objective, targets, descent, 30, lambda d: told.append(len(d.trace)))
+    descent, reported = Descent(start, start), []
+    descend(objective, targets, descent, 30, lambda d: reported.append(len(d.trace)))
     losses = np.stack(descent.trace) @ objective.weights
     assert len(descent.trace) == 31
     assert losses[-1] < 0.5 * losses[0]
     assert descent.image.min() >= 0
     assert descent.image.max() <= 1
-    assert told[-1] == 31
+    assert reported[-1] == 31
     # The last row of the trace is the image that is returned.
     at_end = np.asarray(objective.terms(ops.convert_to_tensor(descent.image), targets))
     np.testing.assert_allclose(descent.trace[-1], at_end, rtol=1e-4)
@@ -168,13 +168,13 @@ def test_weights_that_are_not_numbers_end_the_descent(descend):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"content": -1.0}, "content_weight is a number from 0, not -1"),
-        ({"style": float("nan")}, "style_weight is a number from 0, not nan"),
-        ({"style_layers": {"low": -2.0}}, "the weight of layer 'low' is a number from 0"),
-        ({"style_layers": {}}, "no style layer has a weight"),
-        ({"convention": "gram"}, "convention is one of 'gatys', .* not 'gram'"),
+        ({"content": -1.0}, "content_weight must be 0 or more, not -1"),
+        ({"style": float("nan")}, "style_weight must be 0 or more, not nan"),
+        ({"style_layers": {"low": -2.0}}, "the weight of layer 'low' must be 0 or more"),
+        ({"style_layers": {}}, "at least one style layer must have a weight above 0"),
+        ({"convention": "gram"}, "convention must be one of 'gatys', .* not 'gram'"),
     ],
 )
-def test_weights_that_make_no_sense_are_refused(given, message):
+def test_invalid_weights_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         weights(**given)

@@ -26,14 +26,14 @@ BINS = WINDOW // 2 + 1
 
 @pytest.fixture(scope="module")
 def beats():
-    """A tone of 440 Hz, a quarter of a second on and a quarter off."""
+    """Return a tone of 440 Hz, alternately on and off for a quarter of a second."""
     t = np.arange(2 * RATE) / RATE
     return Sound((0.5 * np.sin(2 * np.pi * 440 * t) * (t * 4 % 2 < 1)).astype(np.float32), RATE)
 
 
 @pytest.fixture(scope="module")
 def texture():
-    """Tones of 1800 and 2600 Hz that tremble 13 times a second, without pause."""
+    """Return continuous tones of 1800 and 2600 Hz with a tremolo of 13 Hz."""
     t = np.arange(int(1.5 * RATE)) / RATE
     tones = np.sin(2 * np.pi * 1800 * t) + np.sin(2 * np.pi * 2600 * t)
     return Sound((0.3 * tones * (0.6 + 0.4 * np.sin(2 * np.pi * 13 * t))).astype(np.float32), RATE)
@@ -55,7 +55,7 @@ def loudness(sound):
 
 
 def test_the_styles_spectrum_comes_at_the_contents_timing(result, beats, texture):
-    """The test that the swapped pair below fails."""
+    """Assert that the result has the content's timing and the style's tones."""
     assert len(result.sound.samples) == len(beats.samples)
     assert result.sound.rate == RATE
     of_result, of_content, of_style = (power(s) for s in (result.sound, beats, texture))
@@ -149,11 +149,11 @@ def test_ctrl_c_keeps_the_best_sound(beats, texture, monkeypatch, where):
     [
         (Sound(np.zeros(RATE, np.float32), RATE), None, "the content is silent"),
         (None, Sound(np.zeros(RATE, np.float32), RATE), "the style is silent"),
-        (None, Sound(np.ones(400, np.float32), RATE), "the style has 10 moments of 64 samples"),
+        (None, Sound(np.ones(400, np.float32), RATE), "the style has 10 time steps of 64 samples"),
         ("none.wav", None, "none.wav cannot be read"),
     ],
 )
-def test_what_cannot_be_heard_is_refused(beats, texture, content, style, message):
+def test_unusable_sounds_are_refused(beats, texture, content, style, message):
     with pytest.raises(ValueError, match=message):
         transfer_sound(
             beats if content is None else content, texture if style is None else style, **OPTIONS
@@ -164,12 +164,12 @@ def test_what_cannot_be_heard_is_refused(beats, texture, content, style, message
     ("given", "message"),
     [
         (np.ones((40, 8)), r"takes series of shape \(t, 9\), not \(40, 8\)"),
-        (np.ones((40, 9), int), "a series is of floats from 0 to 1"),
-        (np.full((40, 9), 2.0), "values range from 2 to 2: give it from 0 to 1"),
+        (np.ones((40, 9), int), "a series must have floats from 0 to 1"),
+        (np.full((40, 9), 2.0), r"values range from 2 to 2: scale them to \[0, 1\]"),
         (np.full((40, 9), np.nan), "not finite"),
     ],
 )
-def test_what_is_no_series_is_refused(given, message):
+def test_an_invalid_series_is_refused(given, message):
     network = sound_network(9, filters=4, width=3)
     with pytest.raises(ValueError, match=message):
         transfer_style(given, np.ones((40, 9)), network, steps=1)
@@ -178,13 +178,13 @@ def test_what_is_no_series_is_refused(given, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 20}, "series, which have neither size nor keep_colors"),
-        ({"keep_colors": "luminance"}, "series, which have neither size nor keep_colors"),
-        ({"scales": 2}, "series, which have one scale, not 2"),
-        ({"memory_budget": 1000}, r"GiB are free: \d+ moments would fit"),
+        ({"size": 20}, "series: leave out size and keep_colors"),
+        ({"keep_colors": "luminance"}, "series: leave out size and keep_colors"),
+        ({"scales": 2}, "scales must be 1 for the series that random_ears takes, not 2"),
+        ({"memory_budget": 1000}, r"GiB are free: \d+ time steps would fit"),
     ],
 )
-def test_what_a_series_has_not_is_refused(options, message):
+def test_options_for_pictures_are_refused_with_series(options, message):
     series = np.linspace(0, 1, 360).reshape(40, 9)
     with pytest.raises(ValueError, match=message):
         transfer_style(series, series, sound_network(9, filters=4, width=3), steps=1, **options)

@@ -1,4 +1,4 @@
-"""`transfer_style` from pictures to pictures."""
+"""`transfer_style` on pictures."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_the_tutorials_preset(network, content, style):
 
 
 def test_the_tutorials_preset_steps_as_keras_adam_does(network, content, style):
-    """Three of the tutorial's steps, with Keras's own optimizer."""
+    """Compare with three steps of the tutorial, taken by Keras's optimizer."""
     import tensorflow as tf
 
     options = {"preset": "tensorflow-tutorial", "size": 40, **LAYERS}
@@ -219,7 +219,7 @@ def test_layers_that_are_found_where_none_are_named(network, tiny_network):
     assert default_layers(tiny_network) == (("conv_b",), ("conv_a", "conv_b"))
     image = keras.Input((8, 8, 3))
     dense = keras.layers.Dense(3)(keras.layers.Flatten()(image))
-    with pytest.raises(ValueError, match="no convolutional layer, so no style can be read"):
+    with pytest.raises(ValueError, match="no convolutional layer to compare styles at"):
         default_layers(Network(keras.Model(image, dense)))
 
 
@@ -260,7 +260,7 @@ def test_frames_are_kept_and_written_as_an_animation(network, content, style, tm
     with Image.open(tmp_path / "way.gif") as animation:
         assert animation.n_frames == 4
         assert animation.size == (40, 32)
-    with pytest.raises(ValueError, match="ask for them with frame_every"):
+    with pytest.raises(ValueError, match="with the option frame_every"):
         save_gif([], tmp_path / "none.gif")
     assert not (tmp_path / "none.gif").exists()
 
@@ -269,34 +269,34 @@ def test_frames_are_kept_and_written_as_an_animation(network, content, style, tm
     ("given", "message"),
     [
         ({"content_layers": "hihg"}, "no layer 'hihg': did you mean 'high'"),
-        ({"preset": "gram"}, "preset is 'tensorflow-tutorial' or None, not 'gram'"),
-        ({"optimizer": "sgd"}, "optimizer is 'lbfgs' or 'adam', not 'sgd'"),
-        ({"steps": 0}, "steps is at least 1, not 0"),
-        ({"frame_every": -1}, "frame_every is at least 0, not -1"),
-        ({"scales": 0}, "scales is at least 1, not 0"),
-        ({"step_size": -1.0}, "step_size is a positive number, not -1"),
-        ({"keep_colors": "all"}, "keep_colors is 'luminance', 'histogram' or None, not 'all'"),
-        ({"style_shares": [1, 2]}, r"style_shares has shape \(2,\) for 1 styles"),
-        ({"style_shares": [0.0]}, "style_shares are numbers from 0, not all 0"),
-        ({"masks": []}, "0 masks were given for 1 styles"),
-        ({"masks": [np.zeros((4, 4))]}, "mask 0 has values from 0 to 1, and not 0 everywhere"),
-        ({"masks": [np.ones((4, 4, 3))]}, r"mask 0 has shape \(4, 4, 3\); a mask is \(h, w\)"),
+        ({"preset": "gram"}, "preset must be 'tensorflow-tutorial' or None, not 'gram'"),
+        ({"optimizer": "sgd"}, "optimizer must be 'lbfgs' or 'adam', not 'sgd'"),
+        ({"steps": 0}, "steps must be at least 1, not 0"),
+        ({"frame_every": -1}, "frame_every must be at least 0, not -1"),
+        ({"scales": 0}, "scales must be at least 1, not 0"),
+        ({"step_size": -1.0}, "step_size must be a positive number, not -1"),
+        ({"keep_colors": "all"}, "keep_colors must be 'luminance', 'histogram' or None, not 'all'"),
+        ({"style_shares": [1, 2]}, r"style_shares must have shape \(1,\), .* not \(2,\)"),
+        ({"style_shares": [0.0]}, "style_shares must be 0 or more, and not all 0"),
+        ({"masks": []}, "masks must hold 1, one for each style, not 0"),
+        ({"masks": [np.zeros((4, 4))]}, "mask 0 must have values from 0 to 1, not all 0"),
+        ({"masks": [np.ones((4, 4, 3))]}, r"mask 0 must have shape \(h, w\), not \(4, 4, 3\)"),
         ({"start": np.ones((3, 3, 2))}, r"not \(3, 3, 2\)"),
         ({"value_range": (1.0, 1.0)}, "range"),
         ({"memory_budget": 10_000}, r"a step at 32×40 takes about .* GiB.*: size=\d+ would fit"),
     ],
 )
-def test_what_makes_no_sense_is_refused(network, content, style, given, message):
+def test_invalid_arguments_are_refused(network, content, style, given, message):
     with pytest.raises(ValueError, match=message):
         transfer_style(content, style, network, **LAYERS | {"steps": 1} | given)
 
 
 def test_no_style_is_refused(network, content):
-    with pytest.raises(ValueError, match="no style was given"):
+    with pytest.raises(ValueError, match="style must be a picture or a list of at least one"):
         transfer_style(content, [], network, **LAYERS)
 
 
-def test_too_small_a_picture_is_refused_with_the_size_that_would_do(content, style):
+def test_too_small_a_picture_is_refused_with_a_valid_size(content, style):
     image = keras.Input((None, None, 3))
     x = keras.layers.Conv2D(4, 5, name="low")(image)
     x = keras.layers.MaxPooling2D(2)(x)
@@ -307,7 +307,7 @@ def test_too_small_a_picture_is_refused_with_the_size_that_would_do(content, sty
         transfer_style(content, style, model, size=10, steps=1, **LAYERS)
 
 
-def test_another_size_than_the_networks_only_one_is_refused(mnist_cnn, content, style):
+def test_a_size_that_the_network_does_not_take_is_refused(mnist_cnn, content, style):
     layers = {"content_layers": "conv2d_2", "style_layers": "conv2d_1"}
-    with pytest.raises(ValueError, match="takes images of 28×28 alone, not 32×40"):
+    with pytest.raises(ValueError, match="takes only images of 28×28, not 32×40"):
         transfer_style(content, style, mnist_cnn, **layers)

@@ -1,4 +1,4 @@
-"""Style transfer on VGG19's real weights: the layers of its first three blocks."""
+"""Style transfer with the first three blocks of VGG19 and its real weights."""
 
 from __future__ import annotations
 

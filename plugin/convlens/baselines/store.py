@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.files.archive import check_array, open_archive
-from convlens.files.atomic import write_whole
+from convlens.files.atomic import write_atomic
 
 Variant = Literal["generic", "family", "device"]
 VARIANTS: tuple[Variant, ...] = ("generic", "family", "device")
@@ -166,7 +166,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         OSError: the folder cannot be created or written to; the message says what to do.
     """
     try:
-        write_whole(path, content)
+        write_atomic(path, content)
     except OSError as error:
         raise OSError(
             f"{error}: make the folder of baselines writable, or give another one with "
@@ -226,7 +226,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         raise ValueError(f"its size, {size} bytes, exceeds the limit of {MAX_FILE_BYTES} bytes")
-    return open_archive(path, largest=MAX_CONTENT_BYTES)
+    return open_archive(path, max_bytes=MAX_CONTENT_BYTES)
 
 
 def _header(archive: zipfile.ZipFile) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The numbers: reading a model, its features, ascent and explanations. No pytest, no HTML."""
+"""The numerical engine: models, features, ascent and explanations. No pytest, no HTML."""

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Atomic file writing: a file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import tempfile
 from pathlib import Path
 
 
-def write_whole(path: str | os.PathLike[str], content: bytes, *, durable: bool = True) -> None:
-    """Write a file: to a temporary one beside it, which then takes its place.
+def write_atomic(path: str | os.PathLike[str], content: bytes, *, durable: bool = True) -> None:
+    """Write a file atomically: write a temporary file in the same folder, then rename it.
 
     Args:
-        path: of the file.
-        content: all of it.
-        durable: whether it must outlive a machine that stops, for which the disk is waited for.
+        path: path of the file.
+        content: content of the file.
+        durable: wait until the data is on disk, so that the file survives a crash of the machine.
 
     Raises:
-        OSError: it cannot be written; the message is one line and names the file or its folder.
+        OSError: the file cannot be written; the message is one line and names the file or its
+            folder.
     """
     folder = Path(path).parent
     try:
@@ -30,7 +31,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes, *, durable: bool =
             if durable:
                 stream.flush()
                 os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp's own is for its owner alone
+        Path(temporary).chmod(0o644)  # mkstemp makes it readable by its owner only
         os.replace(temporary, path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)

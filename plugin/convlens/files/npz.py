@@ -1,4 +1,4 @@
-"""Read `.npz` files that may come from strangers."""
+"""Read `.npz` files from untrusted sources."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from convlens.files.archive import check_array, open_archive
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an `.npz` file; pickled objects are refused.
+    """Return the arrays of an `.npz` file by name; pickled objects are refused.
 
     Raises:
-        ValueError: the file is missing, larger than memory has room for, or cannot be read; the
-            message is one line.
+        ValueError: a file that is missing, cannot be read, or does not fit in memory; the message
+            is one line.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError("it is no file")
+            raise ValueError("not a regular file")
         with path.open("rb") as stream:
             if stream.read(6) == b"\x93NUMPY":
-                raise ValueError("it holds one array, not an archive of them")
+                raise ValueError("a single array in .npy format, not an .npz archive")
         arrays = {}
         with open_archive(path) as archive:
             for entry in archive.infolist():
@@ -34,6 +34,6 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
                     array = np.lib.format.read_array(stream, allow_pickle=False)
                 arrays[entry.filename.removesuffix(".npy")] = array
         return arrays
-    except Exception as error:  # a damaged archive raises nearly every type there is
+    except Exception as error:  # a damaged archive raises errors of nearly every type
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise ValueError(f"{path} cannot be read as .npz ({reason[:300]})") from None

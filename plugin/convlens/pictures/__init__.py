@@ -1,4 +1,4 @@
-"""Pictures of what was seen: grids, color maps, charts and PNG files."""
+"""Pictures: grids, color maps, charts and PNG files."""
 
 from convlens.pictures.charts import curves, heat_map
 from convlens.pictures.figures import Curves, Figure, HeatMap, Tiles

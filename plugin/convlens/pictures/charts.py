@@ -32,23 +32,24 @@ def curves(
 ) -> Image.Image:
     """Return a line chart.
 
-    Up to ten series get a color and a name each; more are thin lines with their median.
+    Up to ten series are drawn in their own color with a name. More series are drawn as thin lines
+    with their median.
 
     Args:
-        series: name → values, one for each of `x`.
-        x: where they were measured, rising.
-        title, x_label, y_label: text.
+        series: name → values, one value for each of `x`.
+        x: positions of the values, increasing.
+        title, x_label, y_label: texts.
 
     Raises:
-        ValueError: no series, a length that is not that of `x`, or values that are not finite.
+        ValueError: no series, a series not as long as `x`, or values that are not finite.
     """
     xs = np.asarray(x, np.float64)
     lines = {name: np.asarray(values, np.float64) for name, values in series.items()}
     if not lines or any(v.shape != xs.shape for v in lines.values()) or len(xs) < 2:
-        raise ValueError("a chart needs series as long as x, of two points or more")
+        raise ValueError("a chart needs at least one series, as long as x, of at least two points")
     stacked = np.stack(list(lines.values()))
     if not np.isfinite(stacked).all():
-        raise ValueError("a chart needs finite values")
+        raise ValueError("a chart needs finite values, but a series has NaN or infinity")
     if len(lines) > len(_COLORS):
         styles = [("", v, _THIN, 1) for v in lines.values()]
         styles.append(("median", np.median(stacked, axis=0), "#141414", 3))
@@ -88,14 +89,14 @@ def curves(
 
 
 def heat_map(matrix: ArrayLike, title: str, subtitle: str = "") -> Image.Image:
-    """Return a matrix (rows, columns) in viridis, with row and column numbers and a color bar.
+    """Return a heat map of a matrix (rows, columns), with row and column numbers and a color bar.
 
     Raises:
         ValueError: not a matrix, or values that are not finite.
     """
     values = np.asarray(matrix, np.float64)
     if values.ndim != 2 or not values.size or not np.isfinite(values).all():
-        raise ValueError(f"a heat map needs a finite matrix, not {values.shape}")
+        raise ValueError(f"a heat map needs a matrix of finite values, not shape {values.shape}")
     low, high = float(values.min()), float(values.max())
     rows, columns = values.shape
     factor = max(1, round(480 / max(rows, columns)))

@@ -1,4 +1,4 @@
-"""What there is to see, before it is drawn: a file shows it as one picture, a page as it likes."""
+"""Figures as data: they can be drawn as a picture, or laid out by the HTML report."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ class Tiles:
     """Images of one size side by side.
 
     Attributes:
-        pixels: (h, w), (h, w, 1) or (h, w, 3) uint8 each.
-        labels: one an image.
-        title, note: text above them.
-        columns: how many a row of a picture.
-        cell: the side of a cell of a picture in pixels; by default what fits a laptop's screen.
-        together: how many that follow each other belong together, such as an image and what was
-            made of it.
+        pixels: the images, (h, w), (h, w, 1) or (h, w, 3) uint8 each.
+        labels: one label for each image.
+        title, note: texts above the images.
+        columns: number of images in a row of the picture.
+        cell: side of an image's cell in the picture, in pixels; by default a side that fits a
+            laptop's screen.
+        together: number of consecutive images that belong together, such as an image and its
+            reconstructions.
     """
 
     pixels: Sequence[Pixels]
@@ -37,7 +38,7 @@ class Tiles:
     together: int = 1
 
     def image(self) -> Image.Image:
-        """Return them as one picture."""
+        """Return the tiles as one picture."""
         return sheet(
             self.pixels, self.labels, self.title, self.note, columns=self.columns, cell=self.cell
         )
@@ -45,12 +46,12 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Curves:
-    """Lines over one axis.
+    """A line chart.
 
     Attributes:
-        series: name → values, one for each of `x`.
-        x: where they were measured, rising.
-        title, x_label, y_label: text.
+        series: name → values, one value for each of `x`.
+        x: positions of the values, increasing.
+        title, x_label, y_label: texts.
     """
 
     series: Mapping[str, Sequence[float]]
@@ -60,17 +61,17 @@ class Curves:
     y_label: str
 
     def image(self) -> Image.Image:
-        """Return them as one picture."""
+        """Return the chart as a picture."""
         return curves(self.series, self.x, self.title, x_label=self.x_label, y_label=self.y_label)
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A matrix (rows, columns) as colors.
+    """A heat map of a matrix (rows, columns).
 
     Attributes:
         values: the matrix.
-        title, note: text above it.
+        title, note: texts above the heat map.
     """
 
     values: NDArray[np.floating]
@@ -78,7 +79,7 @@ class HeatMap:
     note: str = ""
 
     def image(self) -> Image.Image:
-        """Return it as one picture."""
+        """Return the heat map as a picture."""
         return heat_map(self.values, self.title, self.note)
 
 

@@ -1,4 +1,4 @@
-"""Values to pixels."""
+"""Convert values to pixels."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Pixels = NDArray[np.uint8]
 
-# Every sixteenth entry of the viridis color map (van der Walt & Smith 2015, CC0); between them the
-# map is linear to within two gray levels.
+# Every sixteenth entry of the viridis color map (van der Walt & Smith 2015, CC0). Linear
+# interpolation between them is exact to within two gray levels.
 _VIRIDIS = np.array(
     [
         (68, 1, 84), (72, 23, 105), (71, 45, 123), (66, 64, 134), (59, 82, 139), (51, 99, 141),
@@ -32,7 +32,7 @@ def viridis(values: ArrayLike) -> Pixels:
 def feature_map_pixels(feature_map: ArrayLike) -> Pixels:
     """Return a feature map (h, w) as gray levels: (map - mean)/std·64 + 128, clipped to 0–255.
 
-    A map without deviation is black.
+    A constant map is black.
 
     Raises:
         ValueError: values that are not finite.
@@ -47,7 +47,7 @@ def feature_map_pixels(feature_map: ArrayLike) -> Pixels:
 def deprocess(image: ArrayLike) -> Pixels:
     """Return an optimized image (h, w, c) as pixels: (x - mean)/std·0.1 + 0.5, clipped, times 255.
 
-    An image without deviation is mid-gray.
+    A constant image is mid-gray.
 
     Raises:
         ValueError: values that are not finite.
@@ -59,9 +59,9 @@ def deprocess(image: ArrayLike) -> Pixels:
 
 
 def signed_pixels(image: ArrayLike) -> Pixels:
-    """Return a reconstruction (h, w, c), which may be negative, with 0 as mid-gray.
+    """Return a reconstruction (h, w, c) with positive and negative values; 0 is mid-gray.
 
-    The largest magnitude is black or white; nothing but zeros is mid-gray.
+    The largest magnitude is black or white. An image of zeros is mid-gray.
 
     Raises:
         ValueError: values that are not finite.
@@ -72,7 +72,7 @@ def signed_pixels(image: ArrayLike) -> Pixels:
 
 
 def range_pixels(image: ArrayLike, value_range: tuple[float, float]) -> Pixels:
-    """Return an image of a stated range (low, high) as pixels.
+    """Return an image with values in a given range (low, high) as pixels.
 
     Raises:
         ValueError: values that are not finite.
@@ -82,7 +82,7 @@ def range_pixels(image: ArrayLike, value_range: tuple[float, float]) -> Pixels:
 
 
 def heat_pixels(values: ArrayLike) -> Pixels:
-    """Return values (…) in viridis (…, 3) uint8, the least dark and the largest yellow.
+    """Return values (…) as viridis colors (…, 3) uint8, from dark (lowest) to yellow (highest).
 
     Raises:
         ValueError: values that are not finite.
@@ -99,5 +99,5 @@ def _to_bytes(values: NDArray[np.float64]) -> Pixels:
 def _finite(values: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(values, np.float64)
     if not array.size or not np.isfinite(array).all():
-        raise ValueError("a picture needs finite values: these are NaN, infinite or none")
+        raise ValueError("a picture needs finite values, not NaN, infinity or an empty array")
     return array

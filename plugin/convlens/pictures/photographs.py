@@ -1,4 +1,4 @@
-"""Pictures from files, as arrays that networks take."""
+"""Read pictures as arrays for networks."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ if TYPE_CHECKING:
 def read_image(source: Any, *, size: int | None = None) -> NDArray[np.float32]:
     """Return a picture as RGB (h, w, 3) float32, with values from 0 to 1.
 
-    Gray pictures become RGB, transparent ones lie on white, 16-bit gray ones keep their depth, and
-    photographs are turned as their EXIF says. Pillow's limit on decompression bombs holds.
+    Gray pictures become RGB, transparent pictures get a white background, 16-bit gray pictures keep
+    their depth, and photographs are rotated by their EXIF orientation. Pillow's limit on
+    decompression bombs applies.
 
     Args:
         source: a file's path, a `PIL.Image.Image`, or an array (h, w), (h, w, 1), (h, w, 3) or
             (h, w, 4): uint8, uint16, or floats from 0 to 1.
-        size: what the longest side is resized to, in pixels; None leaves it.
+        size: length in pixels to which the longest side is resized; None keeps the size.
 
     Raises:
-        ValueError: a file that is no picture, or too large to be opened safely; an array of
-            another shape, or values that are not finite or leave the range.
+        ValueError: a file that is not a picture, or too large to be opened safely; an array of a
+            wrong shape, or with values that are not finite or out of range.
     """
     from PIL import Image
 
@@ -36,19 +37,19 @@ def read_image(source: Any, *, size: int | None = None) -> NDArray[np.float32]:
 
 
 def fitted(size: tuple[int, ...], longest: int) -> tuple[int, int]:
-    """Return a size (h, w) of the same aspect whose longer side is `longest`.
+    """Return a size (h, w) of the same aspect ratio with a longer side of `longest`.
 
     Raises:
         ValueError: `longest` is below 1.
     """
     if longest < 1:
-        raise ValueError(f"size is at least 1 pixel, not {longest}")
+        raise ValueError(f"size must be at least 1 pixel, not {longest}")
     scale = longest / max(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def resized(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Return an image (h, w, c) with values from 0 to 1 at another size (h, w), smoothly."""
+    """Return an image (h, w, c) with values in [0, 1], resized to (h, w) with Lanczos filtering."""
     from PIL import Image
 
     if image.shape[:2] == size:
@@ -70,7 +71,7 @@ def _open(path: str | os.PathLike[str]) -> Image.Image:
 
     try:
         with warnings.catch_warnings():
-            # What else Pillow warns of, it mends; a file that it cannot mend is an error.
+            # Pillow repairs the files of its other warnings, and raises errors for those it cannot.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
@@ -83,7 +84,7 @@ def _open(path: str | os.PathLike[str]) -> Image.Image:
         ) from None
     except UnidentifiedImageError:
         raise ValueError(f"{path} is not a picture that Pillow can read") from None
-    except (OSError, SyntaxError) as error:  # which is what a broken PNG raises
+    except (OSError, SyntaxError) as error:  # SyntaxError: from a broken PNG
         raise ValueError(f"{path} cannot be read ({error})") from None
 
 
@@ -91,7 +92,7 @@ def _pixels(picture: Image.Image) -> NDArray[Any]:
     from PIL import Image, ImageOps
 
     turned = ImageOps.exif_transpose(picture)
-    if turned.mode.startswith("I"):  # 16 bits a pixel, which Pillow's convert("RGB") would cut off
+    if turned.mode.startswith("I"):  # 16 bits per pixel, truncated by Pillow's convert("RGB")
         return np.clip(np.asarray(turned), 0, 65535).astype(np.uint16)
     if turned.mode == "F":
         return np.asarray(turned)
@@ -107,12 +108,13 @@ def _rgb(array: NDArray[Any]) -> NDArray[np.float32]:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape:
         raise ValueError(
-            f"a picture is an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), not {array.shape}"
+            "a picture must have shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), "
+            f"not {array.shape}"
         )
     if array.dtype in (np.uint8, np.uint16):
         array = array / np.float32(np.iinfo(array.dtype).max)
     elif not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"a picture is uint8, uint16 or float, not {array.dtype}")
+        raise ValueError(f"a picture must be uint8, uint16 or float, not {array.dtype}")
     values = array.astype(np.float32)
     if not np.isfinite(values).all():
         raise ValueError("the picture has values that are not finite (NaN or infinity)")

@@ -1,4 +1,4 @@
-"""PNG and GIF files: never half-written, and with names that stay in their folder."""
+"""Write PNG and GIF files atomically, with safe file names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from convlens.files.atomic import write_whole
+from convlens.files.atomic import write_atomic
 from convlens.pictures.normalize import range_pixels
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -20,11 +20,11 @@ _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 
 def slug(name: str) -> str:
-    """Return a file name made from a layer's or a model's name.
+    """Return a safe file name for a layer's or a model's name.
 
-    A name that is safe as it is stays as it is. Of any other, what is not a letter, digit, dot,
-    underscore or hyphen becomes an underscore, and a short hash of the name keeps it apart from
-    all others; it cannot leave its folder.
+    A safe name is returned unchanged. In any other name, characters other than letters, digits,
+    dots, underscores and hyphens become underscores, and a short hash makes the result unique. The
+    result never points outside its folder.
     """
     if _SAFE.fullmatch(name) and not _RESERVED.fullmatch(name) and not name.endswith("."):
         return name
@@ -34,32 +34,34 @@ def slug(name: str) -> str:
 
 
 def save_png(image: Image.Image, path: str | os.PathLike[str]) -> None:
-    """Write a picture, whole or not at all.
+    """Write a picture as PNG, atomically.
 
     Raises:
-        OSError: the folder cannot be made or written to; the message names it.
+        OSError: the folder cannot be created or written to; the message names it.
     """
     content = io.BytesIO()
     image.save(content, format="PNG")
-    write_whole(path, content.getvalue())
+    write_atomic(path, content.getvalue())
 
 
 def save_gif(
     frames: Sequence[ArrayLike], path: str | os.PathLike[str], *, seconds: float = 0.1
 ) -> None:
-    """Write images as an animation that repeats, whole or not at all.
+    """Write images as a repeating GIF animation, atomically.
 
     Args:
-        frames: (h, w, c) each, c of 1 or 3, with values from 0 to 1.
-        path: of the file.
-        seconds: how long each is shown; the last one ten times as long.
+        frames: images (h, w, c) with 1 or 3 channels and values in [0, 1].
+        path: path of the file.
+        seconds: duration of each frame; the last frame is shown ten times as long.
 
     Raises:
         ValueError: no frame.
-        OSError: the folder cannot be made or written to; the message names it.
+        OSError: the folder cannot be created or written to; the message names it.
     """
     if not len(frames):
-        raise ValueError("an animation needs frames: ask for them with frame_every")
+        raise ValueError(
+            "an animation needs at least one frame: keep frames with the option frame_every"
+        )
     pixels = [range_pixels(frame, (0.0, 1.0)) for frame in frames]
     pages = [Image.fromarray(np.squeeze(p)).convert("RGB") for p in pixels]
     shown = [round(1000 * seconds)] * (len(pages) - 1) + [round(10_000 * seconds)]
@@ -67,4 +69,4 @@ def save_gif(
     pages[0].save(
         content, format="GIF", save_all=True, append_images=pages[1:], duration=shown, loop=0
     )
-    write_whole(path, content.getvalue())
+    write_atomic(path, content.getvalue())

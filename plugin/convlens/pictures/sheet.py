@@ -1,4 +1,4 @@
-"""Grids of images, plain and with titles for people."""
+"""Grids of images, plain or with titles and labels."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _LABEL, _TITLE, _SUBTITLE = 14, 20, 14
 
 
 def grid(images: Pixels, columns: int, margin: int = MARGIN) -> Pixels:
-    """Return images side by side, with a margin between them and none outside.
+    """Return images in a grid, with margins between them and none outside.
 
     Args:
         images: (n, h, w) or (n, h, w, c) uint8.
-        columns: how many a row; the last row may be shorter.
-        margin: black pixels between images.
+        columns: number of images in a row; the last row may be shorter.
+        margin: width of the black margin between images, in pixels.
 
     Returns:
         (rows·h + (rows-1)·margin, columns·w + (columns-1)·margin[, c]) uint8.
 
     Raises:
-        ValueError: no image, another number of axes, or fewer than one column.
+        ValueError: no image, a wrong number of axes, or fewer than one column.
     """
     if images.ndim not in (3, 4) or not len(images):
-        raise ValueError(f"a grid needs images (n, h, w[, c]), not {images.shape}")
+        raise ValueError(f"a grid needs images of shape (n, h, w[, c]), not {images.shape}")
     if columns < 1:
-        raise ValueError(f"a grid has at least one column, not {columns}")
+        raise ValueError(f"columns must be at least 1, not {columns}")
     n, h, w = images.shape[:3]
     columns = min(columns, n)
     rows = math.ceil(n / columns)
@@ -55,22 +55,22 @@ def sheet(
 ) -> Image.Image:
     """Return a titled grid with a label above each image.
 
-    Images are scaled up by whole factors without smoothing, to cells of about `cell` pixels.
+    Images are enlarged by integer factors without smoothing, to cells of about `cell` pixels.
 
     Args:
-        images: (n, h, w) gray or (n, h, w, 3) color, uint8, all of one size; (h, w, 1) is gray.
-        labels: one an image, such as its unit's number.
-        title, subtitle: text above the grid; shortened where it is too long for the page.
-        columns: how many a row.
-        cell: the side of a cell in pixels; by default what fits a laptop's screen.
+        images: (h, w) or (h, w, 1) gray, or (h, w, 3) color, uint8 each, all of the same size.
+        labels: one label for each image, such as its unit's number.
+        title, subtitle: texts above the grid; shortened if too long for the page.
+        columns: number of images in a row.
+        cell: side of a cell in pixels; by default a side that fits a laptop's screen.
 
     Raises:
-        ValueError: no image, another number of labels, or images of other shapes.
+        ValueError: no image, not one label for each image, or images of other shapes.
     """
     tiles = [_rgb(np.asarray(image)) for image in images]
     if not tiles or len(labels) != len(tiles):
         raise ValueError(
-            f"a sheet needs a label an image: {len(tiles)} images, {len(labels)} labels"
+            f"a sheet needs one label for each image, not {len(labels)} for {len(tiles)} images"
         )
     columns = min(columns, len(tiles))
     h, w = tiles[0].shape[:2]
@@ -80,7 +80,7 @@ def sheet(
     h, w = h * factor, w * factor
     gap = 2 * MARGIN
     width = max(columns * (w + gap) + gap, 360)
-    # A label is a title's tail more often than not: what it needs is its own line.
+    # A label gets a line of its own, because it can be long.
     line = _LABEL + 4
     top = gap + _TITLE + 6 + (_SUBTITLE + 6 if subtitle else 0) + MARGIN
     page = Image.new("RGB", (width, top + rows * (line + h + MARGIN) + gap), PAPER)
@@ -97,7 +97,7 @@ def sheet(
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's own font, so that pictures look the same on every machine."""
+    """Return Pillow's built-in font, so that pictures look the same on every machine."""
     return ImageFont.load_default(size)
 
 
@@ -112,7 +112,7 @@ def fit(text: str, size: int, width: float) -> str:
 
 
 def _cell_size(columns: int, rows: int) -> int:
-    """Return a cell that lets the page fit about 1350×900, if it can be read at that size."""
+    """Return the side of a cell for a page of about 1350×900, within readable limits."""
     return int(np.clip(min(1300 / columns, 820 / rows) - 25, 64, 168))
 
 
@@ -121,8 +121,8 @@ def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))
     ):
         raise ValueError(
-            f"a sheet shows uint8 images (h, w), (h, w, 1) or (h, w, 3), not {image.dtype} "
-            f"{image.shape}"
+            f"a sheet needs uint8 images of shape (h, w), (h, w, 1) or (h, w, 3), "
+            f"not {image.dtype} {image.shape}"
         )
     if image.ndim == 3 and image.shape[2] == 3:
         return image

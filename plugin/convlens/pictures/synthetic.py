@@ -1,4 +1,4 @@
-"""Images to look at a model with when there are none: seeded textures of many kinds."""
+"""Synthetic textures, seeded, for examining a model without images."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ def synthetic_images(
     count: int = 48,
     seed: int = 0,
 ) -> NDArray[np.float32]:
-    """Return images of noise, gratings, discs, edges and checks, each a sixth of them.
+    """Return images of fine noise, coarse noise, gratings, rings, edges and checks in equal shares.
 
-    They are no photographs: a filter that is silent on all of them may still have its use.
+    They do not replace photographs: a filter that is silent on all of them may still be useful.
 
     Args:
         shape: (h, w, c).
-        value_range: (low, high), both of which each image reaches in some channel.
-        count: how many.
-        seed: all draws come from it.
+        value_range: (low, high); each image reaches both in some channel.
+        count: number of images.
+        seed: seed of all random draws.
 
     Returns:
         (count, h, w, c) float32.
@@ -47,7 +47,7 @@ def _pattern(
     along = x * np.cos(angle) + y * np.sin(angle)
     if kind == 0:
         return draw.random(x.shape)
-    if kind == 1:  # noise of a coarser grain
+    if kind == 1:  # coarse noise
         grain = draw.random((int(pitch) + 2, int(pitch) + 2))
         pick: NDArray[np.float64] = grain[
             (y * grain.shape[0] * 0.999).astype(int), (x * grain.shape[1] * 0.999).astype(int)

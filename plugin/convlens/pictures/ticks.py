@@ -6,7 +6,7 @@ import math
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Return four to eight round numbers that enclose [low, high]."""
+    """Return four to eight evenly spaced round numbers that enclose [low, high]."""
     span = (high - low) or max(abs(high), 1.0)
     step = 10 ** math.floor(math.log10(span / 4))
     step *= next(m for m in (1, 2, 5, 10) if span / (step * m) <= 6)

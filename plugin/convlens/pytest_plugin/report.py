@@ -204,7 +204,7 @@ class Reporter:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        from convlens.files.atomic import write_whole
+        from convlens.files.atomic import write_atomic
         from convlens.report.assemble import assemble
         from convlens.report.markdown import render_markdown
         from convlens.report.page import render
@@ -219,7 +219,7 @@ class Reporter:
         try:
             for name, path in self._wanted.items():
                 text = render(run, self._spool) if name == "report" else render_markdown(run)
-                write_whole(path, text.encode("utf-8", "replace"))
+                write_atomic(path, text.encode("utf-8", "replace"))
         except OSError as error:
             self._problems.append(f"the report was not written: {error}")
             self._wanted = {}

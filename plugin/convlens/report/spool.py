@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from convlens.files.atomic import write_whole
+from convlens.files.atomic import write_atomic
 from convlens.report.entry import Exhibit, exhibit_from_json
 
 
@@ -41,7 +41,7 @@ class Spool:
             OSError: the folder cannot be written to.
         """
         name = f"{_digest(exhibit.nodeid.encode('utf-8', 'surrogatepass'))}.json"
-        write_whole(self.folder / name, json.dumps(asdict(exhibit)).encode(), durable=False)
+        write_atomic(self.folder / name, json.dumps(asdict(exhibit)).encode(), durable=False)
 
     def write_picture(self, content: bytes) -> str:
         """Write an encoded picture and return its name; equal pictures have equal names.
@@ -51,7 +51,7 @@ class Spool:
         """
         name = f"{_digest(content)}.webp"
         if not (self.folder / name).exists():
-            write_whole(self.folder / name, content, durable=False)
+            write_atomic(self.folder / name, content, durable=False)
         return name
 
     def read_picture(self, name: str) -> bytes:

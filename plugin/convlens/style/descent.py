@@ -1,4 +1,4 @@
-"""How style transfer descends its loss: Adam, or L-BFGS within the range of the pixels."""
+"""Minimization of the style-transfer loss: Adam, or L-BFGS with bounds on the pixels."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from convlens.style.objective import StyleObjective, StyleTargets
 
 StyleOptimizer = Literal["lbfgs", "adam"]
 STYLE_OPTIMIZERS: tuple[StyleOptimizer, ...] = ("lbfgs", "adam")
-# Scipy's default is 10 pairs of steps and gradients; more are no better on these losses.
+# Number of stored pairs of steps and gradients: scipy's default; more do not help on these losses.
 _MEMORY = 10
-# Between bounds L-BFGS-B first tries x - gradient whole, so the loss is scaled to make that a step
-# of this root mean square, in units of the range.
+# L-BFGS-B first tries the step x - gradient, so the loss is scaled to give this step this root mean
+# square, in units of the range.
 _FIRST_STEP = 0.02
 
 
-class Reached(Exception):  # noqa: N818
-    """Raised by a report to end a descent where it is."""
+class StopDescent(Exception):  # noqa: N818
+    """Raised by a callback to stop a descent at the current image."""
 
 
 @dataclass
 class Descent:
-    """A descent that is under way.
+    """The state of a descent.
 
     Attributes:
-        image: (1, h, w, c) where it is.
-        best: the image with the least loss so far.
-        trace: the terms (terms,) at the start and after each step, not weighted.
-        evaluations: how often the loss and its gradient were computed.
-        loss, least: the loss at `image` and at `best`.
+        image: (1, h, w, c) the current image.
+        best: (1, h, w, c) the image with the lowest loss so far.
+        trace: the unweighted terms (terms,) at the start and after each step.
+        evaluations: number of evaluations of the loss and its gradient.
+        loss, min_loss: the loss of `image` and of `best`.
     """
 
     image: NDArray[np.float32]
@@ -43,22 +43,22 @@ class Descent:
     trace: list[NDArray[np.float32]] = field(default_factory=list)
     evaluations: int = 0
     loss: float = np.inf
-    least: float = np.inf
+    min_loss: float = np.inf
 
-    def note(self, image: Any, terms: NDArray[np.float32], loss: float) -> None:
-        """Take down an iterate (a tensor or an array) and its terms."""
+    def record(self, image: Any, terms: NDArray[np.float32], loss: float) -> None:
+        """Record an iterate (a tensor or an array) with its terms and its loss."""
         if not np.isfinite(loss):
             raise FloatingPointError(
                 "the loss of the style transfer is not finite: the model has weights that are not "
-                "(assert_finite tells which), or the terms count too much"
+                "(find them with assert_finite), or the weights of the terms are too large"
             )
         self.trace.append(terms)
         self.image, self.loss = image, loss
-        if loss < self.least:
-            self.least, self.best = loss, image
+        if loss < self.min_loss:
+            self.min_loss, self.best = loss, image
 
 
-Report = Callable[[Descent], None]
+OnStep = Callable[[Descent], None]
 
 
 def descend_adam(
@@ -66,22 +66,23 @@ def descend_adam(
     targets: StyleTargets,
     descent: Descent,
     steps: int,
-    report: Report,
+    on_step: OnStep,
     *,
     step_size: float,
     beta1: float,
     beta2: float,
     epsilon: float,
 ) -> None:
-    """Take Adam's steps (Kingma & Ba 2015), each followed by clipping to [0, 1].
+    """Take steps of Adam (Kingma & Ba 2015), each followed by clipping to [0, 1].
 
     Args:
-        objective: what is descended.
-        targets: what it is held against.
-        descent: brought forward in place.
-        steps: how many.
-        report: called after each.
-        step_size, beta1, beta2, epsilon: Adam's; the step is in units of the range.
+        objective: the loss to minimize.
+        targets: the targets of the loss.
+        descent: state of the descent, updated in place.
+        steps: number of steps.
+        on_step: callback, called after each step.
+        step_size, beta1, beta2, epsilon: parameters of Adam; the step size is in units of the
+            range.
     """
     weights = ops.convert_to_tensor(objective.weights)
 
@@ -97,12 +98,12 @@ def descend_adam(
     state = [ops.zeros_like(image), ops.zeros_like(image)]
     for i in range(steps):
         new, state, terms = run(image, state, ops.convert_to_tensor(np.int32(i)), weights)
-        _note(objective, descent, image, terms)
+        _record(objective, descent, image, terms)
         descent.evaluations += 1
         image = new
-        report(descent)
-    _note(objective, descent, image, objective.measure(image, targets))
-    report(descent)
+        on_step(descent)
+    _record(objective, descent, image, objective.measure(image, targets))
+    on_step(descent)
 
 
 def descend_lbfgs(
@@ -110,13 +111,20 @@ def descend_lbfgs(
     targets: StyleTargets,
     descent: Descent,
     steps: int,
-    report: Report,
+    on_step: OnStep,
 ) -> None:
-    """Take steps of L-BFGS-B (Byrd et al. 1995) with the pixels bound to [0, 1].
+    """Take steps of scipy's L-BFGS-B (Byrd et al. 1995), with the pixels bounded to [0, 1].
 
-    Scipy's, whose line search (Moré & Thuente 1994) ends where the strong Wolfe conditions hold.
-    Its own arithmetic on the host takes a twentieth of VGG19's passes. It ends early where no lower
-    loss is found.
+    Its line search (Moré & Thuente 1994) ends when the strong Wolfe conditions hold. Its own
+    arithmetic on the host takes a twentieth of the time of VGG19's passes. It stops early if it
+    finds no lower loss.
+
+    Args:
+        objective: the loss to minimize.
+        targets: the targets of the loss.
+        descent: state of the descent, updated in place.
+        steps: maximum number of steps.
+        on_step: callback, called after each step.
     """
     from scipy.optimize import Bounds, minimize
     from threadpoolctl import threadpool_limits
@@ -139,7 +147,7 @@ def descend_lbfgs(
         descent.evaluations += 1
         seen.update(x=x.copy(), image=image, terms=values, total=total)
         if not descent.trace:
-            descent.note(image, values, total)
+            descent.record(image, values, total)
         slope = ops.convert_to_numpy(gradient).reshape(-1).astype(np.float64)
         if seen["scale"] is None:
             size = float(np.sqrt(np.mean(slope**2)))
@@ -149,11 +157,11 @@ def descend_lbfgs(
     def after(x: NDArray[np.float64]) -> None:
         if not np.array_equal(x, seen["x"]):
             loss(x)
-        descent.note(seen["image"], seen["terms"], seen["total"])
-        report(descent)
+        descent.record(seen["image"], seen["terms"], seen["total"])
+        on_step(descent)
 
-    # The threads of scipy's BLAS wait for more by spinning, which takes a core from the network's
-    # passes: with one thread these were 15 % quicker on two cores.
+    # The threads of scipy's BLAS wait for work by spinning, which takes a core from the network's
+    # passes. With one BLAS thread these were 15 % faster on two cores.
     with threadpool_limits(1, user_api="blas"):
         minimize(
             loss,
@@ -172,9 +180,9 @@ def descend_lbfgs(
         )
 
 
-def _note(objective: StyleObjective, descent: Descent, image: Any, terms: Any) -> None:
+def _record(objective: StyleObjective, descent: Descent, image: Any, terms: Any) -> None:
     values: NDArray[np.float32] = ops.convert_to_numpy(terms)
-    descent.note(ops.convert_to_numpy(image), values, _total(objective, values))
+    descent.record(ops.convert_to_numpy(image), values, _total(objective, values))
 
 
 def _total(objective: StyleObjective, terms: NDArray[np.float32]) -> float:

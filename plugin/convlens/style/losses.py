@@ -1,16 +1,16 @@
-"""The loss terms of neural style transfer, in the conventions that are in use.
+"""The loss terms of neural style transfer, in three common normalizations.
 
-With F and P the features (n, h, w, c) of the image and of the content, N = c filters, M = h·w
-positions, and G = FᵀF/M and A the same of the style:
+F and P are the features (n, h, w, c) of the image and of the content, with N = c filters and
+M = h·w positions; G = FᵀF/M is the Gram matrix of the image, and A that of the style:
 
-| convention | content | style, a layer | against `gatys`, style |
+| convention | content | style, per layer | style, relative to `gatys` |
 |---|---|---|---|
 | ``gatys`` | ½ Σ (F-P)² | Σ (G-A)² / 4N² | 1 |
 | ``tensorflow-tutorial`` | mean (F-P)² | mean (G-A)² | 4 |
 | ``johnson`` | mean (F-P)² | mean ((G-A)/N)² | 4/N² |
 
-Gatys et al. 2015 write Σ(G-A)²/4N²M² with G = FᵀF for a style image as large as the result; divided
-by M each on its own, which is the same there, the style image may have any size.
+Gatys et al. 2015 write Σ(G-A)²/4N²M² with G = FᵀF, for a style image as large as the result.
+Dividing each Gram matrix by its own M gives the same loss, and allows style images of any size.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ CONVENTIONS: tuple[Convention, ...] = ("gatys", "tensorflow-tutorial", "johnson"
 
 
 def content_loss(features: Any, target: Any, convention: Convention = "gatys") -> Any:
-    """Return how far features are from the content's, a number.
+    """Return the squared distance of features from the content's features, a scalar.
 
     Args:
-        features, target: (1, h, w, c), of any float type; the loss is float32.
-        convention: see the module.
+        features, target: (1, h, w, c) of any float type; the loss is float32.
+        convention: normalization; see the module's docstring.
     """
     difference = ops.cast(features, "float32") - ops.cast(target, "float32")
     total = ops.sum(ops.square(difference))
@@ -38,11 +38,11 @@ def content_loss(features: Any, target: Any, convention: Convention = "gatys") -
 
 
 def style_loss(gram: Any, target: Any, convention: Convention = "gatys") -> Any:
-    """Return how far a layer's Gram matrix is from the style's, a number.
+    """Return the squared distance of a layer's Gram matrix from the style's, a scalar.
 
     Args:
-        gram, target: (1, c, c) float32, divided by the positions; see `style_gram`.
-        convention: see the module.
+        gram, target: (1, c, c) float32, as `style_gram` returns them.
+        convention: normalization; see the module's docstring.
     """
     channels = gram.shape[-1]
     total = ops.sum(ops.square(gram - target))
@@ -58,9 +58,9 @@ def style_gram(features: Any, guide: Any = None) -> Any:
     """Return Σ t·f·fᵀ / Σ t over the positions of a feature map, (1, c, c) float32.
 
     Args:
-        features: (1, h, w, c), f at each position.
-        guide: (1, h, w, 1) t ≥ 0, where in the image a style counts (Gatys et al. 2017, guided
-            Gram matrices); None for 1 everywhere.
+        features: (1, h, w, c), the vectors f.
+        guide: (1, h, w, 1) the weight t ≥ 0 of the style at each position (Gatys et al. 2017,
+            guided Gram matrices); None for 1 everywhere.
     """
     if guide is None:
         return gram_matrix(features, "positions")
@@ -69,7 +69,7 @@ def style_gram(features: Any, guide: Any = None) -> Any:
 
 
 def variation(image: Any) -> Any:
-    """Return Σ|dx| + Σ|dy| of an image (1, h, w, c), as the TensorFlow tutorial weighs it."""
+    """Return Σ|dx| + Σ|dy| of an image (1, h, w, c), as in the TensorFlow tutorial."""
     down = ops.sum(ops.abs(image[:, 1:] - image[:, :-1]))
     return down + ops.sum(ops.abs(image[:, :, 1:] - image[:, :, :-1]))
 

@@ -1,4 +1,4 @@
-"""What style transfer descends: L = α·Σ v_l·content_l + β·Σ w_l·style_l + γ·TV of one image."""
+"""The loss of style transfer: L = α·Σ v_l·content_l + β·Σ w_l·style_l + γ·TV of one image."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from convlens.style.losses import (
 
 @dataclass(frozen=True)
 class StyleWeights:
-    """What each term counts.
+    """The weights of the terms of the loss.
 
     Attributes:
         content_layers: layer → its weight v_l.
         style_layers: layer → its weight w_l.
-        content: α. style: β. variation: γ.
-        convention: how the terms are normalized; see `style_losses`.
+        content, style, variation: α, β and γ.
+        convention: normalization of the terms; see `convlens.style.losses`.
     """
 
     content_layers: Mapping[str, float]
@@ -43,7 +43,8 @@ class StyleWeights:
     def __post_init__(self) -> None:
         if self.convention not in CONVENTIONS:
             raise ValueError(
-                f"convention is one of {', '.join(map(repr, CONVENTIONS))}, not {self.convention!r}"
+                f"convention must be one of {', '.join(map(repr, CONVENTIONS))}, "
+                f"not {self.convention!r}"
             )
         numbers = {
             "content_weight": self.content,
@@ -54,13 +55,13 @@ class StyleWeights:
         }
         for name, number in numbers.items():
             if not (np.isfinite(number) and number >= 0):
-                raise ValueError(f"{name} is a number from 0, not {number!r}")
+                raise ValueError(f"{name} must be 0 or more, not {number!r}")
         if not self.style_layers or not any(self.style_layers.values()):
-            raise ValueError("no style layer has a weight: there is no style to transfer")
+            raise ValueError("at least one style layer must have a weight above 0")
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The terms: 'content:<layer>', 'style:<layer>' and 'variation'."""
+        """The names of the terms: 'content:<layer>', 'style:<layer>' and 'variation'."""
         return (
             *(f"content:{name}" for name in self.content_layers),
             *(f"style:{name}" for name in self.style_layers),
@@ -69,7 +70,7 @@ class StyleWeights:
 
     @property
     def by_term(self) -> NDArray[np.float64]:
-        """What each term counts in the sum, (terms,)."""
+        """The weight of each term in the sum, (terms,)."""
         return np.array(
             [
                 *(self.content * w for w in self.content_layers.values()),
@@ -81,14 +82,14 @@ class StyleWeights:
 
 @dataclass(frozen=True)
 class StyleTargets:
-    """What the image's features are held against, in tensors.
+    """The targets of the image's features, as tensors.
 
     Attributes:
         content: the content's features (1, h, w, c) at each content layer.
         grams: for each style, its Gram matrix (1, c, c) at each style layer.
-        guides: for each style, where it counts at each style layer (1, h, w, 1); empty without
-            masks.
-        shares: (styles,) what each style counts; they sum to 1.
+        guides: for each style, its mask (1, h, w, 1) at the size of each style layer; empty
+            without masks.
+        shares: (styles,) the share of each style; they sum to 1.
     """
 
     content: list[Any]
@@ -101,19 +102,19 @@ class StyleObjective:
     """The loss terms of an image, and the gradient of their weighted sum.
 
     Attributes:
-        layers: the layers that are read.
-        weights: (terms,) float32, what each term counts in the sum.
+        layers: names of all content and style layers.
+        weights: (terms,) float32, the weight of each term in the sum.
     """
 
     def __init__(
         self, network: Network, weights: StyleWeights, value_range: tuple[float, float]
     ) -> None:
-        """Read terms at layers of a network.
+        """Prepare the loss for a network.
 
         Args:
             network: the network.
-            weights: what each term counts.
-            value_range: what the images' 0 and 1 are in the network's input.
+            weights: the weights of the terms.
+            value_range: input values of the network that correspond to the images' 0 and 1.
 
         Raises:
             ValueError: an unknown layer, or one without positions.
@@ -130,7 +131,7 @@ class StyleObjective:
         self.weights: NDArray[np.float32] = weights.by_term.astype(np.float32)
 
     def features(self, image: NDArray[np.float32]) -> dict[str, Any]:
-        """Return the feature maps of an image (1, h, w, c) with values from 0 to 1, by layer."""
+        """Return the feature maps of an image (1, h, w, c) with values in [0, 1], by layer."""
 
         def build() -> Callable[..., Any]:
             return self._features
@@ -145,16 +146,17 @@ class StyleObjective:
         shares: NDArray[np.float32],
         masks: Sequence[NDArray[np.float32]] = (),
     ) -> StyleTargets:
-        """Return what images are held against.
+        """Return the targets of a content and some styles.
 
         Args:
-            content: (1, h, w, c) with values from 0 to 1.
-            styles: (1, h, w, c) each, of any size.
-            shares: (styles,) what each counts.
-            masks: for each style (1, h, w, 1), where in the content it counts; none for everywhere.
+            content: (1, h, w, c) with values in [0, 1].
+            styles: the styles, (1, h, w, c) each, of any size.
+            shares: (styles,) the share of each style.
+            masks: for each style a mask (1, h, w, 1) of the content's region that it applies to;
+                empty for everywhere.
 
         Raises:
-            ValueError: a mask that leaves nothing at some layer.
+            ValueError: a mask that is 0 everywhere at the size of some layer.
         """
         seen = self.features(content)
         grams = []
@@ -177,11 +179,13 @@ class StyleObjective:
             ops.convert_to_tensor(mask), size, interpolation="bilinear", antialias=True
         )
         if not float(ops.max(small)) > 0:
-            raise ValueError(f"a mask has nothing left at layer {layer!r}, whose map is {size}")
+            raise ValueError(
+                f"a mask is 0 everywhere at the size {size} of layer {layer!r}: enlarge its region"
+            )
         return ops.maximum(small, 0.0)
 
     def terms(self, image: Any, targets: StyleTargets) -> Any:
-        """Return the terms (terms,) of an image (1, h, w, c), not weighted."""
+        """Return the unweighted terms (terms,) of an image (1, h, w, c)."""
         maps = dict(zip(self.layers, self._features(image), strict=True))
         terms = [
             content_loss(maps[name], target, self.convention)
@@ -201,20 +205,20 @@ class StyleObjective:
         return ops.stack([*terms, variation(image)])
 
     def measure(self, image: NDArray[np.float32], targets: StyleTargets) -> NDArray[np.float32]:
-        """Return the terms (terms,) of an image (1, h, w, c), not weighted, computed compiled."""
+        """Return the unweighted terms (terms,) of an image (1, h, w, c), by a compiled function."""
         run = self.compiled("style terms", None, lambda t, image: self.terms(image, t), targets)
         measured: NDArray[np.float32] = ops.convert_to_numpy(run(ops.convert_to_tensor(image)))
         return measured
 
     def slope(self, image: Any, targets: StyleTargets, weights: Any) -> tuple[Any, Any]:
-        """Return the terms (terms,), and the gradient of their sum weighted by `weights`."""
+        """Return the unweighted terms (terms,), and the gradient of their weighted sum."""
         terms, pullback = backend.vjp(lambda x: self.terms(x, targets), image)
         return terms, pullback(weights)
 
     def compiled(
         self, name: str, options: Any, fn: Callable[..., Any], targets: StyleTargets
     ) -> Callable[..., Any]:
-        """Return `fn(targets, *args)` compiled; `options` tells it from others of that name."""
+        """Return `fn(targets, *args)` compiled; its cache key includes `name` and `options`."""
         shape = (len(targets.content), len(targets.grams), bool(targets.guides))
         key = (name, self.convention, self.content_layers, self.style_layers, self.value_range)
 

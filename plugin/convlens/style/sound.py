@@ -1,4 +1,4 @@
-"""Sounds as log-spectrograms, and back: WAV files, the short-time Fourier transform, its phase."""
+"""Sounds and spectrograms: WAV files, the short-time Fourier transform, phase reconstruction."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convlens.files.atomic import write_whole
+from convlens.files.atomic import write_atomic
 
-# What an iterate keeps of its last change (Perraudin et al. 2013, who found 0.99 best).
+# Momentum of the fast Griffin-Lim iteration (Perraudin et al. 2013 found 0.99 best).
 _MOMENTUM = 0.99
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A sound of one channel.
+    """A mono sound.
 
     Attributes:
-        samples: (n,) float32; full scale is from -1 to 1.
-        rate: samples a second.
+        samples: (n,) float32; full scale is -1 to 1.
+        rate: samples per second.
     """
 
     samples: NDArray[np.float32]
@@ -33,21 +33,21 @@ class Sound:
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """Duration in seconds."""
         return len(self.samples) / self.rate
 
 
 def read_sound(source: Any, *, rate: int | None = None) -> Sound:
-    """Return a sound of one channel, the mean of those that there are.
+    """Return a mono sound, the mean of all channels of the source.
 
     Args:
         source: a WAV file's path, a `Sound`, or a pair of samples (n,) or (n, channels) and their
-            rate; integers are brought to full scale.
-        rate: samples a second to which it is resampled; None leaves it.
+            rate; integers are scaled to full scale.
+        rate: samples per second to resample to; None keeps the rate.
 
     Raises:
-        ValueError: a file that is no WAV, is damaged or empty; samples of another shape, or values
-            that are not finite; a rate below 1.
+        ValueError: not a WAV file, or a damaged or empty one; samples of a wrong shape, or with
+            values that are not finite; a rate below 1.
     """
     if isinstance(source, Sound):
         sound = source
@@ -59,7 +59,7 @@ def read_sound(source: Any, *, rate: int | None = None) -> Sound:
     if rate is None or rate == sound.rate:
         return sound
     if rate < 1:
-        raise ValueError(f"rate is at least 1 sample a second, not {rate}")
+        raise ValueError(f"rate must be at least 1 sample per second, not {rate}")
     from scipy.signal import resample_poly
 
     common = math.gcd(rate, sound.rate)
@@ -68,42 +68,43 @@ def read_sound(source: Any, *, rate: int | None = None) -> Sound:
 
 
 def save_sound(sound: Sound, path: str | os.PathLike[str]) -> None:
-    """Write a WAV file of 16 bits a sample, whole or not at all.
+    """Write a WAV file of 16 bits per sample, atomically.
 
-    A sound that goes beyond full scale is made quieter as a whole.
+    A sound beyond full scale is scaled down as a whole.
 
     Args:
-        sound: samples (n,) from -1 to 1, and how many there are in a second.
-        path: of the file.
+        sound: the sound.
+        path: path of the file.
 
     Raises:
-        OSError: the folder cannot be made or written to; the message names it.
+        OSError: the folder cannot be created or written to; the message names it.
     """
     from scipy.io import wavfile
 
     peak = max(1.0, float(np.abs(sound.samples).max(initial=0.0)))
     content = io.BytesIO()
     wavfile.write(content, sound.rate, np.round(sound.samples / peak * 32767).astype(np.int16))
-    write_whole(path, content.getvalue())
+    write_atomic(path, content.getvalue())
 
 
 class SpectrogramTransform:
     """The short-time Fourier transform with a Hann window.
 
     Attributes:
-        window, hop: in samples.
-        bins: how many frequencies, from 0 to half the rate.
+        window, hop: length of the window and distance between windows, in samples.
+        bins: number of frequencies, from 0 to half the rate.
     """
 
     def __init__(self, window: int, hop: int) -> None:
-        """Set it up.
+        """Create the transform.
 
         Raises:
-            ValueError: a window below 2 samples, or a hop from which a sound cannot be had back.
+            ValueError: a window below 2 samples, or a hop too large for the inverse transform.
         """
         if window < 2 or not 1 <= hop <= window // 2:
             raise ValueError(
-                f"window is at least 2 samples and hop from 1 to half of it, not {window} and {hop}"
+                f"window must be at least 2 samples, and hop between 1 and half of it, "
+                f"not {window} and {hop}"
             )
         from scipy.signal import ShortTimeFFT
         from scipy.signal.windows import hann
@@ -128,7 +129,7 @@ class SpectrogramTransform:
         return found
 
     def inverse(self, spectrogram: NDArray[np.complex128], length: int) -> NDArray[np.float64]:
-        """Return the samples (length,) whose spectrogram is nearest (Griffin & Lim 1984)."""
+        """Return the samples (length,) with the nearest spectrogram (Griffin & Lim 1984)."""
         samples: NDArray[np.float64] = self._transform.istft(spectrogram.T, k1=length)
         return samples
 
@@ -139,15 +140,15 @@ class SpectrogramTransform:
         length: int,
         iterations: int,
     ) -> NDArray[np.float64]:
-        """Return samples (length,) whose spectrogram has about these magnitudes.
+        """Return samples (length,) whose spectrogram approximates some magnitudes.
 
-        Griffin & Lim's iteration in its fast form (Perraudin et al. 2013).
+        This is the fast Griffin-Lim iteration (Perraudin et al. 2013).
 
         Args:
-            magnitudes: (t, bins).
-            phase: (t, bins), a spectrogram whose phase is begun with.
-            length: in samples.
-            iterations: how many.
+            magnitudes: (t, bins) magnitudes of the spectrogram.
+            phase: (t, bins) a spectrogram with the initial phase.
+            length: number of samples.
+            iterations: number of iterations.
         """
 
         def shaped(spectrogram: NDArray[np.complex128]) -> NDArray[np.complex128]:
@@ -167,15 +168,15 @@ def _read(path: Path) -> tuple[NDArray[Any], int]:
 
     try:
         with warnings.catch_warnings():
-            # Notes of the recording program, which a WAV may carry, are passed over.
+            # Ignore extra chunks in the WAV file, such as notes of the recording program.
             warnings.filterwarnings("ignore", "Chunk .*not understood", wavfile.WavFileWarning)
             warnings.simplefilter("error", wavfile.WavFileWarning)
             rate, samples = wavfile.read(path)
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror})") from None
-    except Exception as error:  # scipy raises of many kinds on a damaged file
+    except Exception as error:  # scipy raises errors of many types for a damaged file
         raise ValueError(
-            f"{path} is not a WAV file that can be read ({error}): convert it, for instance with "
+            f"{path} cannot be read as a WAV file ({error}): convert it, for instance with "
             "ffmpeg -i SOUND sound.wav"
         ) from None
     return samples, rate
@@ -183,9 +184,11 @@ def _read(path: Path) -> tuple[NDArray[Any], int]:
 
 def _mono(samples: NDArray[Any], rate: int, what: str) -> Sound:
     if rate < 1:
-        raise ValueError(f"{what} has a rate of {rate} samples a second")
+        raise ValueError(f"{what} must have a rate of at least 1 sample per second, not {rate}")
     if samples.ndim not in (1, 2) or 0 in samples.shape:
-        raise ValueError(f"{what} has samples of shape {samples.shape}, not (n,) or (n, channels)")
+        raise ValueError(
+            f"{what} must have samples of shape (n,) or (n, channels), not {samples.shape}"
+        )
     if samples.dtype == np.uint8:
         values = (samples.astype(np.float32) - 128) / 128
     elif np.issubdtype(samples.dtype, np.signedinteger):
@@ -193,7 +196,7 @@ def _mono(samples: NDArray[Any], rate: int, what: str) -> Sound:
     elif np.issubdtype(samples.dtype, np.floating):
         values = samples.astype(np.float32)
     else:
-        raise ValueError(f"{what} has samples of type {samples.dtype}, not integers or floats")
+        raise ValueError(f"{what} must have samples of integers or floats, not {samples.dtype}")
     if not np.isfinite(values).all():
         raise ValueError(f"{what} has samples that are not finite (NaN or infinity)")
     return Sound(values.reshape(len(values), -1).mean(axis=1), rate)

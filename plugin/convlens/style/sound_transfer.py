@@ -1,4 +1,7 @@
-"""Style transfer of sounds (Ulyanov & Lebedev 2016): one sound's timing, another's texture."""
+"""Style transfer of sounds: combine one sound's timing with another's texture.
+
+The method of Ulyanov & Lebedev 2016.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,14 @@ LAYER = "wide"
 
 @dataclass(frozen=True)
 class SoundTransfer:
-    """A sound in another's style, and how it was found.
+    """A sound in another sound's style, with the details of its computation.
 
     Attributes:
         sound: the result, as long as the content.
-        content, style: as they were compared, at the result's rate.
-        transfer: of the log-spectrograms (t, 1, bins), ln(1 + |S|) over `peak`.
-        peak: the largest value of ln(1 + |S|) of content and style.
-        window, hop: of the spectrograms, in samples.
+        content, style: the content and the style at the result's rate.
+        transfer: the style transfer of the log-spectrograms (t, 1, bins), ln(1 + |S|) / `peak`.
+        peak: the largest value of ln(1 + |S|) in content and style.
+        window, hop: window and hop of the spectrograms, in samples.
     """
 
     sound: Sound
@@ -42,8 +45,8 @@ class SoundInterrupted(StyleInterrupted):
     """Ctrl-C ended a sound's style transfer.
 
     Attributes:
-        result: the spectrogram with the least loss so far.
-        sounds: the same, as a `SoundTransfer`.
+        result: the transfer of the spectrograms with the lowest loss so far.
+        sounds: the same as a `SoundTransfer`.
     """
 
     def __init__(self, result: StyleTransfer, sounds: SoundTransfer) -> None:
@@ -54,13 +57,13 @@ class SoundInterrupted(StyleInterrupted):
 def sound_network(bins: int, *, filters: int = 4096, width: int = 11, seed: int = 0) -> keras.Model:
     """Return a network of one wide convolution over time with random weights, and a ReLU.
 
-    Ulyanov & Lebedev's: each filter sees all frequencies of `width` moments. Weights are drawn from
-    a normal distribution of variance 4 / (width·(bins + filters)).
+    In this network of Ulyanov & Lebedev each filter covers all frequencies of `width` time steps.
+    Weights are normally distributed with variance 4 / (width·(bins + filters)).
 
     Args:
-        bins: frequencies of the spectrogram.
-        filters, width: of the convolution, whose layer is called 'wide'.
-        seed: of the weights.
+        bins: number of frequencies of the spectrogram.
+        filters, width: number of filters and width of the convolution; its layer is named 'wide'.
+        seed: seed of the weights.
 
     Returns:
         A model from series (n, t, 1, bins) to (n, t - width + 1, 1, filters).
@@ -94,32 +97,32 @@ def transfer_sound(
     memory_budget: int | None = None,
     progress: StyleProgress | None = None,
 ) -> SoundTransfer:
-    """Give one sound the texture of another, at its own timing.
+    """Give one sound the texture of another, and keep its timing.
 
-    The log-spectrograms ln(1 + |S|) go through one wide random convolution over time, with the
-    frequencies as its channels (see `sound_network`); its features are the content, and their Gram
-    matrix, over the moments, the style. The phase is found by Griffin & Lim's iteration, begun with
-    the content's.
+    The log-spectrograms ln(1 + |S|) are the input of one wide random convolution over time, with
+    the frequencies as channels (see `sound_network`). Its features represent the content, and their
+    Gram matrix over time the style. The phase comes from Griffin & Lim's iteration, starting from
+    the content's phase.
 
     Args:
         content: a WAV file's path, a `Sound`, or samples with their rate; see `read_sound`.
-        style: the same, of any length.
-        steps: of L-BFGS.
-        style_weight: β; None for what `transfer_style` finds.
-        filters, width: of the convolution.
-        rate: samples a second to which both are resampled; None for the content's own.
-        window, hop: of the spectrograms, in samples.
-        phase_iterations: of the phase.
-        seed: of the network's weights.
-        memory_budget, progress: as for `transfer_style`.
+        style: a sound of any length, given like the content.
+        steps: number of L-BFGS steps.
+        style_weight: β; None for the default of `transfer_style`.
+        filters, width: number of filters and width of the convolution.
+        rate: samples per second to resample both sounds to; None for the content's own rate.
+        window, hop: window and hop of the spectrograms, in samples.
+        phase_iterations: number of iterations for the phase.
+        seed: seed of the network's weights.
+        memory_budget, progress: as in `transfer_style`.
 
     Returns:
-        The sound, with the transfer of the spectrograms; see `SoundTransfer`.
+        The sound, and the transfer of the spectrograms; see `SoundTransfer`.
 
     Raises:
-        ValueError: a sound that cannot be read, is silent, or shorter than `width` moments; an
-            option out of its bounds.
-        SoundInterrupted: Ctrl-C; the best sound so far is in its `sounds`.
+        ValueError: a sound that cannot be read, is silent, or is shorter than `width` time steps;
+            an option out of its bounds.
+        SoundInterrupted: Ctrl-C; its `sounds` holds the best sound so far.
     """
     given = read_sound(content, rate=rate)
     texture = read_sound(style, rate=given.rate)
@@ -129,14 +132,14 @@ def transfer_sound(
     for name, series in logs.items():
         if len(series) < width:
             raise ValueError(
-                f"the {name} has {len(series)} moments of {hop} samples: at least {width} are "
-                "needed, so give a longer sound or a smaller hop"
+                f"the {name} has {len(series)} time steps of {hop} samples, but at least {width} "
+                "are needed: give a longer sound or a smaller hop"
             )
         if not series.max() > 0:
-            raise ValueError(f"the {name} is silent")
+            raise ValueError(f"the {name} is silent: give a sound with samples other than 0")
     peak = float(max(series.max() for series in logs.values()))
 
-    def heard(transfer: StyleTransfer, iterations: int = phase_iterations) -> SoundTransfer:
+    def to_sound(transfer: StyleTransfer, iterations: int = phase_iterations) -> SoundTransfer:
         magnitudes = np.expm1(transfer.image[:, 0].astype(np.float64) * peak)
         samples = transform.with_phase(
             magnitudes, spectra["content"], len(given.samples), iterations
@@ -147,8 +150,8 @@ def transfer_sound(
     network = Network(sound_network(transform.bins, filters=filters, width=width, seed=seed))
     try:
         transfer = transfer_style(
-            _shown(logs["content"], peak),
-            _shown(logs["style"], peak),
+            _normalized(logs["content"], peak),
+            _normalized(logs["style"], peak),
             network,
             content_layers=LAYER,
             style_layers=LAYER,
@@ -160,12 +163,12 @@ def transfer_sound(
             progress=progress,
         )
     except StyleInterrupted as stop:
-        raise SoundInterrupted(stop.result, heard(stop.result)) from None
+        raise SoundInterrupted(stop.result, to_sound(stop.result)) from None
     try:
-        return heard(transfer)
+        return to_sound(transfer)
     except KeyboardInterrupt:
-        raise SoundInterrupted(transfer, heard(transfer, iterations=0)) from None
+        raise SoundInterrupted(transfer, to_sound(transfer, iterations=0)) from None
 
 
-def _shown(series: NDArray[np.float64], peak: float) -> NDArray[np.float32]:
+def _normalized(series: NDArray[np.float64], peak: float) -> NDArray[np.float32]:
     return np.clip(series / peak, 0.0, 1.0).astype(np.float32)

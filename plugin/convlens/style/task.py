@@ -1,4 +1,4 @@
-"""A style transfer that is set up, run at one size after the other; and what comes of it."""
+"""Run a prepared style transfer at one or more sizes, and return its result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from convlens.engine.runtime.progress import progress_bar
 from convlens.pictures.photographs import resized
 from convlens.style.descent import (
     Descent,
-    Reached,
+    OnStep,
+    StopDescent,
     StyleOptimizer,
     descend_adam,
     descend_lbfgs,
@@ -23,16 +24,16 @@ from convlens.style.inputs import fitted_to
 from convlens.style.losses import Convention
 from convlens.style.objective import StyleObjective, StyleTargets, StyleWeights
 
-# Called with (steps done, steps in all, the weighted losses by name: 'total' and its parts).
+# Called with (steps done, total steps, weighted losses by name: 'total' and its parts).
 StyleProgress = Callable[[int, int, Mapping[str, float]], None]
-# How far a result goes from the content to the style: at 50 the objects of a scene are plain to see
-# in the texture of a painting.
+# Ratio of style to content in the default style weight. At 50 the objects of a scene are clearly
+# visible in the texture of a painting.
 BALANCE = 50.0
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What presets set and arguments override."""
+    """Options of a style transfer: set by presets, overridden by arguments."""
 
     convention: Convention = "gatys"
     content_weight: float = 1.0
@@ -49,26 +50,28 @@ class Recipe:
 
 @dataclass(frozen=True)
 class StyleTransfer:
-    """A picture in another's style, and how it was found.
+    """A picture in another picture's style, with the details of its computation.
 
     Attributes:
-        image: (h, w, c) float32 with values from 0 to 1.
-        optimized: the image that the loss was measured on: `image`, but for colors that were kept
-            afterwards.
-        start: (h, w, c) what the descent began with.
-        content: (h, w, c) the content as the loss saw it.
-        styles: the styles, (h, w, c) each, likewise.
-        shares: (styles,) what each style counts; they sum to 1.
-        masks: for each style (h, w, 1), where it counts; empty without.
+        image: (h, w, c) float32 with values in [0, 1].
+        optimized: (h, w, c) the image that the loss was measured on. It differs from `image` only
+            if the content's colors were restored afterwards.
+        start: (h, w, c) the start image.
+        content: (h, w, c) the content as used in the loss.
+        styles: the styles as used in the loss, (h, w, c) each.
+        shares: (styles,) the share of each style; they sum to 1.
+        masks: for each style a mask (h, w, 1) of the region that it applies to; empty without
+            masks.
         model: the model's name.
-        value_range: what 0 and 1 are in the model's input.
-        weights: the layers, the convention, and what each term of the loss counts.
-        trace: (k, terms) each term of `names`, not weighted, at the start and after each step.
+        value_range: input values of the model that correspond to 0 and 1.
+        weights: the layers, the convention and the weights of the terms.
+        trace: (k, terms) the unweighted terms in the order of `names`, at the start and after each
+            step.
         optimizer: 'lbfgs' or 'adam'.
-        evaluations: how often the loss and its gradient were computed.
-        seed: what the random draws came from.
-        frames: images (h, w, c) on the way, at this scale, where they were asked for.
-        coarser: the results at the smaller scales that this one began with.
+        evaluations: number of evaluations of the loss and its gradient.
+        seed: seed of all random draws.
+        frames: intermediate images (h, w, c) at this scale, if `frame_every` was given.
+        coarser: the results at the smaller scales, from the smallest on.
     """
 
     image: NDArray[np.float32]
@@ -90,12 +93,12 @@ class StyleTransfer:
 
     @property
     def steps(self) -> int:
-        """How many steps were taken at this scale."""
+        """Number of steps taken at this scale."""
         return len(self.trace) - 1
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The terms: 'content:<layer>', 'style:<layer>', 'variation'."""
+        """The names of the terms: 'content:<layer>', 'style:<layer>' and 'variation'."""
         return self.weights.names
 
     @property
@@ -108,7 +111,7 @@ class StyleInterrupted(KeyboardInterrupt):
     """Ctrl-C ended a style transfer.
 
     Attributes:
-        result: the image with the least loss so far, at the scale that was under way.
+        result: the image with the lowest loss so far, at the current scale.
     """
 
     def __init__(self, result: StyleTransfer) -> None:
@@ -118,12 +121,12 @@ class StyleInterrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class StyleTask:
-    """A transfer, to be run at one size after the other.
+    """A prepared style transfer, to be run at one or more sizes.
 
     Attributes:
-        given: the content (h, w, 3) whose colors the result gets back; None where it does not.
-        content, styles, masks: at the full size, as the network takes them.
-        whole: the targets at the full size, where they are known.
+        given: the content (h, w, 3) whose colors are restored in the result; None to restore none.
+        content, styles, masks: the inputs at full size, in the form that the network takes.
+        whole: the targets at full size if already computed, else None.
     """
 
     objective: StyleObjective
@@ -139,7 +142,7 @@ class StyleTask:
     whole: StyleTargets | None = None
 
     def balanced(self) -> StyleTask:
-        """Return the task with the style weighed against the content."""
+        """Return the task with a style weight that balances style and content."""
         size = (self.content.shape[0], self.content.shape[1])
         targets = self.targets(self.content)
         content, style = (
@@ -155,12 +158,12 @@ class StyleTask:
             for share, picture in zip(self.shares, self.styles, strict=True)
         )
         if not (np.isfinite([apart, need]).all() and apart > 0 and need > 0):
-            return self  # nothing to weigh it against, or weights that the descent will refuse
+            return self  # a loss is 0, or not finite: then the descent raises
         weights = replace(self.weights, style=float(BALANCE * apart / need))
         objective = StyleObjective(self.objective.network, weights, self.objective.value_range)
         return replace(self, weights=weights, objective=objective, whole=targets)
 
-    def over(
+    def run_scales(
         self,
         sizes: Sequence[tuple[int, int]],
         start: NDArray[np.float32],
@@ -173,56 +176,56 @@ class StyleTask:
         with _progress(progress, title, self.weights) as report:
             for number, size in enumerate(sizes):
 
-                def told(descent: Descent, before: int = number * self.recipe.steps) -> None:
+                def on_step(descent: Descent, before: int = number * self.recipe.steps) -> None:
                     report(before, self.recipe.steps * len(sizes), descent)
 
-                results.append(self.run(resized(x, size), told, tuple(results)))
+                results.append(self.run(resized(x, size), on_step, tuple(results)))
                 x = results[-1].optimized
         return results[-1]
 
     def targets(self, content: NDArray[np.float32]) -> StyleTargets:
-        """Return the targets for the content (h, w, c) at some size."""
+        """Return the targets for a resized content (h, w, c)."""
         size = (content.shape[0], content.shape[1])
-        styles, masks = self.at(size)
+        styles, masks = self.resized_inputs(size)
         return self.objective.targets(
             content[None], [s[None] for s in styles], self.shares, [m[None] for m in masks]
         )
 
-    def at(
+    def resized_inputs(
         self, size: tuple[int, int]
     ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-        """Return the styles and the masks for a content of some size."""
+        """Return the styles and the masks resized for a content of `size` (h, w)."""
         styles = [fitted_to(self.objective.network, s, max(size)) for s in self.styles]
         return styles, [resized(m, size) for m in self.masks]
 
     def run(
         self,
         start: NDArray[np.float32],
-        report: Callable[[Descent], None],
+        on_step: OnStep,
         coarser: tuple[StyleTransfer, ...],
     ) -> StyleTransfer:
-        """Descend from `start` (h, w, c), at its size."""
+        """Descend from `start` (h, w, c) at its own size."""
         size = (start.shape[0], start.shape[1])
         content = resized(self.content, size)
-        styles, masks = self.at(size)
+        styles, masks = self.resized_inputs(size)
         whole = self.whole if content is self.content else None
         targets = self.targets(content) if whole is None else whole
         descent = Descent(start[None], start[None])
         frames: list[NDArray[np.float32]] = []
 
-        def told(descent: Descent) -> None:
+        def after_step(descent: Descent) -> None:
             if self.frame_every:
                 if len(frames) == 0:
                     frames.append(start)
                 if (len(descent.trace) - 1) % self.frame_every == 0:
                     frames.append(descent.image[0])
-            report(descent)
+            on_step(descent)
             if self.recipe.until_loss is not None and descent.loss <= self.recipe.until_loss:
-                raise Reached
+                raise StopDescent
 
         def result(image: NDArray[np.float32]) -> StyleTransfer:
             return StyleTransfer(
-                image=self._recolored(image),
+                image=self._restore_colors(image),
                 optimized=image,
                 start=start,
                 content=content,
@@ -241,8 +244,8 @@ class StyleTask:
             )
 
         try:
-            self.descend(targets, descent, told)
-        except Reached:
+            self.descend(targets, descent, after_step)
+        except StopDescent:
             return result(descent.image[0])
         except KeyboardInterrupt:
             if not descent.trace:
@@ -250,26 +253,25 @@ class StyleTask:
             raise StyleInterrupted(result(descent.best[0])) from None
         return result(descent.image[0])
 
-    def _recolored(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return an image (h, w, c) in the content's colors, where they are kept."""
+    def _restore_colors(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return an image (h, w, c) with the content's colors restored if they are to be kept."""
         if self.given is None:
             return image
         light = image if image.shape[-1] == 1 else luminance(image)
         return with_luminance(resized(self.given, (image.shape[0], image.shape[1])), light)
 
-    def descend(
-        self, targets: StyleTargets, descent: Descent, report: Callable[[Descent], None]
-    ) -> None:
+    def descend(self, targets: StyleTargets, descent: Descent, on_step: OnStep) -> None:
+        """Take the steps of the chosen optimizer."""
         recipe = self.recipe
         if recipe.optimizer == "lbfgs":
-            descend_lbfgs(self.objective, targets, descent, recipe.steps, report)
+            descend_lbfgs(self.objective, targets, descent, recipe.steps, on_step)
             return
         descend_adam(
             self.objective,
             targets,
             descent,
             recipe.steps,
-            report,
+            on_step,
             step_size=recipe.step_size,
             beta1=recipe.beta1,
             beta2=0.999,
@@ -278,7 +280,7 @@ class StyleTask:
 
 
 def _sums(terms: NDArray[np.float32], weights: StyleWeights) -> dict[str, NDArray[np.float64]]:
-    """Return the weighted sums of terms (k, terms): 'total', and its parts."""
+    """Return weighted sums of terms (k, terms): 'total', 'content', 'style' and 'variation'."""
     weighted = terms * weights.by_term
     kinds = [name.partition(":")[0] for name in weights.names]
     parts = {
@@ -291,7 +293,7 @@ def _sums(terms: NDArray[np.float32], weights: StyleWeights) -> dict[str, NDArra
 def _progress(
     given: StyleProgress | None, title: str, weights: StyleWeights
 ) -> Iterator[Callable[[int, int, Descent], None]]:
-    """Give what takes reports of (steps before this size, steps in all, the descent)."""
+    """Provide a callback with arguments (steps at earlier sizes, total steps, descent)."""
 
     def losses(descent: Descent) -> dict[str, float]:
         sums = _sums(descent.trace[-1][None], weights)

@@ -1,4 +1,4 @@
-"""Neural style transfer (Gatys et al. 2015): one picture's content in another's style."""
+"""Neural style transfer: render one picture's content in another's style (Gatys et al. 2015)."""
 
 from __future__ import annotations
 
@@ -85,56 +85,60 @@ def transfer_style(
 ) -> StyleTransfer:
     """Find an image with one picture's content and another's style.
 
-    Descends L = α·Σ v_l·content_l + β·Σ w_l·style_l + γ·TV by the image's pixels, which stay in
-    their range. With the convention 'gatys' content_l = ½ Σ (F-P)² and style_l = Σ (G-A)² / 4N²,
-    the Gram matrices divided by their positions; see `engine.style_losses` for the others.
+    Minimizes L = α·Σ v_l·content_l + β·Σ w_l·style_l + γ·TV over the image's pixels, which stay in
+    their range. In the convention 'gatys', content_l = ½ Σ (F-P)² and style_l = Σ (G-A)² / 4N²,
+    with Gram matrices divided by the number of positions; see `convlens.style.losses` for the
+    others.
 
     Args:
-        content: a file's path, a `PIL.Image.Image`, or an array; see `read_image`. For a model
-            whose input is (t, 1, f), a series (t, f) with values from 0 to 1, such as a sound's
-            spectrogram: see `transfer_sound`.
-        style: the same, or a list of them. Each picture is resized to the content's longest side.
-        model: a Keras model, or a `Network` to reuse its compiled functions; None for VGG19, whose
-            weights are looked for as `load_pretrained` does.
-        content_layers: a layer's name, several, or names with their weights v_l; unless given the
-            weights are 1 over their number. None for the paper's block5_conv2, or what
-            `default_layers` finds in a network without.
-        style_layers: likewise, w_l; None for the paper's block1_conv1 to block5_conv1.
-        content_weight: α; 1.
-        style_weight: β; None for what makes β·Σ w_l·style_l of the content 50 times what
-            α·Σ v_l·content_l is of the style picture, which suits any network and size.
-        tv_weight: γ, of Σ|dx| + Σ|dy|; 0.
+        content: a file's path, a `PIL.Image.Image`, or an array; see `read_image`. For a model with
+            input (t, 1, f), a series (t, f) with values in [0, 1], such as a sound's spectrogram;
+            see `transfer_sound`.
+        style: a picture given like the content, or a list of pictures. Each is resized to the
+            content's longest side.
+        model: a Keras model, or a `Network` to reuse its compiled functions; None for VGG19, with
+            weights found by `load_pretrained`.
+        content_layers: a layer's name, a list of names, or names with their weights v_l; without
+            weights each counts 1 over their number. None for the paper's block5_conv2, or, in
+            other networks, the layers of `default_layers`.
+        style_layers: layers with weights w_l, given like `content_layers`; None for the paper's
+            block1_conv1 to block5_conv1.
+        content_weight: α; by default 1.
+        style_weight: β. None for a weight that suits any network and size: it makes β·Σ w_l·style_l
+            of the content picture 50 times α·Σ v_l·content_l of the style picture.
+        tv_weight: γ, the weight of Σ|dx| + Σ|dy|; by default 0.
         convention: 'gatys', 'tensorflow-tutorial' or 'johnson'.
-        style_shares: what each of several styles counts; equal unless given.
-        masks: for each style, where in the content it counts: (h, w) from 0 to 1.
+        style_shares: relative share of each of several styles; by default equal.
+        masks: for each style a mask (h, w) of the content's region that it applies to, with values
+            in [0, 1].
         start: 'content', 'style', 'noise' (uniform, from the seed), or a picture.
-        keep_colors: 'luminance' transfers the style's light alone, 'histogram' gives the style the
-            content's mean color and covariance first (Gatys et al. 2016).
-        optimizer: 'lbfgs' (L-BFGS-B with pixels bound to their range) or 'adam'.
-        step_size: Adam's, in units of the range; 0.02.
-        steps: how many, at each scale; 200.
-        until_loss: end a scale as soon as the loss is no more than this.
-        scales: of how many sizes, each twice the last, the descent is made, coarse to fine.
-        size: what the content's longest side is resized to; None leaves it.
+        keep_colors: 'luminance' transfers only the style's luminance; 'histogram' first gives the
+            style the content's mean color and color covariance (Gatys et al. 2016).
+        optimizer: 'lbfgs' (L-BFGS-B with bounded pixels) or 'adam'.
+        step_size: step size of Adam in units of the range; by default 0.02.
+        steps: number of steps at each scale; by default 200.
+        until_loss: stop a scale when the loss is at most this value.
+        scales: number of image sizes, from coarse to fine, each twice the last.
+        size: length to which the content's longest side is resized; None keeps the size.
         preset: 'tensorflow-tutorial' for that tutorial's weights, terms and Adam.
-        frame_every: keep the image after each so many steps, for `save_gif`; 0 keeps none.
-        value_range: what 0 and 1 of the pictures are in the model's input; None for what the model
-            says (networks of `load_pretrained` do), else (0, 1).
-        seed: all random draws come from it.
-        memory_budget: bytes that a step may take; None for what `memory.default_budget` finds.
-        progress: called with (steps done, steps in all, losses): 'total', 'content', 'style' and
-            'variation', weighted. None shows a bar on a terminal.
+        frame_every: number of steps between images kept in `frames`, for `save_gif`; 0 keeps none.
+        value_range: input values of the model that correspond to the pictures' 0 and 1; None for
+            the range that the model declares (as networks of `load_pretrained` do), else (0, 1).
+        seed: seed of all random draws.
+        memory_budget: limit in bytes for one step; None for `memory.default_budget`.
+        progress: callback, called with (steps done, total steps, weighted losses by name: 'total',
+            'content', 'style' and 'variation'). None shows a progress bar on a terminal.
 
     Returns:
         The image with its trace; see `StyleTransfer`.
 
     Raises:
         ValueError: a picture that cannot be read, an unknown layer, an option out of its bounds, an
-            image too small for the network or too large for the memory; the message says which
-            size would do.
+            image too small for the network or too large for the memory; the message gives a valid
+            size.
         WeightsNotFoundError: no model was given and VGG19's weights are not on this machine.
         FloatingPointError: the loss is not finite.
-        StyleInterrupted: Ctrl-C; the best image so far is in its `result`.
+        StyleInterrupted: Ctrl-C; its `result` holds the best image so far.
     """
     recipe = _recipe(
         preset,
@@ -149,25 +153,27 @@ def transfer_style(
         until_loss=until_loss,
     )
     if scales < 1:
-        raise ValueError(f"scales is at least 1, not {scales}")
+        raise ValueError(f"scales must be at least 1, not {scales}")
     network = _network(model)
     if scales > 1 and takes_series(network):
-        raise ValueError(f"{network.name} takes series, which have one scale, not {scales}")
+        raise ValueError(f"scales must be 1 for the series that {network.name} takes, not {scales}")
     own_content, own_style = default_layers(network)
     if value_range is None:
         value_range = getattr(network.model, "convlens_value_range", (0.0, 1.0))
     span = check_range(value_range)
     if frame_every < 0:
-        raise ValueError(f"frame_every is at least 0, not {frame_every}")
+        raise ValueError(f"frame_every must be at least 0, not {frame_every}")
     weights = StyleWeights(
-        content_layers=_layers(network, own_content if content_layers is None else content_layers),
-        style_layers=_layers(network, own_style if style_layers is None else style_layers),
+        content_layers=_layer_weights(
+            network, own_content if content_layers is None else content_layers
+        ),
+        style_layers=_layer_weights(network, own_style if style_layers is None else style_layers),
         content=recipe.content_weight,
         style=1.0 if recipe.style_weight is None else recipe.style_weight,
         variation=recipe.tv_weight,
         convention=recipe.convention,
     )
-    given, pictures = _read(network, content, style, recipe.size, keep_colors)
+    given, pictures = _read_inputs(network, content, style, recipe.size, keep_colors)
     seen, styles = colored(given, pictures, keep_colors)
     task = StyleTask(
         objective=StyleObjective(network, weights, span),
@@ -181,25 +187,25 @@ def transfer_style(
         seed=seed,
         frame_every=frame_every,
     )
-    sizes = [_scaled(given.shape[:2], scales - 1 - k) for k in range(scales)]
+    sizes = [_scaled_size(given.shape[:2], scales - 1 - k) for k in range(scales)]
     check_size(network, task.objective.layers, sizes[0], memory_budget)
     check_size(network, task.objective.layers, sizes[-1], memory_budget)
     if recipe.style_weight is None:
         task = task.balanced()
-    return task.over(sizes, _start(start, task), progress)
+    return task.run_scales(sizes, _start_image(start, task), progress)
 
 
-def _read(
+def _read_inputs(
     network: Network, content: Any, style: Any, size: int | None, keep_colors: KeepColors | None
 ) -> tuple[Image, list[Image]]:
-    """Return the content and the styles: RGB pictures, or series."""
+    """Read the content and the styles: RGB pictures, or series."""
     given = list(style) if isinstance(style, list | tuple) else [style]
     if not given:
-        raise ValueError("no style was given")
+        raise ValueError("style must be a picture or a list of at least one, not an empty list")
     if not takes_series(network):
         return read_image(content, size=size), [read_image(s) for s in given]
     if size is not None or keep_colors is not None:
-        raise ValueError(f"{network.name} takes series, which have neither size nor keep_colors")
+        raise ValueError(f"{network.name} takes series: leave out size and keep_colors")
     return read_for(network, content), [read_for(network, s) for s in given]
 
 
@@ -210,14 +216,14 @@ def _in_channels(network: Network, image: Image) -> Image:
 def _recipe(preset: StylePreset | None, **given: Any) -> Recipe:
     if preset not in _PRESETS:
         known = ", ".join(repr(name) for name in _PRESETS if name is not None)
-        raise ValueError(f"preset is {known} or None, not {preset!r}")
+        raise ValueError(f"preset must be {known} or None, not {preset!r}")
     recipe = replace(_PRESETS[preset], **{k: v for k, v in given.items() if v is not None})
     if recipe.optimizer not in STYLE_OPTIMIZERS:
-        raise ValueError(f"optimizer is 'lbfgs' or 'adam', not {recipe.optimizer!r}")
+        raise ValueError(f"optimizer must be 'lbfgs' or 'adam', not {recipe.optimizer!r}")
     if recipe.steps < 1:
-        raise ValueError(f"steps is at least 1, not {recipe.steps}")
+        raise ValueError(f"steps must be at least 1, not {recipe.steps}")
     if not (math.isfinite(recipe.step_size) and recipe.step_size > 0):
-        raise ValueError(f"step_size is a positive number, not {recipe.step_size!r}")
+        raise ValueError(f"step_size must be a positive number, not {recipe.step_size!r}")
     return recipe
 
 
@@ -230,11 +236,12 @@ def _network(model: keras.Model | Network | None) -> Network:
 
 
 def default_layers(network: Network) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the layers that content and style are read at unless others are named.
+    """Return the default content layers and style layers.
 
-    The paper's where a network has them. Of any other, of its first five resolutions, the first
-    convolution of each for the style, and the last of the last for the content: of VGG19 up to
-    block3, block1_conv1, block2_conv1 and block3_conv1, and block3_conv4.
+    These are the paper's layers if the network has them. In other networks, the style layers are
+    the first convolutions of the first five resolutions, and the content layer is the last
+    convolution of the last of these. Example: VGG19 up to block3 gives block1_conv1, block2_conv1
+    and block3_conv1 for the style, and block3_conv4 for the content.
 
     Raises:
         ValueError: a network without convolutions.
@@ -242,7 +249,7 @@ def default_layers(network: Network) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if all(name in network.outputs for name in (*CONTENT_LAYERS, *STYLE_LAYERS)):
         return CONTENT_LAYERS, STYLE_LAYERS
     if not network.conv_layers:
-        raise ValueError(f"{network.name} has no convolutional layer, so no style can be read")
+        raise ValueError(f"{network.name} has no convolutional layer to compare styles at")
     h, w, c = network.input_shape
     symbols = [network.outputs[name] for name in network.conv_layers]
     found = backend.shapes(lambda x: network.run(x, symbols), (1, h or 224, w or 224, c or 3))
@@ -253,8 +260,10 @@ def default_layers(network: Network) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return (used[-1][-1],), tuple(names[0] for names in used)
 
 
-def _layers(network: Network, given: str | Sequence[str] | Mapping[str, float]) -> dict[str, float]:
-    """Return layers with their weights, 1 over their number unless given."""
+def _layer_weights(
+    network: Network, given: str | Sequence[str] | Mapping[str, float]
+) -> dict[str, float]:
+    """Return layers with their weights; the default weight is 1 over their number."""
     if isinstance(given, str):
         given = [given]
     if not isinstance(given, Mapping):
@@ -262,8 +271,8 @@ def _layers(network: Network, given: str | Sequence[str] | Mapping[str, float]) 
     return {network.find(name): float(weight) for name, weight in given.items()}
 
 
-def _start(start: Any, task: StyleTask) -> Image:
-    """Return what the descent begins with (h, w, c), at the full size."""
+def _start_image(start: Any, task: StyleTask) -> Image:
+    """Return the start image (h, w, c), at the full size."""
     shape = task.content.shape
     if isinstance(start, str) and start == "content":
         return task.content
@@ -275,5 +284,5 @@ def _start(start: Any, task: StyleTask) -> Image:
     return resized(image, (shape[0], shape[1]))
 
 
-def _scaled(size: tuple[int, ...], halvings: int) -> tuple[int, int]:
+def _scaled_size(size: tuple[int, ...], halvings: int) -> tuple[int, int]:
     return max(1, round(size[0] / 2**halvings)), max(1, round(size[1] / 2**halvings))

@@ -1,4 +1,4 @@
-"""Colors that are kept."""
+"""Preservation of colors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Activation maximization: the climb, its trace, its options."""
+"""Activation maximization: the ascent, its trace and its options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from convlens.engine.ascent.regularizers import image_norm, total_variation
 
 
 def linear_model():
-    """Return one 3×3 'valid' filter over a 3×3 image: the activation is ⟨kernel, x⟩."""
+    """Return a model of one 3×3 'valid' filter on a 3×3 image: its activation is ⟨kernel, x⟩."""
     model = keras.Sequential([keras.Input((3, 3, 1)), layers.Conv2D(2, 3, name="conv")])
     kernel = np.random.default_rng(1).uniform(-0.5, 0.5, (3, 3, 1, 2)).astype(np.float32)
     model.set_weights([kernel, np.zeros(2, np.float32)])
@@ -114,7 +114,7 @@ def test_jitter_reaches_both_ends_and_is_whole_pixels():
 
 
 def test_the_keras_vis_preset_follows_its_update_rule():
-    """Three steps of the preset against NumPy, on a linear filter, without jitter."""
+    """Compare three steps of the preset with NumPy, on a linear filter, without jitter."""
     model = linear_model()
     result = maximize(model, "conv", [0], preset="keras-vis", steps=3, jitter=0, keep_best=False)
     kernel = np.asarray(model.layers[0].kernel, np.float64)[..., 0]
@@ -191,16 +191,16 @@ def test_progress_counts_to_the_end(tiny_network):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps is 1 to 1000000, not 0"),
-        ({"step_size": -1}, "step_size is above 0"),
-        ({"jitter": -1}, "jitter is 0 or more"),
-        ({"optimizer": "lion"}, "optimizer is 'adam'"),
-        ({"preset": "lucid"}, "preset is 'keras-vis' or"),
+        ({"steps": 0}, "steps must be between 1 and 1,000,000, not 0"),
+        ({"step_size": -1}, "step_size must be above 0"),
+        ({"jitter": -1}, "jitter must be 0 or more"),
+        ({"optimizer": "lion"}, "optimizer must be 'adam'"),
+        ({"preset": "lucid"}, "preset must be 'keras-vis' or"),
         ({"value_range": (1, 0)}, "low < high"),
         ({"value_range": 3}, "low < high"),
         ({"units": [99]}, "no unit 99"),
-        ({"size": (9, 9)}, "takes images of 13×13"),
-        ({"seed_images": np.zeros((2, 13, 13, 2))}, "2 images for 5 units"),
+        ({"size": (9, 9)}, r"size must be \(13, 13\)"),
+        ({"seed_images": np.zeros((2, 13, 13, 2))}, "must hold 1 or 5 images, not 2"),
     ],
 )
 def test_options_out_of_bounds_are_refused(tiny_network, options, message):
@@ -217,7 +217,7 @@ def test_a_model_of_any_size_needs_one():
 
 def test_a_model_without_classes_is_refused():
     model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3, name="conv")])
-    with pytest.raises(ValueError, match="no vector of classes"):
+    with pytest.raises(ValueError, match="is not a vector of classes"):
         maximize(Network(model))
 
 
@@ -245,7 +245,7 @@ def _alike(network, found):
 
 
 def test_likeness_is_the_mean_cosine_over_siblings(tiny_network, tiny_images):
-    from convlens.engine.ascent.diversity import likeness
+    from convlens.engine.ascent.diversity import sibling_similarity
 
     maps = activations(tiny_network, tiny_images, "conv_b")["conv_b"]
     groups = np.int32([0, 0, 1, 1, 1, 2])
@@ -255,7 +255,7 @@ def test_likeness_is_the_mean_cosine_over_siblings(tiny_network, tiny_images):
     cosine = gram @ gram.T
     expected = [cosine[0, 1], cosine[1, 0], cosine[2, [3, 4]].mean()]
     expected += [cosine[3, [2, 4]].mean(), cosine[4, [2, 3]].mean(), 0]
-    found = likeness(ops.convert_to_tensor(maps), ops.convert_to_tensor(groups))
+    found = sibling_similarity(ops.convert_to_tensor(maps), ops.convert_to_tensor(groups))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
@@ -306,5 +306,5 @@ def test_no_bar_is_drawn_where_there_is_no_terminal(tiny_network, capfd):
 
 
 def test_images_per_unit_below_one_is_refused(tiny_network):
-    with pytest.raises(ValueError, match="images_per_unit is at least 1"):
+    with pytest.raises(ValueError, match="images_per_unit must be at least 1"):
         maximize(tiny_network, "conv_b", images_per_unit=0)

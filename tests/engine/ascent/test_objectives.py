@@ -1,4 +1,4 @@
-"""Objectives: what they are worth, how they add up, and what is refused."""
+"""Objectives: their values, their sums, and invalid ones."""
 
 from __future__ import annotations
 
@@ -95,19 +95,22 @@ def test_an_image_for_one_position_changes_nothing_beyond_its_receptive_field(ti
         (lambda: UNIT("conv_c", 0), "no layer 'conv_c'"),
         (lambda: UNIT("conv_a", 6), "no unit 6"),
         (lambda: UNIT("conv_a", 0, (13, 0)), "outside layer 'conv_a', which is 13×13"),
-        (lambda: UNIT("conv_a", 0, "middle"), "a position is"),
-        (lambda: UNIT("classes", 0, (0, 0)), "no positions: it is a vector"),
-        (lambda: Objective.direction("conv_a", [1, 2]), "6 units; the direction has 2 entries"),
+        (lambda: UNIT("conv_a", 0, "middle"), "position must be"),
+        (lambda: UNIT("classes", 0, (0, 0)), "is a vector without positions"),
+        (
+            lambda: Objective.direction("conv_a", [1, 2]),
+            "6 entries, one for each unit, not 2",
+        ),
         (lambda: Objective.direction("conv_a", [np.nan] * 6), "finite numbers"),
         (lambda: Objective.direction("conv_a", np.zeros(6)), "not all zero"),
         (list, "no objective was given"),
     ],
 )
-def test_objectives_that_cannot_be_are_refused(tiny_network, make, message):
+def test_invalid_objectives_are_refused(tiny_network, make, message):
     with pytest.raises(ValueError, match=message):
         maximize(tiny_network, make(), steps=1)
 
 
 def test_units_beside_an_objective_are_refused(tiny_network):
-    with pytest.raises(ValueError, match="an objective says its own"):
+    with pytest.raises(ValueError, match="an objective names its own"):
         maximize(tiny_network, UNIT("conv_a", 0), [1], steps=1)

@@ -1,4 +1,4 @@
-"""One filter of a convolution, against the whole layer."""
+"""Compare one filter of a convolution with the whole layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bases that an ascent climbs in."""
+"""Parametrizations of the images in an ascent."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def test_a_second_pass_begins_where_the_first_ended(tiny_network):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"basis": "wavelet"}, "basis is 'pixel' or 'fourier'"),
-        ({"decorrelate": True}, "decorrelate needs images of 3 colors; these have 2"),
+        ({"basis": "wavelet"}, "basis must be 'pixel' or 'fourier'"),
+        ({"decorrelate": True}, "decorrelate needs images of 3 channels, not 2"),
     ],
 )
 def test_spaces_that_do_not_fit_are_refused(tiny_network, options, message):

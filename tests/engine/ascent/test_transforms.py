@@ -1,4 +1,4 @@
-"""Jitter, scale and rotation: the images they show, and the gradients they pass back."""
+"""Jitter, scale and rotation: the transformed images and their gradients."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ def test_an_ascent_under_all_transformations_still_rises(tiny_network):
 
 @pytest.mark.parametrize("scale", [(1.1, 0.9), (0, 1), 3, (1, 2, 3)])
 def test_a_scale_that_is_no_range_is_refused(tiny_network, scale):
-    with pytest.raises(ValueError, match="scale is"):
+    with pytest.raises(ValueError, match="scale must be"):
         maximize(tiny_network, "conv_a", scale=scale)
 
 
 def test_a_negative_rotation_is_refused(tiny_network):
-    with pytest.raises(ValueError, match="rotation is 0 or more"):
+    with pytest.raises(ValueError, match="rotation must be 0 or more"):
         maximize(tiny_network, "conv_a", rotation=-5)

@@ -1,4 +1,4 @@
-"""The deconvnet against an explicit one: transposed convolutions and scatter-unpooling."""
+"""Compare the deconvnet with an explicit one: transposed convolutions and scatter-unpooling."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def transposed(conv, signal, shape):
 
 
 def scatter(features, signal, pool, stride, padding):
-    """Unpool by plain loops; the first of equal values is the switch."""
+    """Unpool by plain loops; of equal values the first is the switch."""
     h, w = features.shape[1:3]
     edge = max((signal.shape[1] - 1) * stride + pool - h, 0) // 2 if padding == "same" else 0
     out = np.zeros(features.shape, np.float32)
@@ -203,9 +203,9 @@ def test_residual_and_nested_models_are_projected(tiny_images):
     [
         ({"layer": "conv_c"}, "no layer 'conv_c': did you mean 'conv_"),
         ({"units": 7}, "there is no unit 7"),
-        ({"units": [0, 1]}, "6 images and 2 units do not pair up"),
+        ({"units": [0, 1]}, "6 images and 2 units cannot be paired"),
         ({"units": 0, "position": (9, 0)}, r"outside layer 'conv_b', which is 4×4"),
-        ({"units": 0, "position": "middle"}, "position is 'strongest'"),
+        ({"units": 0, "position": "middle"}, "position must be 'strongest'"),
     ],
 )
 def test_bad_arguments_are_refused(tiny_network, tiny_images, arguments, message):
@@ -214,12 +214,12 @@ def test_bad_arguments_are_refused(tiny_network, tiny_images, arguments, message
 
 
 def test_a_signal_of_a_wrong_shape_is_refused(tiny_network, tiny_images):
-    with pytest.raises(ValueError, match=r"has shape \(6, 4, 4, 5\), not \(6, 4, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"must have shape \(6, 4, 4, 5\), not \(6, 4, 4, 4\)"):
         project(tiny_network, tiny_images, "conv_b", np.zeros((6, 4, 4, 4)))
 
 
 def seeds_down(model, images, layer, unit, method):
-    """Return the derivative of units' strongest activations, each ReLU passed as a method says."""
+    """Return the derivative of units' strongest activations, with a method's rule for ReLUs."""
     names = [entry.name for entry in model.layers]
     maps = activations(model, images, names)
     chosen = maps[layer][..., unit]
@@ -284,5 +284,5 @@ def test_the_classes_scores_are_those_before_the_softmax(tiny, tiny_network, tin
 
 
 def test_an_unknown_method_is_refused(tiny_network, tiny_images):
-    with pytest.raises(ValueError, match="method is one of 'deconvnet', 'guided', 'gradient'"):
+    with pytest.raises(ValueError, match="method must be one of 'deconvnet', 'guided', 'gradient'"):
         deconvolve(tiny_network, tiny_images, "conv_b", 0, method="lrp")

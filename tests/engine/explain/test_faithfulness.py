@@ -1,4 +1,4 @@
-"""Deletion and insertion curves against a model whose every score is known."""
+"""Compare deletion and insertion curves with a model whose scores are known."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from convlens.engine.explain.faithfulness import substitutes
 
 @pytest.fixture(scope="module")
 def linear():
-    """A network of two classes whose output for class 1 is the mean of the pixels."""
+    """Return a network of two classes whose output for class 1 is the mean of the pixels."""
     image = keras.Input((4, 5, 1))
     y = layers.Conv2D(1, 1, use_bias=False, kernel_initializer="ones", name="conv")(image)
     y = layers.GlobalAveragePooling2D(name="mean")(y)
@@ -116,14 +116,14 @@ def test_what_stands_in_for_pixels_knows_channels(tiny_images):
     np.testing.assert_allclose(blur[2, ..., 1], alone[0, ..., 0], atol=1e-6)
 
 
-def test_what_is_wrong_is_named(linear, images):
+def test_wrong_arguments_are_named(linear, images):
     with pytest.raises(ValueError, match="not finite"):
         deletion_curve(linear, images, np.full((3, 4, 5), np.nan))
-    with pytest.raises(ValueError, match=r"saliency has shape \(3, 4, 5\)"):
+    with pytest.raises(ValueError, match=r"saliency must have shape \(3, 4, 5\)"):
         deletion_curve(linear, images, images[:2])
     with pytest.raises(ValueError, match="'mean' or 'blur'"):
         insertion_curve(linear, images, images, substitute="noise")
-    with pytest.raises(ValueError, match="1 to 20"):
+    with pytest.raises(ValueError, match="between 1 and 20"):
         deletion_curve(linear, images, images, steps=21)
-    with pytest.raises(ValueError, match="classes of shape"):
+    with pytest.raises(ValueError, match="classes must have shape"):
         deletion_curve(linear, images, images, [1, 1], steps=4)

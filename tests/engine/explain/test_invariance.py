@@ -1,4 +1,4 @@
-"""Curves of invariance, and the transformations under them."""
+"""Invariance curves and the transformations that they use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def images():
 
 
 def pooled():
-    """Return a network that does not see where things are, but for the padding."""
+    """Return a network that ignores positions, except for effects of the padding."""
     keras.utils.set_random_seed(2)
     return keras.Sequential(
         [
@@ -89,8 +89,8 @@ def test_default_amounts_hold_the_one_that_changes_nothing(images, kind):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("shear",), "transformation is one of 'translation', 'scale', 'rotation'"),
-        (("scale", [0.0]), "a factor above 0"),
+        (("shear",), "transformation must be one of 'translation', 'scale', 'rotation'"),
+        (("scale", [0.0]), "amounts of a scale must be above 0"),
         (("rotation", []), "a list of finite numbers"),
         (("rotation", [np.nan]), "a list of finite numbers"),
     ],

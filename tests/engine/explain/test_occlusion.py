@@ -1,4 +1,4 @@
-"""Occlusion sensitivity against a model whose answer to each patch is known."""
+"""Compare occlusion sensitivity with a model whose response to each patch is known."""
 
 from __future__ import annotations
 
@@ -96,13 +96,13 @@ def test_batches_do_not_matter_and_the_prediction_is_followed(images):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"patch": 8}, "patch is 1 to 7 pixels"),
-        ({"patch": 3, "stride": 4}, "stride is 1 to 3"),
-        ({"value": [1, 2]}, "value is a number or 1 numbers"),
-        ({"value": np.nan}, "value is a number"),
+        ({"patch": 8}, "patch must be between 1 and 7 pixels"),
+        ({"patch": 3, "stride": 4}, "stride must be between 1 and 3"),
+        ({"value": [1, 2]}, "value must be a number, or 1 numbers"),
+        ({"value": np.nan}, "value must be a number"),
         ({"layer": "out"}, "has no feature maps"),
         ({"layer": "cone"}, "no layer 'cone'"),
-        ({"classes": [0, 1]}, r"3 images have classes of shape \(2,\)"),
+        ({"classes": [0, 1]}, r"classes must have shape \(3,\), .* not \(2,\)"),
         ({"classes": [0, 1, 3]}, "no unit 3"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Cascading randomization: what it changes, what it leaves, and how it measures."""
+"""Cascading randomization: the weights that it changes and keeps, and its measures."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_weights_come_from_the_initializer_and_constants_are_permuted():
         assert (new != old.astype(np.float32)).any()
 
 
-def test_what_cannot_change_is_said_not_to():
+def test_layers_that_cannot_change_are_reported_unchanged():
     image = keras.Input((8, 8, 1))
     normal = layers.Normalization(mean=0.3, variance=2.0)
     model = keras.Model(image, layers.BatchNormalization()(normal(image)))
@@ -125,12 +125,12 @@ def test_scaled_similarity_asks_for_the_picture_and_not_for_its_scale():
     assert np.isnan(scaled_similarity(np.full((16, 16), np.inf), b))
 
 
-def test_what_is_wrong_is_named(tiny_network, tiny_images):
-    with pytest.raises(ValueError, match="method is one of"):
+def test_wrong_arguments_are_named(tiny_network, tiny_images):
+    with pytest.raises(ValueError, match="method must be one of"):
         randomization_curve(tiny_network, tiny_images, method="lime")
-    with pytest.raises(ValueError, match="6 images and 2 units"):
+    with pytest.raises(ValueError, match="one unit or 6 units, one for each image, not 2"):
         randomization_curve(tiny_network, tiny_images, [0, 1])
-    with pytest.raises(ValueError, match=r"explanations have shape \(6, 13, 13, 2\)"):
+    with pytest.raises(ValueError, match=r"must have shape \(6, 13, 13\) or \(6, 13, 13, 2\)"):
         randomization_curve(tiny_network, tiny_images, method=lambda network, x, units: x[:2])
 
 

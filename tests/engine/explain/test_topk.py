@@ -1,4 +1,4 @@
-"""The strongest images and their patches, against looking at all images at once."""
+"""Compare the strongest images and their patches with a pass over all images at once."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def test_an_interruption_keeps_what_was_found(tiny_network, many):
     ("arguments", "message"),
     [
         ({"layers": "conv_c"}, "no layer 'conv_c'"),
-        ({"k": 0}, "k is at least 1"),
-        ({"k": 201}, "the 201 strongest images were asked for; there are 200"),
+        ({"k": 0}, "k must be at least 1"),
+        ({"k": 201}, "k must be at most 200, the number of images, not 201"),
         ({"prepare": lambda x: x[..., :1]}, "takes images of shape"),
         ({"prepare": lambda x: x * np.nan}, "not finite"),
     ],
@@ -121,5 +121,5 @@ def test_a_field_larger_than_the_image_shows_the_image(tiny_network, many):
     top = top_images(tiny_network, many, ["conv_a", "conv_b"], k=1)
     found = top_patches(tiny_network, top, "conv_b", 0)
     assert found.patches.shape[2] <= 13
-    with pytest.raises(ValueError, match="layer 'pool_a' were not looked for"):
+    with pytest.raises(ValueError, match="layer 'pool_a' is not in `top`"):
         top_patches(tiny_network, top, "pool_a")

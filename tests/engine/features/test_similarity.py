@@ -1,4 +1,4 @@
-"""Local measures of likeness, against their definitions."""
+"""Compare local measures of similarity with their definitions."""
 
 from __future__ import annotations
 

@@ -127,8 +127,8 @@ def test_a_unit_out_of_range_is_refused(units):
         Network(sequential()).check_units("conv", units)
 
 
-@pytest.mark.parametrize(("units", "message"), [([], "no unit"), ([0.5], "whole numbers")])
-def test_a_choice_that_is_none_is_refused(units, message):
+@pytest.mark.parametrize(("units", "message"), [([], "no unit"), ([0.5], "must be integers")])
+def test_an_invalid_choice_of_units_is_refused(units, message):
     with pytest.raises(ValueError, match=message):
         Network(sequential()).check_units("conv", units)
 
@@ -205,7 +205,7 @@ def test_activations_do_not_depend_on_the_batch(tiny_network, tiny_images):
 
 
 def test_an_empty_choice_of_layers_is_refused(tiny_network, tiny_images):
-    with pytest.raises(ValueError, match="no layer of tiny was chosen"):
+    with pytest.raises(ValueError, match="must name at least one layer of tiny"):
         activations(tiny_network, tiny_images, [])
 
 
@@ -235,10 +235,13 @@ def test_of_several_inputs_all_but_the_images_are_held():
 @pytest.mark.parametrize(
     ("held", "message"),
     [
-        ({"mate": [0, 0]}, r"no input 'mate': it has 'image' \(None, 8, 8, 1\), 'meta'"),
+        ({"mate": [0, 0]}, r"no input 'mate'; its inputs are 'image' \(None, 8, 8, 1\), 'meta'"),
         ({"meta": [0, 0, 0]}, r"'meta' takes values of shape \(2,\), not \(3,\)"),
-        ({"meta": [0, 0], "image": np.zeros((8, 8, 1))}, "of which 0 are free"),
-        ({"image": np.zeros((8, 8, 1))}, r"takes \(None, 2\); convlens needs images"),
+        ({"meta": [0, 0], "image": np.zeros((8, 8, 1))}, "0 of them without a held value"),
+        (
+            {"image": np.zeros((8, 8, 1))},
+            r"shape \(None, 2\); convlens needs images",
+        ),
     ],
 )
 def test_held_values_that_do_not_fit_are_refused(held, message):
@@ -261,7 +264,7 @@ def test_a_layer_that_was_adapted_to_data_is_followed():
 
 
 def test_names_of_layers_do_not_clash_with_those_of_activations_within_others():
-    """Keras would call the copy of a fused activation as it pleases: also as a layer is called."""
+    """The copy of a fused activation must not get the name of another layer."""
     shared = layers.ReLU(name="act")
     image = keras.Input((6, 6, 1))
     keras.utils.clear_session(free_memory=False)

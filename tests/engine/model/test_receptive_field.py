@@ -1,4 +1,4 @@
-"""Receptive fields against the pixels that a position's derivative reaches."""
+"""Compare receptive fields with the pixels where a position's derivative is not zero."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def nested():
 
 
 def swapped():
-    """Swap colors one by one, as preprocessing does."""
+    """Swap the color channels one by one, as Keras's preprocessing does."""
     keras.utils.set_random_seed(3)
     x = keras.Input((15, 15, 3))
     y = ops.stack([x[..., 2], x[..., 1], x[..., 0]], axis=-1) + np.ones((1, 1, 1, 3), np.float32)
@@ -54,7 +54,7 @@ def swapped():
 
 
 def reached(network, layer, position):
-    """Return the box of pixels with a derivative at any of a few random images."""
+    """Return the box of the pixels with a nonzero derivative for any of a few random images."""
     h, w, c = network.input_shape
     x = ops.convert_to_tensor(np.random.default_rng(3).random((8, h, w, c), dtype=np.float32))
     maps, pullback = backend.vjp(lambda x: network.run(x, [network.outputs[layer]])[0], x)

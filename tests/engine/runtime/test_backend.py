@@ -1,4 +1,4 @@
-"""The two things that differ between backends."""
+"""Functions that differ between backends: differentiation and compilation."""
 
 from __future__ import annotations
 

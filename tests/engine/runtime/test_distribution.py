@@ -1,4 +1,4 @@
-"""Work spread over several devices: here, logical devices of the CPU, in a process of their own."""
+"""Distribution over several devices: here, logical devices of the CPU, in a separate process."""
 
 from __future__ import annotations
 

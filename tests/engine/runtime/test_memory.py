@@ -1,4 +1,4 @@
-"""Batches cut to a memory budget."""
+"""Split of batches to a memory budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The compiled ascent of a chunk of objectives, in slices short enough to be interrupted."""
+"""Compiled gradient ascent of a chunk of objectives, in slices short enough to interrupt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from convlens.engine.ascent.diversity import likeness
+from convlens.engine.ascent.diversity import sibling_similarity
 from convlens.engine.ascent.objectives import Objective
 from convlens.engine.ascent.optimizers import optimizer
 from convlens.engine.ascent.options import AscentOptions
@@ -22,20 +22,20 @@ from convlens.engine.ascent.transforms import resample, roll
 from convlens.engine.model.network import Network
 from convlens.engine.runtime import backend
 
-# Ctrl-C is heard between two slices, so a slice should take no longer than this.
+# Ctrl-C takes effect between two slices, so a slice should take at most this long.
 _SLICE_SECONDS = 1.0
 
 
 @dataclass
 class Chunk:
-    """An ascent that is under way.
+    """The state of an ascent.
 
     Attributes:
-        carry: the parameters (n, h, w, c), the path lengths (n,), the optimizer's state, and
-            where the best is kept its parameters and value.
-        trace: the objectives' values (n,) so far.
-        trace_steps: after how many steps each was measured.
-        taken: how many steps were taken.
+        carry: the parameters (n, h, w, c), the path lengths (n,) and the optimizer's state; with
+            `keep_best` also the best parameters and their values.
+        trace: the objectives' values (n,) at each checkpoint.
+        trace_steps: the number of steps taken before each checkpoint.
+        taken: number of steps taken.
     """
 
     carry: list[Any]
@@ -45,7 +45,7 @@ class Chunk:
 
 
 class Climb:
-    """The ascent of a list of objectives, an image each, for chunks of them."""
+    """Gradient ascent of a list of objectives, one image each, in chunks."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Climb:
         self.stops = [*range(stride, options.steps, stride), options.steps]
 
     def begin(self, z: NDArray[np.float32]) -> Chunk:
-        """Return an ascent that starts at the parameters z (n, h, w, c)."""
+        """Return the state of an ascent that starts at the parameters z (n, h, w, c)."""
         x = ops.convert_to_tensor(z)
         n = len(z)
         state = [ops.zeros_like(x) for _ in range(self.rule.slots)]
@@ -77,24 +77,24 @@ class Climb:
         chunk: Chunk,
         index: NDArray[np.int64],
         groups: NDArray[np.int32] | None,
-        report: Callable[[int], None],
+        on_progress: Callable[[int], None],
     ) -> None:
-        """Climb to the end.
+        """Take all steps of an ascent.
 
         Args:
-            chunk: an ascent that has not begun to climb; it is brought forward in place.
-            index: (n,) the numbers of its objectives.
-            groups: (n,) equal for images that are to differ; None where none are.
-            report: called with the steps taken after each slice.
+            chunk: a new ascent, as `begin` returns it; updated in place.
+            index: numbers of its objectives, (n,).
+            groups: (n,) group numbers; images of one group are kept different. None for no groups.
+            on_progress: callback, called with the number of steps taken after each slice.
         """
         weights = self.weights(index)
         apart = [] if groups is None else [ops.convert_to_tensor(groups)]
-        draws = self.draws(chunk.carry[0].shape[1:3])
-        values = self.note(chunk, weights)
+        draws = self.random_draws(chunk.carry[0].shape[1:3])
+        values = self.record_values(chunk, weights)
         count = 1
         for stop in self.stops:
             silent = self.scores.may_wake[index] & (values <= 0)
-            # Waking costs a tenth of a step, so that a batch that is all awake goes without.
+            # Waking silent units costs a tenth of a step: a batch without silent units skips it.
             segment = self.compiled(bool(silent.any()), bool(apart))
             asleep = ops.convert_to_tensor(silent)
             while chunk.taken < stop:
@@ -102,24 +102,24 @@ class Climb:
                 count = min(count, stop - chunk.taken)
                 span = [ops.convert_to_tensor(np.int32(i)) for i in (chunk.taken, count)]
                 carry = segment(chunk.carry, weights, asleep, apart, draws, span)
-                float(carry[1][0])  # a device may return before it is done
+                float(carry[1][0])  # wait: a device may return before it has finished
                 chunk.carry, chunk.taken = carry, chunk.taken + count
-                report(chunk.taken)
-                # A clock that tests have stopped shows no time at all.
+                on_progress(chunk.taken)
+                # A clock that a test has stopped measures 0 seconds.
                 taken = max(time.perf_counter() - begin, 1e-6)
                 count = max(1, int(_SLICE_SECONDS * count / taken))
-            values = self.note(chunk, weights)
+            values = self.record_values(chunk, weights)
         if self.options.keep_best:
             chunk.carry[0] = chunk.carry[-2]
             del chunk.trace[-1], chunk.trace_steps[-1]
-            self.note(chunk, weights)
+            self.record_values(chunk, weights)
 
     def weights(self, index: NDArray[np.int64]) -> list[Any]:
-        """Return the objectives' weights at each place, (n, units)."""
+        """Return the weights of some objectives, (n, units) for each place."""
         return [ops.convert_to_tensor(w[index]) for w in self.scores.weights]
 
-    def draws(self, size: tuple[int, int]) -> list[Any]:
-        """Return the random draws of all steps: how far to roll, and how to resample."""
+    def random_draws(self, size: tuple[int, int]) -> list[Any]:
+        """Return the random shifts of all steps, and the random resampling matrices if any."""
         transforms, steps = self.options.transforms, self.options.steps
         drawn: list[NDArray[Any]] = [transforms.shifts(size, steps, self.seed)]
         if transforms.resamples:
@@ -127,11 +127,11 @@ class Climb:
         return [ops.convert_to_tensor(d) for d in drawn]
 
     def images(self, chunk: Chunk) -> NDArray[np.float32]:
-        """Return the images (n, h, w, c) that have been reached."""
+        """Return the current images (n, h, w, c)."""
         return ops.convert_to_numpy(self.space.decode(chunk.carry[0]))
 
-    def note(self, chunk: Chunk, weights: list[Any]) -> NDArray[np.float32]:
-        """Add the objectives' values to the trace; return what each place gives, (n, places)."""
+    def record_values(self, chunk: Chunk, weights: list[Any]) -> NDArray[np.float32]:
+        """Append the objectives' values to the trace; return each place's share, (n, places)."""
         images = self.space.decode(chunk.carry[0])
         values: NDArray[np.float32] = ops.convert_to_numpy(self.scores.compiled()(images, weights))
         chunk.trace.append(values.sum(axis=1))
@@ -143,8 +143,10 @@ class Climb:
         key = ("ascent", scores.places, scores.single, self.options, waking, apart)
         return self.network.compiled(key, lambda: self.segment(waking), batched=4)
 
-    def climbed(self, z: Any, weights: Any, silent: Any | None, apart: Any, draw: list[Any]) -> Any:
-        """Return each image's objective, less the regularizers, (n,)."""
+    def penalized_values(
+        self, z: Any, weights: Any, silent: Any | None, apart: Any, draw: list[Any]
+    ) -> Any:
+        """Return each image's objective minus the regularizers, (n,)."""
         options = self.options
         x = self.space.decode(z)
         seen = roll(x, draw[0]) if options.transforms.jitter and options.undo_jitter else x
@@ -154,7 +156,7 @@ class Climb:
         value = ops.sum(shares, axis=1)
         if apart:
             size = ops.stop_gradient(ops.abs(value))
-            value = value - options.diversity_weight * size * likeness(maps, apart[0])
+            value = value - options.diversity_weight * size * sibling_similarity(maps, apart[0])
         if options.norm_weight:
             value = value - options.norm_weight * image_norm(x)
         if options.tv_weight:
@@ -164,9 +166,9 @@ class Climb:
     def segment(self, waking: bool) -> Callable[..., Any]:
         """Return the loop to compile.
 
-        It takes the carry, the weights of each place, which parts are silent, the groups, the
-        random draws of all steps, and the number of the first step and of steps to take; it
-        returns the carry.
+        Its arguments are the carry, the weights of each place, the silent parts, the groups, the
+        random draws of all steps, and a pair: the number of the first step and the number of steps
+        to take. It returns the new carry.
         """
         options, rule, space = self.options, self.rule, self.space
         slots = slice(2, 2 + rule.slots)
@@ -186,7 +188,10 @@ class Climb:
                 if options.transforms.jitter and not options.undo_jitter:
                     z = roll(z, draw[0])
                 value, pullback = backend.vjp(
-                    lambda z: self.climbed(z, weights, silent if waking else None, apart, draw), z
+                    lambda z: self.penalized_values(
+                        z, weights, silent if waking else None, apart, draw
+                    ),
+                    z,
                 )
                 gradient = _normalized(pullback(ops.ones_like(value)), options)
                 step, state = rule.step(gradient, state, i)
@@ -207,7 +212,7 @@ class Climb:
 
 
 def _normalized(gradient: Any, options: AscentOptions) -> Any:
-    """Return each image's gradient at a length that does not depend on the network's scale."""
+    """Return each image's gradient, normalized so that the network's scale does not matter."""
     total = ops.sum(ops.square(gradient), axis=(1, 2, 3), keepdims=True)
     if options.optimizer == "rmsprop":  # keras-vis: unit L2 length over the whole image
         return gradient / (ops.sqrt(total) + 1e-20)

@@ -1,4 +1,4 @@
-"""Several images for one unit, kept apart (Olah, Mordvintsev & Schubert 2017, "Diversity")."""
+"""Diversity term for several images of one unit (Olah, Mordvintsev & Schubert 2017)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any
 from keras import ops
 
 
-def likeness(maps: Any, groups: Any) -> Any:
-    """Return how alike each image's texture is to those of its siblings, (n,) in [0, 1].
+def sibling_similarity(maps: Any, groups: Any) -> Any:
+    """Return the similarity of each image's texture to those of its siblings, (n,) in [0, 1].
 
-    The mean over the siblings j of cos(G_i, G_j), G the Gram matrix of the feature maps.
+    For image i: the mean of cos(G_i, G_j) over its siblings j, with G the Gram matrix of the
+    feature maps.
 
     Args:
-        maps: (n, h, w, c), or vectors (n, c).
-        groups: (n,) equal for siblings: images of one unit.
+        maps: feature maps (n, h, w, c), or vectors (n, c).
+        groups: (n,) group numbers; siblings, the images of one unit, share a number.
     """
     shape = ops.shape(maps)
     features = ops.reshape(maps, (shape[0], -1, maps.shape[-1]))

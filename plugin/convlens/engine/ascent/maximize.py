@@ -1,4 +1,4 @@
-"""Activation maximization: images that excite units, by gradient ascent on the pixels."""
+"""Activation maximization: find images that excite units by gradient ascent on the pixels."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from convlens.engine.runtime.progress import Progress, progress_to
 
 @dataclass(frozen=True)
 class Maximization:
-    """Images that excite units, and how their activations rose.
+    """Images that excite units, with the rise of their activations.
 
     Attributes:
-        images: (n, h, w, c) float32, one an objective.
-        start: (n, h, w, c) the images that the ascent began with.
+        images: (n, h, w, c) float32, one image for each objective.
+        start: (n, h, w, c) the images at the start of the ascent.
         model: the model's name.
-        layer: the layer's name; of objectives in several layers, their names joined by ' + '.
-        units: (n,) the unit of each image; of objectives that are no single unit, their number.
-        objectives: (n,) what was climbed.
-        trace: (k, n) each objective's value, measured without jitter and regularizers; of a unit,
-            the mean of its feature map, or its value before the softmax. The first row is the
-            start's, the last that of `images`.
-        trace_steps: (k,) how many steps had been taken at each row of `trace`.
-        path_length: (n,) the sum of the L2 lengths of the steps taken.
-        value_range: the pixels' range (low, high), and None where they were free to leave it.
-        basis: in which the ascent climbed, 'pixel' or 'fourier'.
-        seed: what all random draws came from.
+        layer: the layer's name; the names of several layers are joined by ' + '.
+        units: (n,) the unit of each image; the objective's number if it is not a single unit.
+        objectives: (n,) the maximized objectives.
+        trace: (k, n) each objective's value, measured without jitter and regularizers. The value
+            of a unit is the mean of its feature map, or its score before the softmax. The first
+            row belongs to `start`, the last to `images`.
+        trace_steps: (k,) number of steps taken before each row of `trace`.
+        path_length: (n,) sum of the L2 lengths of the steps.
+        value_range: the pixels' range (low, high); None if the pixels were not clipped.
+        basis: parametrization of the ascent, 'pixel' or 'fourier'.
+        seed: seed of all random draws.
     """
 
     images: NDArray[np.float32]
@@ -58,12 +58,12 @@ class Maximization:
 
     @property
     def steps(self) -> int:
-        """How many steps were taken."""
+        """Number of steps taken."""
         return int(self.trace_steps[-1])
 
     @property
     def labels(self) -> list[str]:
-        """What each image excites, in a word: its unit's number, or its objective."""
+        """A short label of each image: its unit's number, or its objective."""
         return [
             str(u) if _is_unit(o) else str(o)
             for u, o in zip(self.units, self.objectives, strict=True)
@@ -74,8 +74,8 @@ class AscentInterrupted(KeyboardInterrupt):
     """Ctrl-C ended an ascent.
 
     Attributes:
-        result: what was finished: the objectives whose ascent had ended, or, while the first were
-            under way, those with the steps that they had taken.
+        result: the finished objectives; if none had finished, the first chunk of objectives after
+            the steps taken so far.
     """
 
     def __init__(self, result: Maximization) -> None:
@@ -116,63 +116,64 @@ def maximize(
 ) -> Maximization:
     """Find one image for each unit that maximizes the unit's mean activation.
 
-    All units climb as one batch in a compiled loop: z ← z + step(∇/‖∇‖), with ∇ the gradient by
-    the image's parameters z of activation - norm_weight·norm(x) - tv_weight·TV(x), the activation
-    seen at the transformed image (Erhan et al. 2009; Simonyan et al. 2013; Olah et al. 2017). A
-    softmax or sigmoid of the model's output is replaced by linear. A unit whose ReLU is silent
-    everywhere has no gradient; the strongest value before its ReLU is raised until it wakes.
+    All units are one batch in a compiled loop: z ← z + step(∇/‖∇‖). ∇ is the gradient with respect
+    to the image's parameters z of activation - norm_weight·norm(x) - tv_weight·TV(x), with the
+    activation taken at the transformed image (Erhan et al. 2009; Simonyan et al. 2013; Olah et al.
+    2017). A softmax or sigmoid of the model's output is replaced by linear. A unit whose ReLU is 0
+    everywhere has no gradient; its largest pre-activation is raised until the unit fires.
 
-    Where TensorFlow's `tf.distribute` strategy or Keras's `DataParallel` distribution is in force
-    when the model is taken apart, the batch is spread over its devices.
+    If a `tf.distribute` strategy of TensorFlow or a `DataParallel` distribution of Keras is active
+    when the `Network` is created, the batch is spread over its devices.
 
     Args:
         model: a Keras model, or a `Network` to reuse its compiled functions.
         layer: a layer's name; None for the model's output, whose units are the classes; or one or
             more `Objective`s: units, positions, directions, and weighted sums of them.
-        units: channel or class numbers; None for all of the layer's.
-        steps: how many steps; 300 (200 with 'keras-vis').
-        step_size: the step, in units of the parameters; 1 % of the range for pixels, 0.05 for the
-            other parametrizations (1 with 'keras-vis').
-        optimizer: 'adam', 'rmsprop' or 'sgd'; each sees a gradient of fixed length.
-        basis: 'pixel', or 'fourier' to climb in Fourier coefficients weighed by 1/frequency.
-        decorrelate: climb in colors that vary on their own in natural images; 3 channels.
-        jitter: how far the image is rolled at random before each gradient, to either side: whole
-            pixels (an int, or 1 and more), or a fraction of the side, truncated to pixels.
-        scale: (smallest, largest) random factor by which the image is enlarged before each
-            gradient.
-        rotation: the largest random angle before each gradient, in degrees, to either side.
-        norm_weight: weight of the L6 norm, see `regularizers.image_norm`.
-        tv_weight: weight of the total variation, see `regularizers.total_variation`.
-        images_per_unit: how many images are found for each unit or objective, from starts of their
-            own and kept apart by `diversity_weight`.
-        diversity_weight: what differing is worth: the activation is lessened by itself times this
-            weight times the mean cosine of the Gram matrices of a unit's images; 2.
+        units: channel or class numbers; None for all units of the layer.
+        steps: number of steps; by default 300 (200 with 'keras-vis').
+        step_size: step size in units of the parameters; by default 1 % of the range for pixels and
+            0.05 for the other parametrizations (1 with 'keras-vis').
+        optimizer: 'adam', 'rmsprop' or 'sgd'; each gets a normalized gradient.
+        basis: 'pixel', or 'fourier' to optimize Fourier coefficients weighted by 1/frequency.
+        decorrelate: optimize in decorrelated colors of natural images; needs 3 channels.
+        jitter: largest random roll of the image before each gradient, in either direction: a
+            number of pixels (an int, or 1 and more), or a fraction of the side, truncated to
+            pixels.
+        scale: (min, max) of the random factor that enlarges the image before each gradient.
+        rotation: largest random rotation before each gradient, in degrees, in either direction.
+        norm_weight: weight of the L6 norm; see `regularizers.image_norm`.
+        tv_weight: weight of the total variation; see `regularizers.total_variation`.
+        images_per_unit: number of images for each unit or objective, from different starts;
+            `diversity_weight` keeps them different.
+        diversity_weight: weight of the diversity term: the objective loses its absolute value,
+            times this weight, times the mean cosine similarity of the Gram matrices of the unit's
+            images; by default 2.
         clip: whether the pixels stay in `value_range`.
-        keep_best: return the iterate with the best objective and not the last.
-        preset: 'keras-vis' for that library's recipe: RMSProp without a learning rate, both
-            weights 10, a jitter that is never undone, no clipping, the best iterate kept.
+        keep_best: return the iterate with the highest objective instead of the last one.
+        preset: 'keras-vis' for the recipe of that library: RMSProp without a learning rate, both
+            weights 10, jitter that is never undone, no clipping, the best iterate kept.
             'feature-visualization' for that of Olah et al. 2017: Fourier basis, decorrelated
             colors, jitter, random scale (0.9 to 1.1) and rotation (10°).
-        seed: all random draws come from it: the start noise of unit u from (seed, u), so that an
-            image does not depend on which other units are asked for.
-        seed_images: where to start: one image (h, w, c), or one for each image that is found
-            (n, h, w, c), such as an earlier result's `images` to refine them in a second pass.
-            None for noise about the middle of the range.
+        seed: seed of all random draws. The start noise of unit u comes from (seed, u), so that an
+            image does not depend on the other units of the call.
+        seed_images: start images: one image (h, w, c), or one for each image to find (n, h, w, c),
+            such as an earlier result's `images`, to refine them in a second pass. None for noise
+            around the middle of the range.
         value_range: (low, high) of the pixels that the model takes.
-        size: (h, w), needed by and only by a model that takes any size.
-        checkpoints: how often the activations are measured on the way.
-        memory_budget: bytes that the batch may take; more units are done in parts of equal size.
-            None for what `memory.default_budget` finds free.
-        progress: called with (steps done, steps in all) about once a second. None shows a bar on a
-            terminal.
+        size: (h, w) of the images; only for a model that takes any size, and required by it.
+        checkpoints: number of measurements of the activations along the ascent.
+        memory_budget: limit in bytes for a batch; more units run in several batches of equal size.
+            None for `memory.default_budget`.
+        progress: callback, called with (steps done, total steps) about once a second. None shows a
+            progress bar on a terminal.
 
     Returns:
         The images with their trace; see `Maximization`.
 
     Raises:
-        ValueError: an unknown layer, a unit out of range, seed images of a wrong shape, a value
-            range without extent, an option out of its bounds.
-        AscentInterrupted: Ctrl-C; what was finished is in its `result`.
+        ValueError: an unknown layer, a unit out of range, seed images of a wrong shape, an empty
+            value range, an option out of its bounds.
+        AscentInterrupted: Ctrl-C; its `result` holds the finished images.
 
     Example:
         >>> from convlens.fixtures.mnist_cnn import load_mnist_cnn
@@ -183,8 +184,8 @@ def maximize(
     network = Network.of(model)
     low, high = check_range(value_range)
     if images_per_unit < 1:
-        raise ValueError(f"images_per_unit is at least 1, not {images_per_unit}")
-    goals = _goals(network, layer, units, images_per_unit)
+        raise ValueError(f"images_per_unit must be at least 1, not {images_per_unit}")
+    goals = _find_goals(network, layer, units, images_per_unit)
     options = ascent_options(
         preset,
         (low, high),
@@ -206,7 +207,7 @@ def maximize(
     space = options.parametrization
     climb = Climb(network, goals.objectives, options, seed, max(1, checkpoints))
     if seed_images is not None:
-        z = space.encode(_given_images(network, seed_images, len(goals.objectives)))
+        z = space.encode(_check_seed_images(network, seed_images, len(goals.objectives)))
     else:
         shape = _image_shape(network, size)
         z = np.stack([space.start(shape, np.random.default_rng([seed, *d])) for d in goals.draws])
@@ -223,7 +224,7 @@ def maximize(
     counts: list[int] = []
 
     def result() -> Maximization:
-        return _joined(network, climb, goals, options, seed, z, chunks, counts)
+        return _join_chunks(network, climb, goals, options, seed, z, chunks, counts)
 
     try:
         with progress_to(progress, f"{network.name} {goals.layer}", "steps") as report:
@@ -232,24 +233,24 @@ def maximize(
                 chunks.append(chunk)
                 counts.append(part.count)
 
-                def told(taken: int, before: int = number * options.steps) -> None:
+                def on_progress(taken: int, before: int = number * options.steps) -> None:
                     report(before + taken, options.steps * len(parts))
 
-                climb.run(chunk, part.index, _groups_of(part, groups), told)
+                climb.run(chunk, part.index, _groups_of(part, groups), on_progress)
     except KeyboardInterrupt:
         if len(chunks) > 1 and chunks[-1].taken < options.steps:
             del chunks[-1], counts[-1]
         if not chunks or not chunks[0].trace:
             raise
         if chunks[0].taken > chunks[0].trace_steps[-1]:
-            climb.note(chunks[0], climb.weights(parts[0].index))
+            climb.record_values(chunks[0], climb.weights(parts[0].index))
         raise AscentInterrupted(result()) from None
     return result()
 
 
 @dataclass(frozen=True)
 class _Goals:
-    """What is climbed, an entry an image: objectives, units, groups, and what draws the starts."""
+    """The goals of an ascent, one entry for each image; `draws` seeds the start noise."""
 
     layer: str
     objectives: tuple[Objective, ...]
@@ -258,7 +259,7 @@ class _Goals:
     draws: list[tuple[int, ...]]
 
 
-def _goals(
+def _find_goals(
     network: Network,
     layer: str | Objective | Sequence[Objective] | None,
     units: Units,
@@ -273,7 +274,9 @@ def _goals(
         if not objectives:
             raise ValueError("no objective was given")
         if units is not None:
-            raise ValueError("units go with a layer's name; an objective says its own")
+            raise ValueError(
+                "units can be given only with a layer's name: an objective names its own units"
+            )
         layers = dict.fromkeys(
             output_of(network, term.layer) for o in objectives for term in o.terms
         )
@@ -299,29 +302,31 @@ def _is_unit(objective: Objective) -> bool:
     return plain and len(objective.terms) == 1
 
 
-def _given_images(network: Network, seed_images: ArrayLike, count: int) -> NDArray[np.float32]:
+def _check_seed_images(network: Network, seed_images: ArrayLike, count: int) -> NDArray[np.float32]:
     given = np.asarray(seed_images)
     given = network.check_images(given[None] if given.ndim == 3 else given)
     if len(given) not in (1, count):
-        raise ValueError(f"seed_images has {len(given)} images for {count} units")
+        raise ValueError(f"seed_images must hold 1 or {count} images, not {len(given)}")
     return np.repeat(given, count, axis=0) if len(given) == 1 else given
 
 
 def _image_shape(network: Network, size: tuple[int, int] | None) -> tuple[int, int, int]:
     h, w, c = network.input_shape
     if c is None:
-        raise ValueError(f"{network.name} does not say how many channels its images have")
+        raise ValueError(f"{network.name} does not declare the number of channels of its images")
     if h is None or w is None:
         if size is None:
             raise ValueError(f"{network.name} takes images of any size: give size=(h, w)")
         h, w = size
     elif size is not None and size != (h, w):
-        raise ValueError(f"{network.name} takes images of {h}×{w}, not size={size}")
+        raise ValueError(
+            f"size must be ({h}, {w}), the only size that {network.name} takes, not {size}"
+        )
     return h, w, c
 
 
 def _groups_of(part: Part, groups: NDArray[np.int32] | None) -> NDArray[np.int32] | None:
-    """Return the groups of a part's members; those that only fill it up belong to none."""
+    """Return the groups of a part's members; each padding member gets a group of its own."""
     if groups is None:
         return None
     own = groups[part.index]
@@ -329,7 +334,7 @@ def _groups_of(part: Part, groups: NDArray[np.int32] | None) -> NDArray[np.int32
     return own
 
 
-def _joined(
+def _join_chunks(
     network: Network,
     climb: Climb,
     goals: _Goals,
@@ -339,7 +344,7 @@ def _joined(
     chunks: list[Chunk],
     counts: list[int],
 ) -> Maximization:
-    """Return what the chunks have reached as one result."""
+    """Return the current state of all chunks as one result."""
     n = sum(counts)
     pairs = list(zip(chunks, counts, strict=True))
     space = options.parametrization

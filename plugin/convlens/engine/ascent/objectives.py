@@ -1,4 +1,4 @@
-"""What an ascent may climb: units, directions in activation space, and weighted sums of them."""
+"""Objectives of an ascent: units, directions in activation space, and weighted sums of them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Term:
 
     Attributes:
         layer: the layer's name; None for the model's output before its softmax.
-        direction: a unit's number, or a vector with an entry a unit.
-        position: where the activation vector is read: (row, column), 'center', or None for its
-            mean over all positions.
-        weight: a factor.
+        direction: a unit's number, or a vector with one entry for each unit.
+        position: position of the activation vector: (row, column), 'center', or None for the mean
+            over all positions.
+        weight: weight of the term.
     """
 
     layer: str | None
@@ -47,52 +47,52 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """A weighted sum of activations, which `maximize` raises.
+    """A weighted sum of activations, to be maximized by `maximize`.
 
-    Objectives are added, subtracted and multiplied by numbers:
+    Objectives can be added, subtracted and multiplied by numbers:
 
         >>> both = Objective.unit("conv2d_2", 5) + 0.5 * Objective.class_score(3)
         >>> str(both)
         'conv2d_2[5] + 0.5·class[3]'
 
     Attributes:
-        terms: what is summed.
+        terms: the terms of the sum.
     """
 
     terms: tuple[Term, ...]
 
     @classmethod
     def unit(cls, layer: str, unit: int, position: Position = None) -> Objective:
-        """Return the mean of a unit's feature map, or its activation at one position.
+        """Return the objective of a unit: the mean of its feature map, or its value at a position.
 
         Args:
             layer: the layer's name.
-            unit: the channel's number.
+            unit: the unit's number.
             position: (row, column) in the feature map, 'center', or None for the mean.
         """
         return cls((Term(layer, int(unit), position),))
 
     @classmethod
     def class_score(cls, number: int) -> Objective:
-        """Return the score of a class of the model's output, before the softmax."""
+        """Return the objective of a class: its score before the softmax."""
         return cls((Term(None, int(number), None),))
 
     @classmethod
     def direction(cls, layer: str, vector: ArrayLike, position: Position = None) -> Objective:
-        """Return the activation vector's projection ⟨f, v⟩ on a direction v in activation space.
+        """Return the objective ⟨f, v⟩: the projection of the activation vector f on a direction v.
 
         Args:
             layer: the layer's name.
-            vector: (units,) v; it is not normalized.
+            vector: the direction v (units,), not normalized.
             position: (row, column), 'center', or None for the mean over all positions.
 
         Raises:
-            ValueError: not a vector of finite numbers, or nothing but zeros.
+            ValueError: not a vector of finite numbers, or all zeros.
         """
         v = np.asarray(vector, np.float32)
         if v.ndim != 1 or not np.isfinite(v).all() or not v.any():
             raise ValueError(
-                f"a direction is a vector of finite numbers, not all zero; its shape is {v.shape}"
+                f"a direction must be a vector of finite numbers, not all zero; got shape {v.shape}"
             )
         return cls((Term(layer, v, position),))
 
@@ -124,7 +124,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Place:
-    """Where activations are read: a layer, and a position or the mean over all positions."""
+    """A place to read activations: a layer, with a position or None for the mean over all."""
 
     layer: str
     position: tuple[int, int] | Literal["center"] | None
@@ -133,11 +133,11 @@ class Place:
 def places_of(
     network: Network, objectives: Sequence[Objective]
 ) -> tuple[tuple[Place, ...], list[NDArray[np.float32]]]:
-    """Return where objectives read, and for each place the weights (n, units) of each objective.
+    """Return the places that objectives read, and their weights (n, units) at each place.
 
     Raises:
         ValueError: no objective, an unknown layer, a unit or position out of range, a direction
-            of another length than the layer has units.
+            whose length is not the layer's number of units.
     """
     if not objectives:
         raise ValueError("no objective was given")
@@ -153,8 +153,8 @@ def places_of(
                 table[row, unit] += term.weight
             elif len(term.direction) != count:
                 raise ValueError(
-                    f"{network.name} layer {layer!r} has {count} units; the direction has "
-                    f"{len(term.direction)} entries"
+                    f"a direction in {network.name} layer {layer!r} must have {count} entries, one "
+                    f"for each unit, not {len(term.direction)}"
                 )
             else:
                 table[row] += term.weight * term.direction
@@ -166,7 +166,9 @@ def _position(network: Network, layer: str, position: Position) -> Position:
         return None
     shape = network.outputs[layer].shape
     if len(shape) != 4:
-        raise ValueError(f"{network.name} layer {layer!r} has no positions: it is a vector")
+        raise ValueError(
+            f"{network.name} layer {layer!r} is a vector without positions: give position=None"
+        )
     if position == "center":
         return position
     network.check_position(layer, position)

@@ -1,7 +1,7 @@
-"""A convolution of which each image needs one filter alone.
+"""Compute one filter of a convolution for each image.
 
-An ascent asks each image for its own unit; computing the layer's other units, as the layer itself
-would, is most of the layer's work thrown away.
+In an ascent each image needs only its own unit. The layer itself would compute all units, and most
+of that work would be wasted.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from convlens.engine.model.network import Network
 
 @dataclass(frozen=True)
 class OneFilter:
-    """A convolution and its activation, for one filter an image.
+    """A convolution and its activation, computed for one filter of each image.
 
     Attributes:
-        source: the symbolic tensor that the convolution reads.
+        source: symbolic input of the convolution.
         convolution: the layer, without its activation.
-        activation: what follows it; None where nothing does.
+        activation: the activation; None without one.
     """
 
     source: Any
@@ -31,7 +31,7 @@ class OneFilter:
 
     @classmethod
     def of(cls, network: Network, layer: str) -> OneFilter | None:
-        """Return a layer for one filter an image; None where it is no plain convolution."""
+        """Return a layer as a `OneFilter`; None if it is not a plain convolution."""
         if type(network.layers[layer]) is not keras.layers.Conv2D:
             return None
         *_, call = network.calls(layer)
@@ -40,7 +40,7 @@ class OneFilter:
         if before is not None:
             activation = call.op
             call = next(c for c in network.calls(layer) if c.outputs[0] is before)
-        # An activation over all channels, such as a softmax, needs them all.
+        # An activation across channels, such as a softmax, needs all channels.
         name = network.activation_name(layer)
         if call.op.groups != 1 or (activation is not None and name not in _POINTWISE):
             return None
@@ -50,7 +50,7 @@ class OneFilter:
         """Return the maps (n, h, w) of each image's unit, before and after the activation.
 
         Args:
-            features: (n, h, w, c) what the convolution reads.
+            features: (n, h, w, c) input of the convolution.
             units: (n,) int32, the filter of each image.
         """
         conv = self.convolution
@@ -60,8 +60,8 @@ class OneFilter:
             ops.take(ops.convert_to_tensor(conv.kernel), units, axis=3), features.dtype
         )
         taps = ops.transpose(ops.reshape(kernel, (kh * kw, c, -1)), (2, 0, 1))
-        # One product gives what each tap of the kernel makes of each position; shifted and added,
-        # they are the convolution.
+        # One matrix product multiplies each position by each tap of the kernel. The sum of the
+        # shifted products is the convolution.
         flat = ops.reshape(features, (n, h * w, c))
         made = ops.reshape(ops.matmul(taps, ops.swapaxes(flat, 1, 2)), (n, kh * kw, h, w))
         top, rows, below = _geometry(h, kh, sh, dh, conv.padding)

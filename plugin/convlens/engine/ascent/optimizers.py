@@ -14,10 +14,10 @@ State = list[Any]
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Ascent steps for images.
+    """A rule for ascent steps on a batch of images.
 
     Attributes:
-        slots: how many image-shaped tensors, zero at first, the state has.
+        slots: number of tensors in the state; each has the shape of the images and starts at 0.
         step: (gradient, state, iteration from 0) → (step to add, new state).
     """
 
@@ -29,8 +29,8 @@ def optimizer(name: OptimizerName, step_size: float) -> Optimizer:
     """Return an optimizer by name.
 
     Args:
-        name: 'adam' (Kingma & Ba 2015), 'sgd', or 'rmsprop' as keras-vis has it: decay 0.95, ε
-            inside the root.
+        name: 'adam' (Kingma & Ba 2015), 'sgd', or 'rmsprop' as in keras-vis: decay 0.95, ε inside
+            the square root.
         step_size: the learning rate, in units of the image's values.
 
     Raises:
@@ -42,7 +42,7 @@ def optimizer(name: OptimizerName, step_size: float) -> Optimizer:
         return Optimizer(1, lambda g, s, i: _rmsprop(g, s, step_size))
     if name == "sgd":
         return Optimizer(0, lambda g, s, i: (step_size * g, s))
-    raise ValueError(f"optimizer is 'adam', 'rmsprop' or 'sgd', not {name!r}")
+    raise ValueError(f"optimizer must be 'adam', 'rmsprop' or 'sgd', not {name!r}")
 
 
 def adam(
@@ -57,9 +57,9 @@ def adam(
     """Return Adam's ascending step (Kingma & Ba 2015, the last form of §2) and new state.
 
     Args:
-        gradient: of any shape.
-        state: the two moments, shaped like it.
-        iteration: from 0.
+        gradient: gradient of any shape.
+        state: the two moments, shaped like the gradient.
+        iteration: number of the step, from 0.
         rate, beta1, beta2, epsilon: α, β₁, β₂ and ε̂ of the paper.
     """
     first = beta1 * state[0] + (1 - beta1) * gradient

@@ -1,4 +1,4 @@
-"""How to climb: the options of activation maximization, and the presets."""
+"""Options and presets of activation maximization."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from convlens.engine.ascent.parametrization import Basis, Parametrization
 from convlens.engine.ascent.transforms import Transforms
 
 Preset = Literal["keras-vis", "feature-visualization"]
-MOST_STEPS = 1_000_000  # whose random draws are made beforehand
+MAX_STEPS = 1_000_000  # the random draws of all steps are made beforehand
 
 
 @dataclass(frozen=True)
 class AscentOptions:
-    """How to climb; see `maximize` for each."""
+    """Options of an ascent; `maximize` describes each."""
 
     steps: int
     step_size: float
@@ -64,7 +64,7 @@ _PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
         "feature-visualization": {
             "basis": "fourier",
-            "decorrelate": None,  # where the images have colors
+            "decorrelate": None,  # True for images of 3 channels
             "jitter": 0.06,
             "scale": (0.9, 1.1),
             "rotation": 10.0,
@@ -76,21 +76,21 @@ _PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 def ascent_options(
     preset: Preset | None, value_range: tuple[float, float], channels: int | None, **given: Any
 ) -> AscentOptions:
-    """Return the preset's options, or convlens's own, with what is `given` and not None.
+    """Return the options of a preset, or the defaults, overridden by `given` values except None.
 
     Raises:
         ValueError: an unknown preset, an option out of its bounds.
     """
     if preset is not None and preset not in _PRESETS:
         names = " or ".join(map(repr, _PRESETS))
-        raise ValueError(f"preset is {names}, or None, not {preset!r}")
+        raise ValueError(f"preset must be {names}, or None, not {preset!r}")
     chosen = {**_DEFAULTS, **(_PRESETS[preset] if preset else {})}
     chosen.update({name: value for name, value in given.items() if value is not None})
     basis: Basis = chosen.pop("basis")
     decorrelate = chosen.pop("decorrelate")
     if decorrelate is None:
         decorrelate = channels == 3
-    _check(basis, decorrelate, channels, chosen)
+    _check_options(basis, decorrelate, channels, chosen)
     space = Parametrization(basis, bool(decorrelate), bool(chosen.pop("clip")), value_range)
     low, high = (float(factor) for factor in chosen.pop("scale"))
     transforms = Transforms(float(chosen.pop("jitter")), (low, high), float(chosen.pop("rotation")))
@@ -110,26 +110,28 @@ def check_range(value_range: tuple[float, float]) -> tuple[float, float]:
     except (TypeError, ValueError):
         low, high = math.nan, math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"value_range is (low, high) with low < high, not {value_range!r}")
+        raise ValueError(f"value_range must be (low, high) with low < high, not {value_range!r}")
     return low, high
 
 
-def _check(basis: str, decorrelate: bool, channels: int | None, chosen: dict[str, Any]) -> None:
-    if not 1 <= chosen["steps"] <= MOST_STEPS:
-        raise ValueError(f"steps is 1 to {MOST_STEPS}, not {chosen['steps']}")
+def _check_options(
+    basis: str, decorrelate: bool, channels: int | None, chosen: dict[str, Any]
+) -> None:
+    if not 1 <= chosen["steps"] <= MAX_STEPS:
+        raise ValueError(f"steps must be between 1 and {MAX_STEPS:,}, not {chosen['steps']}")
     if chosen["step_size"] is not None and not chosen["step_size"] > 0:
-        raise ValueError(f"step_size is above 0, not {chosen['step_size']}")
+        raise ValueError(f"step_size must be above 0, not {chosen['step_size']}")
     for name in ("jitter", "rotation", "diversity_weight"):
         if not chosen[name] >= 0:
-            raise ValueError(f"{name} is 0 or more, not {chosen[name]}")
+            raise ValueError(f"{name} must be 0 or more, not {chosen[name]}")
     if basis not in ("pixel", "fourier"):
-        raise ValueError(f"basis is 'pixel' or 'fourier', not {basis!r}")
+        raise ValueError(f"basis must be 'pixel' or 'fourier', not {basis!r}")
     if decorrelate and channels != 3:
-        raise ValueError(f"decorrelate needs images of 3 colors; these have {channels} channels")
+        raise ValueError(f"decorrelate needs images of 3 channels, not {channels}")
     try:
         low, high = chosen["scale"]
         fine = 0 < low <= high < math.inf
     except (TypeError, ValueError):
         fine = False
     if not fine:
-        raise ValueError(f"scale is (smallest, largest) factor, not {chosen['scale']!r}")
+        raise ValueError(f"scale must be (min, max) with 0 < min <= max, not {chosen['scale']!r}")

@@ -1,8 +1,8 @@
-"""What is climbed in: the pixels themselves, or Fourier coefficients and decorrelated colors.
+"""Parametrizations of an image: pixels, or Fourier coefficients and decorrelated colors.
 
-Olah, Mordvintsev & Schubert 2017 ("Feature Visualization", on preconditioning): the same objective,
-climbed in a basis in which natural images vary equally along every axis, gives images without the
-high-frequency patterns that the pixels give.
+In a basis in which natural images vary equally along every axis, ascent on the same objective gives
+images without the high-frequency patterns that ascent on the pixels gives (Olah, Mordvintsev &
+Schubert 2017, "Feature Visualization", on preconditioning).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 Basis = Literal["pixel", "fourier"]
 
-# How the colors of ImageNet's pixels vary together (a square root of their covariance, as
-# published with the article), scaled so that the strongest axis has length 1.
+# A square root of the color covariance of ImageNet's pixels, as published with the article, scaled
+# so that the longest axis has length 1.
 _COLOR = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
 _COLOR = _COLOR / np.linalg.norm(_COLOR, axis=0).max()
 _FOURIER_START = 0.01
-# Colors nearer to the ends of the range than this are read as this near: a logit must be finite.
+# Encoding clips pixels to at least this distance from the ends of the range: logits must be finite.
 _EDGE = 1e-3
 
 
@@ -31,8 +31,8 @@ class Parametrization:
     """A map from parameters z (n, h, w, c) to images (n, h, w, c), and back.
 
     Attributes:
-        basis: 'pixel', or 'fourier' for real Fourier coefficients weighed by 1/frequency.
-        decorrelate: whether the channels are axes along which natural colors vary on their own.
+        basis: 'pixel', or 'fourier' for real Fourier coefficients weighted by 1/frequency.
+        decorrelate: whether the channels are the decorrelated color axes of natural images.
         clip: whether the pixels stay in the range. Pixels are clipped; the other parametrizations
             pass through a sigmoid.
         value_range: (low, high) of the pixels.
@@ -45,7 +45,7 @@ class Parametrization:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the parameters are the pixels."""
+        """True if the parameters are the pixels."""
         return self.basis == "pixel" and not self.decorrelate
 
     def decode(self, z: Any) -> Any:
@@ -63,7 +63,7 @@ class Parametrization:
         return low + (high - low) * (ops.sigmoid(z) if self.clip else z + 0.5)
 
     def encode(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the parameters of images; pixels at the ends of the range are read just inside."""
+        """Return the parameters of images; pixels at the ends of the range move just inside."""
         if self.is_plain:
             return images
         low, high = self.value_range
@@ -82,11 +82,11 @@ class Parametrization:
         return z.astype(np.float32)
 
     def constrain(self, z: Any) -> Any:
-        """Return parameters after a step, brought back into the range where pixels are clipped."""
+        """Return the parameters after a step, clipped to the range if they are clipped pixels."""
         return ops.clip(z, *self.value_range) if self.is_plain and self.clip else z
 
     def start(self, shape: tuple[int, int, int], draw: np.random.Generator) -> NDArray[np.float32]:
-        """Return the parameters (h, w, c) of noise about the middle of the range."""
+        """Return the parameters (h, w, c) of random noise around the middle of the range."""
         noise = draw.random(shape)
         noise = (noise - noise.mean()) / noise.std()
         if self.basis == "fourier":
@@ -97,13 +97,13 @@ class Parametrization:
 
     @cached_property
     def default_step(self) -> float:
-        """The step size that suits the parameters."""
+        """The default step size of these parameters."""
         low, high = self.value_range
         return 0.01 * (high - low) if self.is_plain else 0.05
 
 
 def fourier_basis(n: int) -> NDArray[np.float32]:
-    """Return the real Fourier basis of n samples, orthonormal, a column a cosine or a sine."""
+    """Return the orthonormal real Fourier basis of n samples; each column is a cosine or a sine."""
     t = np.arange(n)[:, None]
     frequency = _frequencies(n)[None]
     is_sine = np.arange(n)[None] % 2 == 0
@@ -114,9 +114,9 @@ def fourier_basis(n: int) -> NDArray[np.float32]:
 
 
 def spectrum(h: int, w: int) -> NDArray[np.float32]:
-    """Return the weights (h, w, 1) of Fourier coefficients: 1/f, f in cycles a pixel.
+    """Return the weights (h, w, 1) of Fourier coefficients: 1/f, with f in cycles per pixel.
 
-    The amplitude spectrum of natural images; the mean, whose frequency is 0, gets the weight of
+    This is the amplitude spectrum of natural images. The mean, of frequency 0, gets the weight of
     the lowest frequency of the longer side.
     """
     f = np.hypot(_frequencies(h)[:, None], _frequencies(w)[None])
@@ -124,5 +124,5 @@ def spectrum(h: int, w: int) -> NDArray[np.float32]:
 
 
 def _frequencies(n: int) -> NDArray[np.float64]:
-    """Return the frequency of each column of `fourier_basis`, cycles a sample: 0, 1, 1, 2, 2, …"""
+    """Return the frequency of each column of `fourier_basis`, in cycles per sample."""
     return ((np.arange(n) + 1) // 2) / n

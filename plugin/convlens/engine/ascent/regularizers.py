@@ -1,4 +1,4 @@
-"""Regularisers of activation maximization, one value an image."""
+"""Regularizers of activation maximization, one value for each image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keras import ops
 def total_variation(images: Any) -> Any:
     """Return Σ(dx² + dy²) / (c·h·w) over the (h-1)×(w-1) interior of each image, (n,).
 
-    Mahendran & Vedaldi 2015, with β = 2, as keras-vis weighs it.
+    As in Mahendran & Vedaldi 2015 with β = 2, normalized as in keras-vis.
     """
     down = images[:, 1:, :-1] - images[:, :-1, :-1]
     right = images[:, :-1, 1:] - images[:, :-1, :-1]
@@ -19,10 +19,10 @@ def total_variation(images: Any) -> Any:
 
 
 def image_norm(images: Any) -> Any:
-    """Return (Σ|x|⁶)^(1/6) / (c·h·w) for each image, (n,), as keras-vis weighs it."""
+    """Return (Σ|x|⁶)^(1/6) / (c·h·w) for each image, (n,), normalized as in keras-vis."""
     square = ops.square(images)
     total = ops.sum(square * square * square, axis=(1, 2, 3))
-    # The root's slope at 0 is infinite: a black image would get a NaN gradient.
+    # The root has an infinite slope at 0: a black image would get a NaN gradient.
     return (total + 1e-12) ** (1 / 6) / _size(images)
 
 

@@ -1,4 +1,4 @@
-"""The values of objectives on a batch of images, one objective an image."""
+"""Values of objectives on a batch of images, one objective for each image."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ BATCH = 64
 
 
 class Scores:
-    """What each place gives to each image's objective, (n, places).
+    """The share of each place in each image's objective, (n, places).
 
     Attributes:
-        places: where the objectives read.
-        layers: in which layers these are.
+        places: the places that the objectives read.
+        layers: the layers of these places.
         weights: for each place, the weights (n, units) of each objective.
-        single: for each place, whether every objective asks it for one unit at most.
-        may_wake: (n, places) whether a part is one ReLU unit's activation, which has no gradient
-            where it is silent over its whole map.
+        single: for each place, True if every objective reads at most one unit of it.
+        may_wake: (n, places) True if a share is the activation of a single ReLU unit, which has no
+            gradient while its whole map is 0.
     """
 
     def __init__(self, network: Network, objectives: Sequence[Objective]) -> None:
@@ -51,7 +51,7 @@ class Scores:
         return self.network.run(images, self.outputs)
 
     def measure(self, images: Any, weights: list[Any]) -> Any:
-        """Return what each place gives to each objective, (n, places)."""
+        """Return the share of each place in each objective, (n, places)."""
         maps = self.maps(images)
         return ops.stack(
             [_share(*part) for part in zip(maps, self.places, weights, strict=True)], 1
@@ -60,16 +60,16 @@ class Scores:
     def to_climb(
         self, images: Any, weights: list[Any], silent: Any | None, whole: bool
     ) -> tuple[Any, Any]:
-        """Return the maps at the first place, and what each place gives, (n, places).
+        """Return the maps at the first place, and the share of each place, (n, places).
 
-        Of a unit that was silent and still is, the strongest value before its ReLU stands for its
-        activation.
+        The share of a unit that was silent and still is silent is its largest pre-activation.
 
         Args:
             images: (n, h, w, c).
             weights: for each place, (n, units).
-            silent: (n, places) which parts were silent; None where none were.
-            whole: whether the first place's maps are needed, and not only each image's unit's.
+            silent: (n, places) True for silent shares; None if no share is silent.
+            whole: True to return all maps of the first place, not only the map of each image's
+                unit.
         """
         narrow = [
             None if whole or not single else OneFilter.of(self.network, place.layer)
@@ -77,7 +77,7 @@ class Scores:
         ]
         wanted: list[Any] = []
         for output, before, one in zip(self.outputs, self.before, narrow, strict=True):
-            # Asked for only where needed: it keeps the activation from being fused with its layer.
+            # Read the pre-activation only if needed: reading it prevents fusing the activation.
             own = [output, output if silent is None or before is None else before]
             wanted += own if one is None else [one.source, one.source]
         values = self.network.run(images, wanted)
@@ -109,12 +109,12 @@ class Scores:
 
 
 def _share(maps: Any, place: Place, weights: Any, reduce: Callable[..., Any] = ops.mean) -> Any:
-    """Return what maps give to each objective at a place, (n,)."""
-    return ops.sum(_at(reduce, maps, place) * weights, axis=-1)
+    """Return the share of a place in each objective, (n,)."""
+    return ops.sum(_activation_vectors(reduce, maps, place) * weights, axis=-1)
 
 
-def _at(reduce: Callable[..., Any], maps: Any, place: Place) -> Any:
-    """Return maps' vectors (n, units), at the place's position or reduced over all positions."""
+def _activation_vectors(reduce: Callable[..., Any], maps: Any, place: Place) -> Any:
+    """Return activation vectors (n, units): at the place's position, or reduced over positions."""
     maps = ops.cast(maps, "float32")
     if place.position is None:
         positions = tuple(range(1, len(maps.shape) - 1))
@@ -129,9 +129,9 @@ def _at(reduce: Callable[..., Any], maps: Any, place: Place) -> Any:
 def objective_values(
     network: Network, objectives: Sequence[Objective], images: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return the value (n,) that `maximize` raises, of objective i on image i.
+    """Return the value (n,) of objective i on image i, as `maximize` measures it, without jitter.
 
-    For a unit it is the mean of its feature map, or its value before the softmax; no jitter.
+    The value of a unit is the mean of its feature map, or its score before the softmax.
     """
     scores = Scores(network, objectives)
     measure = scores.compiled()
@@ -146,7 +146,7 @@ def objective_values(
 
 
 def class_scores(network: Network, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the scores (n, classes) before the softmax of the model's output."""
+    """Return the model's class scores before the softmax, (n, classes)."""
     target = output_of(network, None)
 
     def build() -> Callable[..., Any]:

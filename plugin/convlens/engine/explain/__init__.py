@@ -1,1 +1,1 @@
-"""Explanations: the deconvnet, strongest patches, occlusion, invariance, sanity tests."""
+"""Explanations: deconvnet, top patches, occlusion, invariance and sanity checks."""

@@ -1,21 +1,21 @@
-"""The deconvnet of Zeiler & Fergus 2014: what in the image excited a unit.
+"""The deconvnet of Zeiler & Fergus 2014: project a unit's activation down to the pixels.
 
-From one activation of a layer, all others set to zero, the signal goes down to the pixels: through
-a max-pool to the position that held the maximum for this image (its switch), through a ReLU by
-ReLU(signal), through a convolution by the transposed kernel, without the bias. As derivatives that
-is the vector-Jacobian product in which each ReLU's backward pass is ReLU(signal), whatever the sign
-of its input; so it holds for any graph of differentiable layers.
+All other activations of the layer are set to zero. The signal then passes down: through a max-pool
+to the position of the maximum for this image (its switch), through a ReLU as ReLU(signal), and
+through a convolution by the transposed kernel, without the bias. In terms of derivatives this is
+the vector-Jacobian product in which each ReLU's backward pass is ReLU(signal), whatever the sign of
+its input. It is therefore defined for any graph of differentiable layers.
 
-What the other layers do on the way down: ReLU6 rectifies as ReLU does, also where it saturated.
-Leaky ReLU, PReLU, ELU, GELU, swish and the other smooth activations are not rectifiers: they pass
-the signal times their derivative at the recorded input. Batch normalization (in inference mode),
-average pools, additions and concatenations are linear, and pass it through their transpose. Where
-pools overlap and two windows chose one position, their signals add up; where two values of a window
-are equal, the first in row-major order is the switch.
+Other layers: ReLU6 rectifies the signal like ReLU, also where it saturated. Leaky ReLU, PReLU, ELU,
+GELU, swish and the other smooth activations are not rectifiers: they multiply the signal by their
+derivative at the recorded input. Batch normalization (in inference mode), average pools, additions
+and concatenations are linear and apply their transpose. If two windows of overlapping pools have
+the same switch, their signals are added; if two values of a window are equal, the first in
+row-major order is the switch.
 
-Two methods that differ from it in the ReLUs alone, and start from 1 in place of the activation, are
-here too: 'guided' backpropagation (Springenberg et al. 2015) and the plain 'gradient' (Simonyan et
-al. 2013).
+Two related methods are here too: 'guided' backpropagation (Springenberg et al. 2015) and the plain
+'gradient' (Simonyan et al. 2013). They differ only in the ReLUs, and start from 1 instead of the
+activation.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ class Reconstruction:
     """Projections of activations down to the pixels.
 
     Attributes:
-        images: (n, h, w, c) the reconstructions; they may be negative.
-        inputs: (n, h, w, c) the images that they explain.
+        images: (n, h, w, c) the reconstructions; they may have negative values.
+        inputs: (n, h, w, c) the explained images.
         model: the model's name.
-        layer: the layer whose activations were projected.
+        layer: name of the projected layer.
         method: 'deconvnet', 'guided' or 'gradient'.
         units: (n,) the unit of each reconstruction.
-        activations: (n,) the projected activation; for a whole map, its largest.
-        positions: (n, 2) row and column of that activation, 0 where a layer has no positions.
-        stages: the signal that arrived at each layer's output on the way down, by layer, and at
-            'input', which is `images`; only 'input' unless stages were asked for.
+        activations: (n,) the projected activation; for a whole map, its largest one.
+        positions: (n, 2) row and column of that activation; 0 in a layer without positions.
+        stages: the signal at each layer's output on its way down, by layer; the signal at 'input'
+            is `images`. Without the option `stages`, only 'input'.
     """
 
     images: NDArray[np.float32]
@@ -81,23 +81,22 @@ def deconvolve(
     Args:
         model: a Keras model, or a `Network` to reuse its compiled functions.
         images: (n, h, w, c), or one image (h, w, c), in the model's own input range.
-        layer: the layer whose activations are examined; None for the classes' scores before the
-            softmax.
-        units: one for each image, or one for all of them; with one image, any number of units of
-            it; None for all the layer's units of one image.
-        method: 'deconvnet' sends the activation down; 'guided' backpropagation and the plain
-            'gradient' send down 1, and so give derivatives of the activation.
-        position: 'strongest' keeps the unit's largest activation alone, (row, column) the one
-            there, 'map' the whole feature map.
-        stages: also return the signal at every layer's output on the way down.
-        batch_size: how many pairs of image and unit are projected at a time.
+        layer: name of the layer to project; None for the class scores before the softmax.
+        units: one unit for each image, or one unit for all images; for a single image, any number
+            of units, or None for all units of the layer.
+        method: 'deconvnet' projects the activation; 'guided' backpropagation and the plain
+            'gradient' start from 1, and so give derivatives of the activation.
+        position: 'strongest' projects only the unit's largest activation, (row, column) only the
+            activation at that position, 'map' the whole feature map.
+        stages: also return the signal at every layer's output.
+        batch_size: number of pairs of image and unit in a batch.
 
     Returns:
         One reconstruction for each pair of image and unit; see `Reconstruction`.
 
     Raises:
         ValueError: an unknown layer or method, a unit or position out of range, images of a wrong
-            shape, numbers of images and units that do not pair up.
+            shape, unequal numbers of images and units.
 
     Example:
         >>> from convlens.fixtures.digits import load_digits
@@ -108,22 +107,22 @@ def deconvolve(
     """
     network = Network.of(model)
     if method not in METHODS:
-        raise ValueError(f"method is one of {', '.join(map(repr, METHODS))}, not {method!r}")
+        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}")
     top = None if layer is not None else tensor_of(network, output_of(network, None))
     layer = output_of(network, layer)
     top = network.outputs[layer] if top is None else top
     given = np.asarray(images)
-    x, chosen = _pair(
+    x, chosen = _pair_units(
         network.check_images(given[None] if given.ndim == 3 else given),
         network.check_units(layer, units),
     )
-    place = _place(network, layer, position)
+    place = _flat_position(network, layer, position)
     tapped = network.below(layer) if stages else []
     if top is not network.outputs[layer]:
         tapped = [name for name in tapped if name != layer]
 
     def build() -> Callable[..., Any]:
-        return lambda x, units, taps: _examine(network, top, method, place, x, units, taps)
+        return lambda x, units, taps: _project_units(network, top, method, place, x, units, taps)
 
     key = ("deconvolve", id(top), method, place, tuple(tapped))
     down = network.compiled(key, build)
@@ -131,9 +130,9 @@ def deconvolve(
     for first in range(0, len(x), batch_size):
         batch = ops.convert_to_tensor(x[first : first + batch_size])
         units_of = ops.convert_to_tensor(chosen[first : first + batch_size].astype(np.int32))
-        parts.append(down(batch, units_of, _zeros(network, tapped, batch.shape)))
+        parts.append(down(batch, units_of, _zero_taps(network, tapped, batch.shape)))
     activations, where, signals = (list(column) for column in zip(*parts, strict=True))
-    collected = _collect(signals)
+    collected = _concatenate(signals)
     return Reconstruction(
         images=collected[INPUT],
         inputs=x,
@@ -150,16 +149,16 @@ def deconvolve(
 def project(
     model: keras.Model | Network, images: ArrayLike, layer: str, signal: ArrayLike
 ) -> dict[str, NDArray[np.float32]]:
-    """Send any signal at a layer's output down the deconvnet.
+    """Project any signal at a layer's output down to the pixels by the deconvnet.
 
     Args:
         model: a Keras model or a `Network`.
-        images: (n, h, w, c), which set the switches.
-        layer: where the signal starts.
-        signal: shaped like the layer's output for these images.
+        images: (n, h, w, c) the images that determine the switches.
+        layer: name of the layer at which the signal starts.
+        signal: the signal, shaped like the layer's output for these images.
 
     Returns:
-        The signal at each layer's output on the way down, by layer, and at 'input'.
+        The signal at each layer's output on its way down, by layer, and at 'input'.
 
     Raises:
         ValueError: an unknown layer, images or a signal of a wrong shape.
@@ -169,24 +168,25 @@ def project(
     x = ops.convert_to_tensor(network.check_images(images))
     cotangent = np.asarray(signal, dtype=np.float32)
     tapped = network.below(layer)
-    taps = _zeros(network, tapped, x.shape)
+    taps = _zero_taps(network, tapped, x.shape)
     want = tuple(taps[layer].shape)
     if cotangent.shape != want:
         raise ValueError(
-            f"the signal at {network.name} layer {layer!r} has shape {want}, not {cotangent.shape}"
+            f"the signal at {network.name} layer {layer!r} must have shape {want}, "
+            f"not {cotangent.shape}"
         )
 
     def build() -> Callable[..., Any]:
         top = network.outputs[layer]
-        return lambda x, cotangent, taps: _pull(
+        return lambda x, cotangent, taps: _project_signal(
             network, top, "deconvnet", x, taps, lambda _: cotangent
         )[1]
 
     down = network.compiled(("project", layer), build)
-    return _collect([down(x, ops.convert_to_tensor(cotangent), taps)])
+    return _concatenate([down(x, ops.convert_to_tensor(cotangent), taps)])
 
 
-def _pull(
+def _project_signal(
     network: Network,
     top: Any,
     method: Method,
@@ -194,7 +194,7 @@ def _pull(
     taps: dict[str, Any],
     choose: Callable[[Any], Any],
 ) -> tuple[Any, dict[str, Any]]:
-    """Return the maps at the symbol `top`, and what `choose(maps)` sends down, by layer."""
+    """Return the maps at the symbol `top`, and the signals that `choose(maps)` causes, by layer."""
     names = list(taps)
 
     def forward(values: list[Any]) -> Any:
@@ -206,7 +206,7 @@ def _pull(
     return maps, dict(zip([INPUT, *names], signals, strict=True))
 
 
-def _examine(
+def _project_units(
     network: Network,
     top: Any,
     method: Method,
@@ -215,7 +215,7 @@ def _examine(
     units: Any,
     taps: dict[str, Any],
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """Return each pair's activation, its position (row, column), and the signals."""
+    """Return the activation and position (row, column) of each pair, and the signals."""
     found: list[Any] = []
 
     def choose(maps: Any) -> Any:
@@ -236,12 +236,12 @@ def _examine(
         sent = flat if method == "deconvnet" else ops.ones_like(flat)
         return ops.reshape(sent * mask, shape)
 
-    _, signals = _pull(network, top, method, x, taps, choose)
+    _, signals = _project_signal(network, top, method, x, taps, choose)
     return found[0], found[1], signals
 
 
-def _zeros(network: Network, tapped: list[str], shape: Any) -> dict[str, Any]:
-    """Return a zero shaped like each tapped layer's output for a batch of `shape`."""
+def _zero_taps(network: Network, tapped: list[str], shape: Any) -> dict[str, Any]:
+    """Return zeros shaped like each tapped layer's output for a batch of `shape`."""
     if not tapped:
         return {}
     symbols = [network.outputs[name] for name in tapped]
@@ -254,7 +254,7 @@ def _zeros(network: Network, tapped: list[str], shape: Any) -> dict[str, Any]:
     }
 
 
-def _pair(
+def _pair_units(
     x: NDArray[np.float32], units: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     if len(x) == len(units):
@@ -264,22 +264,24 @@ def _pair(
     if len(x) == 1:
         return np.repeat(x, len(units), axis=0), units
     raise ValueError(
-        f"{len(x)} images and {len(units)} units do not pair up: "
+        f"{len(x)} images and {len(units)} units cannot be paired: "
         "give one unit for each image, one unit, or one image"
     )
 
 
-def _place(network: Network, layer: str, position: Position) -> Literal["strongest", "map"] | int:
+def _flat_position(
+    network: Network, layer: str, position: Position
+) -> Literal["strongest", "map"] | int:
     if position == "strongest" or position == "map":
         return position
     if isinstance(position, str):
-        raise ValueError(f"position is 'strongest', 'map' or (row, column), not {position!r}")
+        raise ValueError(f"position must be 'strongest', 'map' or (row, column), not {position!r}")
     network.check_position(layer, position)
     width = network.outputs[layer].shape[2] if len(network.outputs[layer].shape) == 4 else 1
     return int(position[0]) * int(width) + int(position[1])
 
 
-def _collect(parts: list[dict[str, Any]]) -> dict[str, NDArray[np.float32]]:
+def _concatenate(parts: list[dict[str, Any]]) -> dict[str, NDArray[np.float32]]:
     return {
         name: np.concatenate([ops.convert_to_numpy(part[name]) for part in parts]).astype(
             np.float32

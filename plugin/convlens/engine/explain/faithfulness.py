@@ -1,7 +1,7 @@
-"""Deletion and insertion: whether the pixels that an explanation ranks first carry the class.
+"""Deletion and insertion curves: test if the pixels that an explanation ranks first matter.
 
-Pixels are taken out of an image, or put into a blurred one, in the order of their saliency, and
-the probability of the class is followed (Petsiuk et al. 2018, RISE, §4.1).
+Pixels are removed from an image, or added to a blurred image, in the order of their saliency, while
+the probability of the class is measured (Petsiuk et al. 2018, RISE, §4.1).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class PixelCurve:
     Attributes:
         model: the model's name.
         kind: 'deletion' or 'insertion'.
-        classes: (n,) the followed classes.
-        fractions: (s + 1,) the share of the pixels that were exchanged, 0 to 1.
+        classes: (n,) the class of each image.
+        fractions: (s + 1,) the fraction of replaced pixels, 0 to 1.
         probabilities: (n, s + 1) the model's output for the class.
     """
 
@@ -43,7 +43,7 @@ class PixelCurve:
 
     @property
     def area(self) -> NDArray[np.float64]:
-        """The area under each curve (n,), by trapezia; 0 to 1 for probabilities."""
+        """The area under each curve (n,), by the trapezoidal rule; 0 to 1 for probabilities."""
         widths = np.diff(self.fractions)
         p = self.probabilities.astype(np.float64)
         return (p[:, 1:] + p[:, :-1]) @ widths / 2
@@ -60,23 +60,23 @@ def deletion_curve(
     seed: int = 0,
     batch_size: int = 256,
 ) -> PixelCurve:
-    """Take pixels out of images, the most salient first, and follow the class's probability.
+    """Remove pixels from images, the most salient first, and measure the class's probability.
 
     Args:
         model: a Keras model whose output is a vector of classes, or a `Network`.
         images: (n, h, w, c), or one image (h, w, c), in the model's own input range.
-        saliency: (n, h, w), or (n, h, w, c), which is summed over channels; the higher, the more
-            it speaks for the class. Signs count. Equal values are taken in a random order: that
-            of the array would be a picture of its own, from the top row to the bottom one.
-        classes: (n,) the class to follow in each image; None for the one that the model predicts.
-        substitute: what is in a pixel's place: 'mean' is the image's mean, by channel, and 'blur'
-            the image under a Gaussian with a deviation of a tenth of its shorter side.
-        steps: in how many equal parts the pixels are exchanged.
-        seed: of the order of equal values.
-        batch_size: how many images go through the network at a time.
+        saliency: (n, h, w), or (n, h, w, c), which is summed over channels. Higher values mean
+            more evidence for the class; signs count. Pixels of equal saliency are removed in a
+            random order, since the order of the array would make a pattern from top to bottom.
+        classes: (n,) the class to follow in each image; None for the predicted class.
+        substitute: replacement of removed pixels: 'mean' for the image's mean by channel, 'blur'
+            for the image blurred by a Gaussian with a deviation of a tenth of its shorter side.
+        steps: number of equal steps in which the pixels are replaced.
+        seed: seed of the order of equal values.
+        batch_size: number of images in a batch.
 
     Returns:
-        The probabilities; `area` is low for an explanation that is faithful.
+        The probabilities; a faithful explanation has a small `area`.
 
     Raises:
         ValueError: no vector of classes, images, saliency or classes of a wrong shape, saliency
@@ -107,23 +107,23 @@ def insertion_curve(
     seed: int = 0,
     batch_size: int = 256,
 ) -> PixelCurve:
-    """Put pixels into blurred images, the most salient first, and follow the class's probability.
+    """Add pixels to blurred images, the most salient first, and measure the class's probability.
 
     Args:
         model: a Keras model whose output is a vector of classes, or a `Network`.
         images: (n, h, w, c), or one image (h, w, c), in the model's own input range.
-        saliency: (n, h, w) or (n, h, w, c), as `deletion_curve` takes it.
-        classes: (n,) the class to follow in each image; None for the one that the model predicts.
-        substitute: where the curve begins: 'blur', the image under a Gaussian, or 'mean'.
-        steps: in how many equal parts the pixels are exchanged.
-        seed: of the order of equal values.
-        batch_size: how many images go through the network at a time.
+        saliency: (n, h, w) or (n, h, w, c), as in `deletion_curve`.
+        classes: (n,) the class to follow in each image; None for the predicted class.
+        substitute: the image at the start of the curve: 'blur' or 'mean', as in `deletion_curve`.
+        steps: number of equal steps in which the pixels are replaced.
+        seed: seed of the order of equal values.
+        batch_size: number of images in a batch.
 
     Returns:
-        The probabilities; `area` is high for an explanation that is faithful.
+        The probabilities; a faithful explanation has a large `area`.
 
     Raises:
-        ValueError: as `deletion_curve` does.
+        ValueError: as in `deletion_curve`.
     """
     options = (substitute, steps, seed, batch_size)
     return _curve("insertion", model, images, saliency, classes, *options)
@@ -142,8 +142,7 @@ def check_saliency(saliency: ArrayLike, images: NDArray[np.float32]) -> NDArray[
         return values.sum(axis=-1)
     if values.shape != images.shape[:3]:
         raise ValueError(
-            f"saliency has shape {images.shape[:3]} or {images.shape}, one value a pixel, "
-            f"not {values.shape}"
+            f"saliency must have shape {images.shape[:3]} or {images.shape}, not {values.shape}"
         )
     return values
 
@@ -168,9 +167,9 @@ def _curve(
     if not np.isfinite(values).all():
         raise ValueError("saliency has values that are not finite (NaN or infinity)")
     if substitute not in SUBSTITUTES:
-        raise ValueError(f"substitute is 'mean' or 'blur', not {substitute!r}")
+        raise ValueError(f"substitute must be 'mean' or 'blur', not {substitute!r}")
     if not 1 <= steps <= h * w:
-        raise ValueError(f"steps is 1 to {h * w}, the number of pixels, not {steps}")
+        raise ValueError(f"steps must be between 1 and {h * w}, the number of pixels, not {steps}")
 
     def build() -> Callable[..., Any]:
         def look(before: Any, after: Any, ranks: Any, counts: Any) -> Any:
@@ -184,7 +183,7 @@ def _curve(
     before, after = (x, plain) if kind == "deletion" else (plain, x)
     ranks = _ranks(values, seed)
     counts = np.round(np.linspace(0, h * w, steps + 1)).astype(np.int32)
-    # Every image with each count of exchanged pixels, as one long batch.
+    # Every image with each number of replaced pixels, as one long batch.
     which, count = np.repeat(np.arange(n), steps + 1), np.tile(counts, n)
     parts = []
     for i in range(0, len(which), batch_size):
@@ -193,7 +192,7 @@ def _curve(
         found = look(*(ops.convert_to_tensor(v) for v in batch))
         parts.append(ops.convert_to_numpy(found).astype(np.float32))
     outputs = np.concatenate(parts).reshape(n, steps + 1, -1)
-    # All pixels in place: the last point of an insertion, and the first of a deletion.
+    # The unchanged image: the last point of an insertion, the first of a deletion.
     whole = outputs[:, -1 if kind == "insertion" else 0]
     followed = classes_to_follow(network, classes, whole)
     return PixelCurve(
@@ -206,7 +205,7 @@ def _curve(
 
 
 def substitutes(images: NDArray[np.float32], kind: Substitute) -> NDArray[np.float32]:
-    """Return what is shown in the pixels' place, (n, h, w, c); see `deletion_curve`."""
+    """Return the replacement of each pixel, (n, h, w, c); see `deletion_curve`."""
     if kind == "mean":
         return np.broadcast_to(images.mean(axis=(1, 2), keepdims=True), images.shape).copy()
     sigma = min(images.shape[1:3]) / 10
@@ -214,7 +213,7 @@ def substitutes(images: NDArray[np.float32], kind: Substitute) -> NDArray[np.flo
 
 
 def _ranks(values: NDArray[np.float64], seed: int) -> NDArray[np.int32]:
-    """Return each pixel's place (n, h, w) in the order from the highest value to the lowest."""
+    """Return each pixel's rank (n, h, w); rank 0 has the highest value."""
     flat = values.reshape(len(values), -1)
     shuffled = np.random.default_rng(seed).random(flat.shape)
     order = np.lexsort((shuffled, -flat), axis=-1)

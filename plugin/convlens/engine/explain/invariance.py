@@ -1,4 +1,4 @@
-"""Feature invariance: how features and scores change as an image is moved, scaled or turned."""
+"""Feature invariance: the change of features and scores under translation, scale and rotation."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Invariance:
         model: the model's name.
         transformation: 'translation', 'scale' or 'rotation'.
         amounts: (a,) pixels down, factors, or degrees counter-clockwise.
-        classes: (n,) the class whose probability was followed.
+        classes: (n,) the class of each image in `probabilities`.
         distances: layer → (a, n) the Euclidean distance between the features of each image and
-            of the image transformed.
+            those of the transformed image.
         norms: layer → (n,) the length of the image's own feature vector.
         probabilities: (a, n) the model's output for the class.
-        image_distances: (a, n) the Euclidean distance between the images themselves.
+        image_distances: (a, n) the Euclidean distance between the image and the transformed image.
     """
 
     model: str
@@ -61,22 +61,24 @@ def invariance(
     fill: float = 0.0,
     batch_size: int = 64,
 ) -> Invariance:
-    """Transform images by growing amounts, and measure how far features and scores move.
+    """Transform images by several amounts and measure the change of features and scores.
 
     Args:
         model: a Keras model whose output is a vector of classes, or a `Network`.
         images: (n, h, w, c), in the model's own input range.
         transformation: 'translation' (down), 'scale' (about the center) or 'rotation' (about the
             center).
-        amounts: pixels, factors or degrees; by default up to 15 from minus to plus a
-            quarter of the height, 13 from 0.6 to 1.8, or 25 from 0 to 360.
-        layers: whose features are compared; None for the first and last convolution and the output.
-        classes: (n,) the class to follow in each image; None for the one that the model predicts.
-        fill: the value of pixels that come in from outside the image.
-        batch_size: how many images go through the network at a time.
+        amounts: pixels, factors or degrees. Default: up to 15 translations between minus and plus
+            a quarter of the height, 13 factors from 0.6 to 1.8, or 25 angles from 0 to 360.
+        layers: names of the layers whose features are compared; None for the first and the last
+            convolution and the output.
+        classes: (n,) the class to follow in each image; None for the predicted class.
+        fill: value of the pixels that enter from outside the image.
+        batch_size: number of images in a batch.
 
     Returns:
-        The curves; see `Invariance`. The amount that changes nothing gives the image itself.
+        The curves; see `Invariance`. The neutral amount (0 pixels, factor 1 or 0 degrees) leaves
+        the image exactly as it is.
 
     Raises:
         ValueError: an unknown transformation or layer, no amount, one that is not finite, a scale
@@ -135,16 +137,16 @@ def invariance(
 def transform(
     images: NDArray[np.float32], transformation: Transformation, amount: float, fill: float = 0.0
 ) -> NDArray[np.float32]:
-    """Return images (n, h, w, c) moved down, enlarged, or turned counter-clockwise.
+    """Return images (n, h, w, c) moved down, enlarged, or rotated counter-clockwise.
 
-    Bilinear, about the center; translations by whole pixels, turns by quarters of squares and the
-    amount that changes nothing are exact.
+    Interpolation is bilinear, and scale and rotation are about the center. Translations by whole
+    pixels, rotations of square images by multiples of 90° and the neutral amount are exact.
 
     Args:
         images: (n, h, w, c).
         transformation: 'translation' in pixels, 'scale' as a factor, 'rotation' in degrees.
-        amount: how far.
-        fill: the value of what comes in from outside.
+        amount: size of the transformation.
+        fill: value of the pixels that enter from outside the image.
     """
     n, h, w, c = images.shape
     y, x = np.mgrid[:h, :w].astype(np.float64)
@@ -155,7 +157,7 @@ def transform(
         factor = amount if transformation == "scale" else 1.0
         cos, sin = np.cos(angle) / factor, np.sin(angle) / factor
         dy, dx = y - (h - 1) / 2, x - (w - 1) / 2
-        # Whole positions are reached but for rounding; a rest of 1e-16 would mix in the outside.
+        # Remove rounding errors: a remainder of 1e-16 would mix in pixels from outside.
         source_y = np.round(cos * dy + sin * dx + (h - 1) / 2, 9)
         source_x = np.round(-sin * dy + cos * dx + (w - 1) / 2, 9)
     framed = np.full((n, h + 2, w + 2, c), fill, np.float32)
@@ -176,7 +178,7 @@ def _amounts(
 ) -> NDArray[np.float64]:
     if transformation not in TRANSFORMATIONS:
         known = ", ".join(map(repr, TRANSFORMATIONS))
-        raise ValueError(f"transformation is one of {known}, not {transformation!r}")
+        raise ValueError(f"transformation must be one of {known}, not {transformation!r}")
     if amounts is None:
         reach = max(1, height // 4)
         return {
@@ -186,7 +188,7 @@ def _amounts(
         }[transformation]
     steps = np.asarray(amounts, np.float64)
     if steps.ndim != 1 or not steps.size or not np.isfinite(steps).all():
-        raise ValueError(f"amounts is a list of finite numbers, not {amounts!r}")
+        raise ValueError(f"amounts must be a list of finite numbers, not {amounts!r}")
     if transformation == "scale" and (steps <= 0).any():
-        raise ValueError("a scale is a factor above 0")
+        raise ValueError(f"amounts of a scale must be above 0, not {amounts!r}")
     return steps

@@ -1,4 +1,4 @@
-"""Occlusion sensitivity: which parts of an image a score and a feature map hang on."""
+"""Occlusion sensitivity: find the parts of an image that a score and a feature map depend on."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from convlens.engine.runtime.progress import Progress, progress_to
 
 @dataclass(frozen=True)
 class Occlusion:
-    """What changes when a patch hides a part of each image (Zeiler & Fergus 2014, figure 6).
+    """The effect of hiding each part of an image by a patch (Zeiler & Fergus 2014, figure 6).
 
     Attributes:
         model: the model's name.
-        images: (n, h, w, c) the images that were occluded.
-        classes: (n,) the class whose score was followed.
+        images: (n, h, w, c) the images without patches.
+        classes: (n,) the class of each image.
         patch: the patch's side in pixels.
-        value: () or (c,) what the patch shows.
+        value: () or (c,) the pixel value of the patch.
         corners: (p, 2) row and column of each patch's upper left corner.
         score: (n,) the class's score before the softmax on the whole image.
-        scores: (n, p) its score with each patch hidden.
+        scores: (n, p) the class's score with each patch applied.
         probability: (n,) the model's output for the class on the whole image.
-        probabilities: (n, p) its output with each patch hidden.
-        predicted: (n, p) the most probable class with each patch hidden.
-        layer: the layer whose feature map was followed; None without.
-        units: (n,) the followed unit of that layer, the most active one on the whole image.
-        activity: (n,) the sum of its feature map on the whole image.
-        activities: (n, p) the sum with each patch hidden.
+        probabilities: (n, p) the model's output for the class with each patch applied.
+        predicted: (n, p) the most probable class with each patch applied.
+        layer: name of the layer whose feature maps were measured; None for no layer.
+        units: (n,) the unit of that layer with the largest activation on the whole image.
+        activity: (n,) the sum of that unit's feature map on the whole image.
+        activities: (n, p) the sum of that unit's feature map with each patch applied.
     """
 
     model: str
@@ -58,11 +58,15 @@ class Occlusion:
 
     @property
     def drops(self) -> NDArray[np.float32]:
-        """How far the score falls with each patch hidden, (n, p); negative where it rises."""
+        """The drop of the score with each patch applied, (n, p); negative where the score rises."""
         return self.score[:, None] - self.scores
 
     def spread(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Return each pixel's mean of the values (n, p) of the patches that cover it, (n, h, w)."""
+        """Return for each pixel the mean value of the patches that cover it, (n, h, w).
+
+        Args:
+            values: (n, p) one value for each patch.
+        """
         n, h, w, _ = self.images.shape
         total, count = np.zeros((n, h, w)), np.zeros((h, w))
         for column, (y, x) in enumerate(self.corners):
@@ -72,7 +76,7 @@ class Occlusion:
 
     @property
     def heat(self) -> NDArray[np.float32]:
-        """How far the score falls where each pixel is hidden, (n, h, w)."""
+        """The mean drop of the score over the patches that cover each pixel, (n, h, w)."""
         return self.spread(self.drops)
 
 
@@ -88,19 +92,22 @@ def occlude(
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> Occlusion:
-    """Hide a square patch of each image, at one position after the other, and see what changes.
+    """Hide a square patch of each image, at one position after another, and measure the effect.
 
     Args:
         model: a Keras model whose output is a vector of classes, or a `Network`.
         images: (n, h, w, c), or one image (h, w, c), in the model's own input range.
-        classes: (n,) the class to follow in each image; None for the one that the model predicts.
-        patch: the side of the patch in pixels; a quarter of the shorter side.
-        stride: how many pixels lie between two positions; half the patch. The last positions are
-            moved to end at the image's edge, so that every pixel is hidden at least once.
-        value: what the patch shows: a number, or one a channel; 0.5 is the middle of [0, 1].
-        layer: a layer with feature maps, of which each image's most active unit is followed too.
-        batch_size: how many occluded images go through the network at a time.
-        progress: called with (occluded images done, in all). None shows a bar on a terminal.
+        classes: (n,) the class to follow in each image; None for the predicted class.
+        patch: side of the patch in pixels; by default a quarter of the image's shorter side.
+        stride: distance between two positions in pixels; by default half the patch. The last
+            positions are moved to the image's edge, so that every pixel is hidden at least once.
+        value: pixel value of the patch: a number, or one number for each channel; the default 0.5
+            is the middle of [0, 1].
+        layer: name of a layer with feature maps; each image's most active unit in it is measured
+            too.
+        batch_size: number of occluded images in a batch.
+        progress: callback, called with (occluded images done, total). None shows a progress bar on
+            a terminal.
 
     Returns:
         Scores, probabilities and predictions for each position; see `Occlusion`.
@@ -124,20 +131,22 @@ def occlude(
     side = max(1, min(h, w) // 4) if patch is None else patch
     step = max(1, side // 2) if stride is None else stride
     if not 1 <= side <= min(h, w):
-        raise ValueError(f"patch is 1 to {min(h, w)} pixels, not {side}")
+        raise ValueError(f"patch must be between 1 and {min(h, w)} pixels, not {side}")
     if not 1 <= step <= side:
-        raise ValueError(f"stride is 1 to {side}, the side of the patch, not {step}")
+        raise ValueError(f"stride must be between 1 and {side}, the side of the patch, not {step}")
     shown = np.asarray(value, np.float32)
     if shown.shape not in ((), (c,)) or not np.isfinite(shown).all():
-        raise ValueError(f"value is a number or {c} numbers, one a channel, not {value!r}")
+        raise ValueError(
+            f"value must be a number, or {c} numbers, one for each channel, not {value!r}"
+        )
     if layer is not None and len(network.outputs[network.find(layer)].shape) != 4:
-        raise ValueError(f"{network.name} layer {layer!r} has no feature maps")
-    look = _looker(network, output, layer)
-    scores, probabilities, sums, peaks = in_batches(look, x, batch_size)
+        raise ValueError(f"{network.name} layer {layer!r} has no feature maps: choose another")
+    measure = _compile_measure(network, output, layer)
+    scores, probabilities, sums, peaks = in_batches(measure, x, batch_size)
     followed = classes_to_follow(network, classes, probabilities)
     units = None if layer is None else peaks.argmax(axis=1)
     corners = np.array(
-        [(y, left) for y in _starts(h, side, step) for left in _starts(w, side, step)]
+        [(y, left) for y in _patch_starts(h, side, step) for left in _patch_starts(w, side, step)]
     )
     found: dict[str, list[NDArray[Any]]] = {k: [] for k in ("score", "p", "predicted", "sum")}
     total = n * len(corners)
@@ -146,7 +155,7 @@ def occlude(
             hidden = np.repeat(x[i : i + 1], len(corners), axis=0)
             for row, (top, left) in enumerate(corners):
                 hidden[row, top : top + side, left : left + side] = shown
-            s, p, total_of, _ = in_batches(look, hidden, batch_size)
+            s, p, total_of, _ = in_batches(measure, hidden, batch_size)
             found["score"].append(s[:, followed[i]])
             found["p"].append(p[:, followed[i]])
             found["predicted"].append(p.argmax(axis=1))
@@ -173,21 +182,21 @@ def occlude(
     )
 
 
-def _looker(network: Network, output: str, layer: str | None) -> Callable[..., Any]:
-    """Return the compiled function: images → scores, outputs, sums and peaks of feature maps."""
+def _compile_measure(network: Network, output: str, layer: str | None) -> Callable[..., Any]:
+    """Return a compiled function: images → scores, outputs, sums and maxima of feature maps."""
     wanted = [tensor_of(network, output), network.outputs[output]]
     if layer is not None:
         wanted.append(network.outputs[layer])
 
-    def look(images: Any) -> list[Any]:
+    def measure(images: Any) -> list[Any]:
         values = [ops.cast(v, "float32") for v in network.run(images, wanted)]
         maps = values[2] if layer is not None else values[0][:, None, None, :]
         return [*values[:2], ops.sum(maps, axis=(1, 2)), ops.max(maps, axis=(1, 2))]
 
-    return network.compiled(("occlusion", output, layer), lambda: look)
+    return network.compiled(("occlusion", output, layer), lambda: measure)
 
 
-def _starts(length: int, patch: int, stride: int) -> list[int]:
-    """Return where patches begin along a side: every `stride`, the last ending at the edge."""
+def _patch_starts(length: int, patch: int, stride: int) -> list[int]:
+    """Return the first pixel of each patch along a side; the last patch ends at the edge."""
     count = math.ceil((length - patch) / stride) + 1
     return [min(i * stride, length - patch) for i in range(count)]

@@ -1,4 +1,4 @@
-"""What in its strongest images excited a unit: patches and their reconstructions side by side."""
+"""Patches of the images that excite a unit most, with their deconvnet reconstructions."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class TopPatches:
         model: the model's name.
         layer: the layer's name.
         units: (u,) the unit of each row.
-        activations: (u, k) the activation that each patch caused.
+        activations: (u, k) the unit's activation on each patch.
         indices: (u, k) the numbers of the images in the data set.
         positions: (u, k, 2) row and column of the activation in its feature map.
-        patches: (u, k, h, w, c) the images, cut at the receptive field of that position. What lies
-            outside the image is NaN.
-        reconstructions: (u, k, h, w, c) the reconstructions of the activations, cut alike.
+        patches: (u, k, h, w, c) the images, cropped to the receptive field of that position.
+            Pixels outside the image are NaN.
+        reconstructions: (u, k, h, w, c) the reconstructions of the activations, cropped likewise.
     """
 
     model: str
@@ -53,32 +53,30 @@ def top_patches(
     prepare: Callable[[Any], Any] | None = None,
     batch_size: int = 64,
 ) -> TopPatches:
-    """Cut out what excited units in their strongest images, and reconstruct it by the deconvnet.
+    """Crop each unit's strongest images to the exciting patch, and reconstruct its activation.
 
     Args:
-        model: the model that `top` was found for.
-        top: what `top_images` returned.
-        layer: one of its layers.
-        units: channel numbers; None for all of the layer's.
-        method: as for `deconvolve`.
-        prepare: as for `top_images`.
-        batch_size: how many images are reconstructed at a time.
+        model: the model given to `top_images`.
+        top: the result of `top_images`.
+        layer: name of one of its layers.
+        units: channel numbers; None for all units of the layer.
+        method: as in `deconvolve`.
+        prepare: as in `top_images`.
+        batch_size: number of images in a batch.
 
     Returns:
         Patches and reconstructions; see `TopPatches`.
 
     Raises:
-        ValueError: a layer that `top` does not have or without positions, a unit out of range.
+        ValueError: a layer that `top` does not have, one without positions, a unit out of range.
     """
     network = Network.of(model)
     layer = network.find(layer)
     if layer not in top.indices:
         has = ", ".join(map(repr, top.indices))
-        raise ValueError(
-            f"the strongest images of layer {layer!r} were not looked for, but of {has}"
-        )
+        raise ValueError(f"layer {layer!r} is not in `top`, which has {has}: give it to top_images")
     if len(network.outputs[layer].shape) != 4:
-        raise ValueError(f"{network.name} layer {layer!r} has no positions to cut patches at")
+        raise ValueError(f"{network.name} layer {layer!r} has no feature maps: choose another")
     chosen = network.check_units(layer, units)
     indices = top.indices[layer][chosen]
     u, k = indices.shape
@@ -97,11 +95,11 @@ def top_patches(
             place = (int(at[0]), int(at[1]))
             if place not in boxes:
                 boxes[place] = receptive_field(network, layer, place, image.shape[:2], padded=True)
-            cut.append((_cut(image, boxes[place]), _cut(reconstruction, boxes[place])))
+            cut.append((_crop(image, boxes[place]), _crop(reconstruction, boxes[place])))
     h = max(patch.shape[0] for patch, _ in cut)
     w = max(patch.shape[1] for patch, _ in cut)
     patches, reconstructions = (
-        np.stack([_framed(pair[side], h, w) for pair in cut]).reshape(u, k, h, w, -1)
+        np.stack([_pad(pair[side], h, w) for pair in cut]).reshape(u, k, h, w, -1)
         for side in (0, 1)
     )
     return TopPatches(
@@ -116,10 +114,10 @@ def top_patches(
     )
 
 
-def _cut(image: NDArray[Any], box: Box) -> NDArray[np.float32]:
-    """Return what a box shows of an image (h, w, c); NaN outside, but no more of it than needed.
+def _crop(image: NDArray[Any], box: Box) -> NDArray[np.float32]:
+    """Return an image (h, w, c) cropped to a box; pixels outside the image are NaN.
 
-    A field larger than the image is cut at the image's own size.
+    A side on which the box covers the whole image keeps the image's size.
     """
     h, w, c = image.shape
     if box.bottom - box.top >= h and box.right - box.left >= w:
@@ -133,8 +131,8 @@ def _cut(image: NDArray[Any], box: Box) -> NDArray[np.float32]:
     return out
 
 
-def _framed(patch: NDArray[np.float32], h: int, w: int) -> NDArray[np.float32]:
-    """Return a patch in a frame of h rows and w columns, NaN around it."""
+def _pad(patch: NDArray[np.float32], h: int, w: int) -> NDArray[np.float32]:
+    """Return a patch padded with NaN to h rows and w columns."""
     out = np.full((h, w, patch.shape[2]), np.nan, np.float32)
     out[: patch.shape[0], : patch.shape[1]] = patch
     return out

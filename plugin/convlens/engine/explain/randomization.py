@@ -1,8 +1,8 @@
-"""Model parameter randomization: how an explanation changes as a network forgets what it learnt.
+"""Cascading parameter randomization: the change of an explanation as weights are randomized.
 
-Layers are re-initialized from the top down and stay so (Adebayo et al. 2018, "Sanity Checks for
-Saliency Maps", §3.1, cascading randomization); after each, the explanation of the same score is
-made anew and compared with the trained network's.
+Layers are re-initialized one after another, from the top down (Adebayo et al. 2018, "Sanity Checks
+for Saliency Maps", §3.1, cascading randomization). After each layer, the explanation of the same
+score is computed again and compared with the trained network's.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ Explain = Callable[[Network, NDArray[np.float32], NDArray[np.int64]], ArrayLike]
 
 @dataclass(frozen=True)
 class RandomizationCurve:
-    """How alike the explanations are to the trained network's as layers are re-initialized.
+    """Similarity of the explanations to the trained network's as layers are re-initialized.
 
     Attributes:
         model: the model's name.
-        layer: the layer whose units were explained.
-        method: the explanation's name.
-        seed: of the drawn weights.
+        layer: name of the explained layer.
+        method: name of the explanation method.
+        seed: seed of the random weights.
         units: (n,) the unit explained in each image.
-        layers: the k re-initialized layers, the top one first; each row below is measured after
-            that layer and all those before it.
+        layers: names of the k re-initialized layers, the top one first. Row i of the arrays below
+            is measured after re-initializing layers 0 to i.
         explanation: (n, h, w) the trained network's explanation, absolute values summed over
             channels.
-        explanations: (k, n, h, w) the same with the layers re-initialized.
-        spearman: (k, n) rank correlation with `explanation`, -1 to 1; NaN where one of the two is
-            the same everywhere, or not finite.
-        ssim: (k, n) mean structural similarity of the two, each divided by its largest value; NaN
-            likewise.
+        explanations: (k, n, h, w) the same after re-initialization.
+        spearman: (k, n) rank correlation with `explanation`, -1 to 1; NaN if one of the two is
+            constant or not finite.
+        ssim: (k, n) mean structural similarity with `explanation`, each divided by its largest
+            value; NaN if one of the two is constant or not finite.
     """
 
     model: str
@@ -71,22 +71,22 @@ def randomization_curve(
     seed: int = 0,
     batch_size: int = 64,
 ) -> RandomizationCurve:
-    """Re-initialize layers from the top down, and compare each explanation with the first.
+    """Re-initialize layers from the top down, and compare each explanation with the original.
 
-    The model is copied, and not changed itself.
+    This works on a copy: the model itself does not change.
 
     Args:
         model: a Keras model, or a `Network`.
         images: (n, h, w, c), or one image (h, w, c), in the model's own input range.
         units: the class, or unit of `layer`, to explain: one for each image, or one for all; None
-            for the one that each image excites most.
-        layer: whose units are explained, and from which on down layers are re-initialized; None
-            for the classes' scores before the softmax.
+            for the unit that each image excites most.
+        layer: name of the layer to explain, and the first to be re-initialized; None for the class
+            scores before the softmax.
         method: as in `deconvolve`; or a function of (network, images, units) that returns
             explanations (n, h, w) or (n, h, w, c).
         position: as in `deconvolve`.
-        seed: of the drawn weights; see `reinitialize`.
-        batch_size: how many images are explained at a time.
+        seed: seed of the random weights; see `reinitialize`.
+        batch_size: number of images in a batch.
 
     Returns:
         The similarities after each layer; see `RandomizationCurve`.
@@ -103,13 +103,15 @@ def randomization_curve(
         ('predictions', 'dense_1')
     """
     if not callable(method) and method not in METHODS:
-        raise ValueError(f"method is one of {', '.join(map(repr, METHODS))}, not {method!r}")
+        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}")
     network = Network.of(model).copy()
     target = output_of(network, layer)
     given = np.asarray(images)
     x = network.check_images(given[None] if given.ndim == 3 else given)
     chosen = (
-        _most_excited(network, x, layer) if units is None else _one_each(network, x, target, units)
+        _most_excited_units(network, x, layer)
+        if units is None
+        else _unit_of_each(network, x, target, units)
     )
 
     def explain() -> NDArray[np.float32]:
@@ -120,7 +122,9 @@ def randomization_curve(
                 network, x, layer, chosen, method=method, position=position, batch_size=batch_size
             ).images
         if found.shape not in (x.shape, x.shape[:3]):
-            raise ValueError(f"explanations have shape {x.shape}, not {found.shape}")
+            raise ValueError(
+                f"explanations must have shape {x.shape[:3]} or {x.shape}, not {found.shape}"
+            )
         size = np.abs(found)
         return size.sum(axis=-1) if size.ndim == 4 else size
 
@@ -146,19 +150,19 @@ def randomization_curve(
         layers=tuple(names),
         explanation=first,
         explanations=after,
-        spearman=_each(rank_correlation, first, after),
-        ssim=_each(scaled_similarity, first, after),
+        spearman=_compare_each(rank_correlation, first, after),
+        ssim=_compare_each(scaled_similarity, first, after),
     )
 
 
 def reinitialize(layer: Any, draw: np.random.Generator) -> bool:
-    """Give a layer new weights, in place, and return whether any of them changed.
+    """Give a layer new random weights, in place, and return whether any of them changed.
 
-    Each variable is drawn anew from its own initializer. Where that gives constants (biases and
-    the scales, shifts and statistics of batch normalization), or has no seed, the variable's
-    values are permuted: constants would also put the layer's outputs on another scale, and what
-    the check would then see is a network that is silent rather than one that knows nothing. The
-    statistics of a `Normalization` layer belong to the data, and are left.
+    Each variable gets new values from its own initializer. If the initializer gives constants
+    (biases, and the scales, shifts and statistics of batch normalization) or has no seed, the
+    variable's values are permuted instead. Constants would change the scale of the layer's outputs,
+    and the check would measure a silent network instead of an untrained one. The statistics of a
+    `Normalization` layer describe the data and are kept.
     """
     if isinstance(layer, keras.layers.Normalization):
         return False
@@ -179,9 +183,9 @@ def reinitialize(layer: Any, draw: np.random.Generator) -> bool:
 
 
 def rank_correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Return Spearman's rank correlation of two arrays of one shape; equal values share a rank.
+    """Return Spearman's rank correlation of two arrays of the same shape; ties share a rank.
 
-    NaN where either is the same everywhere, or has values that are not finite.
+    The result is NaN if either array is constant or has values that are not finite.
     """
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return float("nan")
@@ -195,7 +199,8 @@ def scaled_similarity(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Return the mean structural similarity of two maps (h, w), each divided by its largest value.
 
     Args:
-        a, b: not negative. NaN where one is the same everywhere, or has values that are not finite.
+        a, b: maps without negative values. If either is constant or has values that are not
+            finite, the result is NaN.
     """
     for v in (a, b):
         if not np.isfinite(v).all() or v.max() == v.min():
@@ -204,7 +209,7 @@ def scaled_similarity(a: NDArray[Any], b: NDArray[Any]) -> float:
     return float(structural_similarity(one, other).mean())
 
 
-def _each(
+def _compare_each(
     measure: Callable[[NDArray[Any], NDArray[Any]], float],
     first: NDArray[np.float32],
     after: NDArray[np.float32],
@@ -214,7 +219,7 @@ def _each(
 
 
 def _initializer_of(layer: Any, variable: str) -> Any | None:
-    """Return the initializer of a layer's variable: `kernel_initializer` of its 'kernel'."""
+    """Return the initializer of a layer's variable, such as `kernel_initializer` for 'kernel'."""
     for stem in (variable, variable.removesuffix("_kernel")):
         found = getattr(layer, f"{stem}_initializer", None)
         if isinstance(found, keras.initializers.Initializer):
@@ -222,17 +227,21 @@ def _initializer_of(layer: Any, variable: str) -> Any | None:
     return None
 
 
-def _most_excited(network: Network, x: NDArray[np.float32], layer: str | None) -> NDArray[np.int64]:
+def _most_excited_units(
+    network: Network, x: NDArray[np.float32], layer: str | None
+) -> NDArray[np.int64]:
     if layer is None:
         return class_scores(network, x).argmax(axis=1)
     maps = activations(network, x, [layer])[layer]
     return maps.reshape(len(x), -1, maps.shape[-1]).max(axis=1).argmax(axis=1)
 
 
-def _one_each(
+def _unit_of_each(
     network: Network, x: NDArray[np.float32], layer: str, units: Units
 ) -> NDArray[np.int64]:
     chosen = network.check_units(layer, units)
     if len(chosen) not in (1, len(x)):
-        raise ValueError(f"{len(x)} images and {len(chosen)} units do not pair up")
+        raise ValueError(
+            f"units must be one unit or {len(x)} units, one for each image, not {len(chosen)}"
+        )
     return np.resize(chosen, len(x))

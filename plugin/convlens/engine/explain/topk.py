@@ -1,4 +1,4 @@
-"""The images that excite each unit most, over a data set that is read once, in batches."""
+"""Find the images of a data set that excite each unit most, in one pass over its batches."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class TopImages:
     Attributes:
         model: the model's name.
         indices: layer → (units, k) the numbers of the images in the data set.
-        activations: layer → (units, k) the largest activation of the unit on each.
-        images: number → (h, w, c) the images named by `indices`, as they were given.
-        seen: how many images the data set had.
+        activations: layer → (units, k) the unit's largest activation on each image.
+        images: number → (h, w, c) the images in `indices`, as given.
+        seen: number of images in the data set.
     """
 
     model: str
@@ -36,10 +36,12 @@ class TopImages:
 
 
 class TopInterrupted(KeyboardInterrupt):
-    """Ctrl-C ended the search; `result` holds the strongest of the images read so far."""
+    """Ctrl-C ended the search; `result` holds the strongest images read so far."""
 
     def __init__(self, result: TopImages) -> None:
-        super().__init__(f"after {result.seen} images; what was found is in .result")
+        super().__init__(
+            f"after {result.seen} images; the strongest so far are in this exception's .result"
+        )
         self.result = result
 
 
@@ -55,20 +57,20 @@ def top_images(
 ) -> TopImages:
     """Find the k images on which each unit of each layer is most active (Zeiler & Fergus 2014).
 
-    The data set is read once, a batch at a time, with one forward pass a batch for all layers; what
-    is kept is at most k images a unit, however many there are.
+    The data set is read once, with one forward pass for each batch and all layers. At most k images
+    for each unit are kept in memory, however large the data set is.
 
     Args:
         model: a Keras model, or a `Network` to reuse its compiled functions.
         data: an array (n, h, w, c), or batches (b, h, w, c) from any iterable, such as a generator
-            or a `tf.data.Dataset`; of a batch that is a tuple, the first part is the images.
-        layers: names; None for every convolution.
-        k: how many images a unit.
-        prepare: what turns a batch as it is given into what the model takes, such as
-            ``lambda x: x[..., None] / 255``; the images are kept as they were given.
-        batch_size: how many images of an array go through the network at a time.
-        progress: called with (images done, images in all, 0 where that is unknown). None shows a
-            bar on a terminal.
+            or a `tf.data.Dataset`. If a batch is a tuple, its first item is the images.
+        layers: names of layers; None for every convolution.
+        k: number of images for each unit.
+        prepare: function from a batch as given to the model's input, such as
+            ``lambda x: x[..., None] / 255``; the result keeps the images as given.
+        batch_size: number of images in a batch, if `data` is an array.
+        progress: callback, called with (images done, total images, or 0 if unknown). None shows a
+            progress bar on a terminal.
 
     Returns:
         The strongest images; see `TopImages`. Of images that excite a unit equally, the earlier
@@ -77,7 +79,7 @@ def top_images(
     Raises:
         ValueError: an unknown layer, a layer without positions, a batch of a wrong shape or with
             values that are not finite, k below 1, fewer than k images.
-        TopInterrupted: Ctrl-C; what was found is in its `result`.
+        TopInterrupted: Ctrl-C; its `result` holds the strongest images so far.
 
     Example:
         >>> from convlens.fixtures.digits import load_digits
@@ -90,9 +92,9 @@ def top_images(
     network = Network.of(model)
     names = check_layers(network, layers)
     if k < 1:
-        raise ValueError(f"k is at least 1, not {k}")
+        raise ValueError(f"k must be at least 1, not {k}")
     strongest = network.compiled(
-        ("strongest", names), lambda: lambda x: [_peaks(m) for m in _maps(network, names, x)]
+        ("strongest", names), lambda: lambda x: [_map_maxima(m) for m in _maps(network, names, x)]
     )
     best = _Best([network.units(name) for name in names], k)
     total = len(data) if isinstance(data, np.ndarray) else 0
@@ -112,7 +114,7 @@ def top_images(
             raise
         raise TopInterrupted(result()) from None
     if best.seen < k:
-        raise ValueError(f"the {k} strongest images were asked for; there are {best.seen}")
+        raise ValueError(f"k must be at most {best.seen}, the number of images, not {k}")
     return result()
 
 
@@ -120,7 +122,7 @@ def _maps(network: Network, names: tuple[str, ...], images: Any) -> list[Any]:
     return network.run(images, [network.outputs[name] for name in names])
 
 
-def _peaks(maps: Any) -> Any:
+def _map_maxima(maps: Any) -> Any:
     """Return the largest value of each map, (n, units)."""
     positions = tuple(range(1, len(maps.shape) - 1))
     return ops.cast(ops.max(maps, axis=positions) if positions else maps, "float32")
@@ -136,7 +138,7 @@ def _batches(data: Any, size: int) -> Iterator[NDArray[Any]]:
 
 
 class _Best:
-    """The k largest values of each column, and the images that they came from."""
+    """The k largest values of each column, with their images."""
 
     def __init__(self, units: list[int], k: int) -> None:
         self.units = units
@@ -147,7 +149,7 @@ class _Best:
         self.seen = 0
 
     def add(self, batch: NDArray[Any], peaks: NDArray[np.float32]) -> None:
-        """Take in a batch and its peaks (n, columns)."""
+        """Add a batch and its maxima (n, columns)."""
         columns = np.flatnonzero((peaks > self.values[-1]).any(axis=0))
         if columns.size:
             values = np.concatenate([self.values[:, columns], peaks[:, columns]])
@@ -155,7 +157,7 @@ class _Best:
             numbers = np.concatenate(
                 [self.numbers[:, columns], np.broadcast_to(own, (len(batch), columns.size))]
             )
-            # Stable, with the earlier images first: of equal values the earlier stays.
+            # A stable sort with the earlier images first: of equal values the earlier is kept.
             order = np.argsort(-values, axis=0, kind="stable")[: self.k]
             self.values[:, columns] = np.take_along_axis(values, order, axis=0)
             self.numbers[:, columns] = np.take_along_axis(numbers, order, axis=0)

@@ -1,1 +1,1 @@
-"""Feature activations, Gram matrices, and how alike two of them are."""
+"""Feature activations, Gram matrices, sketches of activations, and measures of similarity."""

@@ -1,4 +1,4 @@
-"""Feature activations: what each layer computes from each image."""
+"""Feature activations: the outputs of layers for images."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def activations(
     *,
     batch_size: int = 64,
 ) -> dict[str, NDArray[Any]]:
-    """Return layers' outputs for images, from one forward pass.
+    """Return the outputs of layers for images, from one forward pass.
 
     Args:
         model: a Keras model, or a `Network` to reuse its compiled functions.
         images: (n, h, w, c), in the model's own input range.
-        layers: names; None for every convolution.
-        batch_size: how many images go through the network at a time.
+        layers: names of layers; None for every convolution.
+        batch_size: number of images in a batch.
 
     Returns:
         layer → feature maps (n, h, w, c), or (n, units) for a layer without positions.
@@ -53,7 +53,7 @@ def activations(
 
 
 def check_layers(network: Network, layers: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Return the chosen layers' names, every convolution's for None.
+    """Return the names of the chosen layers; None chooses every convolution.
 
     Raises:
         ValueError: an unknown layer, an empty choice, a model without convolutions.
@@ -64,5 +64,5 @@ def check_layers(network: Network, layers: str | Iterable[str] | None) -> tuple[
         return network.conv_layers
     chosen = (layers,) if isinstance(layers, str) else tuple(layers)
     if not chosen:
-        raise ValueError(f"no layer of {network.name} was chosen")
+        raise ValueError(f"layers must name at least one layer of {network.name}")
     return tuple(network.find(name) for name in chosen)

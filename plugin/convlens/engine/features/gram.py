@@ -12,7 +12,7 @@ DIVISORS: tuple[Divisor, ...] = ("none", "positions", "positions*channels")
 
 
 def gram_matrix(features: Any, divisor: Divisor = "none") -> Any:
-    """Return G = FᵀF over the positions of each feature map, divided as asked.
+    """Return G = FᵀF over the positions of each feature map, divided by a divisor.
 
     Args:
         features: (n, h, w, c), an array or a tensor of any float type.
@@ -20,8 +20,8 @@ def gram_matrix(features: Any, divisor: Divisor = "none") -> Any:
             'positions*channels' h·w·c (Johnson et al. 2016).
 
     Returns:
-        (n, c, c) float32 whatever the input's type, for half precision overflows here; a NumPy
-        array for an array, a tensor for a tensor.
+        (n, c, c) float32 for any input type, because half precision would overflow; a NumPy array
+        for an array, a tensor for a tensor.
 
     Raises:
         ValueError: features that are not (n, h, w, c), or an unknown divisor.
@@ -39,20 +39,21 @@ def gram_matrix(features: Any, divisor: Divisor = "none") -> Any:
 
 
 def gram_divisor(shape: tuple[int, ...], divisor: Divisor) -> int:
-    """Return what FᵀF is divided by for features of `shape` (n, h, w, c).
+    """Return the number by which FᵀF is divided, for features of `shape` (n, h, w, c).
 
     Raises:
         ValueError: an unknown divisor.
     """
     if divisor not in DIVISORS:
-        raise ValueError(f"divisor is one of {', '.join(map(repr, DIVISORS))}, not {divisor!r}")
+        known = ", ".join(map(repr, DIVISORS))
+        raise ValueError(f"divisor must be one of {known}, not {divisor!r}")
     _, h, w, c = shape
     return {"none": 1, "positions": h * w, "positions*channels": h * w * c}[divisor]
 
 
 @ops.custom_gradient
 def _inner(rows: Any) -> tuple[Any, Any]:
-    """Return FᵀF of (n, rows, c), whose gradient F·(U + Uᵀ) is one product in place of two."""
+    """Return FᵀF of (n, rows, c); its gradient F·(U + Uᵀ) is one product instead of two."""
 
     def gradient(upstream: Any) -> Any:
         return ops.matmul(rows, upstream + ops.transpose(upstream, (0, 2, 1)))

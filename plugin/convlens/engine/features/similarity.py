@@ -1,4 +1,4 @@
-"""Local measures of how alike two images are: the worst tile, and structural similarity."""
+"""Local similarity of two images: the worst tile, and the structural similarity index (SSIM)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _WINDOW = 7
 def worst_tile(
     expected: NDArray[np.float64], actual: NDArray[np.float64]
 ) -> tuple[float, tuple[int, int]]:
-    """Return the largest root mean square difference of an 8×8 tile, and that tile's middle.
+    """Return the largest root mean square difference in an 8×8 tile, and the tile's center.
 
-    A tile may lie anywhere, so that no small change falls between two.
+    Tiles at all positions are compared, so that no small change is split between two tiles.
 
     Args:
         expected, actual: (h, w, c), in units of the pixels' range.
@@ -23,16 +23,17 @@ def worst_tile(
     square = np.square(actual - expected).mean(axis=-1)
     means = uniform_filter(square, (min(TILE, square.shape[0]), min(TILE, square.shape[1])))
     row, column = np.unravel_index(int(means.argmax()), means.shape)
-    # A running sum can leave less than nothing of zeros.
+    # The running sum of the filter can turn zeros into small negative numbers.
     return float(np.sqrt(max(0.0, means.max()))), (int(row), int(column))
 
 
 def structural_similarity(
     expected: NDArray[np.float64], actual: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return (h, w) the structural similarity around each pixel (Wang et al. 2004).
+    """Return the structural similarity around each pixel, (h, w) (Wang et al. 2004).
 
-    Of 7×7 windows with equal weights, with K₁ = 0.01 and K₂ = 0.03, and the mean over channels.
+    Computed in 7×7 windows of equal weights, with K₁ = 0.01 and K₂ = 0.03, and averaged over
+    channels.
 
     Args:
         expected, actual: (h, w, c), in units of the pixels' range.

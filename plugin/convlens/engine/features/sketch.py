@@ -1,8 +1,8 @@
-"""What each layer does over images, in few numbers a channel: statistics, projections, samples.
+"""Sketches of activations: statistics, random projections and samples of each channel.
 
-All is computed beside the forward pass, in the one compiled call, so that no whole feature map
-leaves the device. Random projections keep lengths and angles (Johnson & Lindenstrauss 1984), so two
-runs' maps can be compared by their sketches, channel by channel.
+Sketches are computed in the same compiled call as the forward pass, so that no whole feature map
+leaves the device. Random projections approximately preserve lengths and angles (Johnson &
+Lindenstrauss 1984), so the maps of two runs can be compared by their sketches, channel by channel.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from convlens.engine.model.network import INPUT, Network
 
 PROJECTIONS = 8
 GRAM_PROJECTIONS = 4
-MOST_CHANNELS = 4096
-MOST_SAMPLES = 4096
+MAX_CHANNELS = 4096
+MAX_SAMPLES = 4096
 SAMPLED_POSITIONS = 4
 GRAM_POSITIONS = 256
 SHOWN_CHANNELS = 8
 SHOWN_SIDE = 48
 _BATCH, _BATCH_VALUES = 64, 2**22
-# These hand numbers on, or move them about, and compute none.
+# Layers that only pass or rearrange values at inference.
 _MOVERS = (
     *("Flatten", "Reshape", "Permute", "Identity", "RepeatVector", "ZeroPadding2D", "Cropping2D"),
     *("Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout"),
@@ -39,16 +39,16 @@ class LayerSketch:
     """One layer's activations over images, summarized.
 
     Attributes:
-        shape: of one image's activations, such as (h, w, c).
-        dtype: of the activations.
+        shape: shape of one image's activations, such as (h, w, c).
+        dtype: data type of the activations.
         mean, rms, high: (c,) each channel's mean, root mean square and largest value.
-        projection: (k, c) each channel's maps, summed with random signs; its length divided by √k
-            is about the channel's rms.
-        samples: (s,) activations at seeded images, positions and channels.
-        gram: (c, g) the Gram matrix F·Fᵀ over a grid of positions, divided by their number and
-            averaged over the images, times random signs.
-        shown: (m, h, w) the first image's first few feature maps, thinned out; None without
-            positions.
+        projection: (k, c) each channel's maps, summed with random signs; a column's length divided
+            by √k approximates the channel's rms.
+        samples: (s,) activations at random images, positions and channels, drawn from the seed.
+        gram: (c, g) the Gram matrix F·Fᵀ over a grid of positions, divided by their number,
+            averaged over the images and multiplied by random signs.
+        shown: (m, h, w) the first image's first few feature maps, subsampled; None in a layer
+            without positions.
     """
 
     shape: tuple[int, ...]
@@ -63,9 +63,9 @@ class LayerSketch:
 
 
 def sketched_layers(network: Network) -> tuple[str, ...]:
-    """Return the layers that are sketched: all that compute something, in the graph's order.
+    """Return the names of the layers to sketch, in the graph's order: all that compute values.
 
-    A layer that is called in training mode computes something, whatever it is.
+    Any layer called in training mode counts as computing values.
     """
     chosen = [
         name
@@ -83,16 +83,16 @@ def sketch_layers(
     """Return sketches of the images and of each layer's activations, and the model's output.
 
     Args:
-        network: the model taken apart.
+        network: the network.
         images: (n, h, w, c) in the model's own range.
-        seed: of the projections and of the places of samples.
+        seed: seed of the projections and of the sampled positions.
 
     Returns:
-        'input' and layer → its sketch, in the graph's order, that of the output layer before its
-        activation; and the first output (n, …).
+        The sketch of 'input' and of each layer, by name, in the graph's order (that of the output
+        layer before its activation); and the model's first output (n, …).
 
     Raises:
-        ValueError: images of a wrong shape, or values not finite.
+        ValueError: images of a wrong shape, or with values that are not finite.
     """
     x = network.check_images(images)
     sketched = {name: _value_of(network, name) for name in sketched_layers(network)}
@@ -102,7 +102,7 @@ def sketch_layers(
 
         def summarize(batch: Any) -> Any:
             *maps, result = network.run(batch, tensors)
-            return [_summary(value, seed) for value in maps], ops.cast(result, "float32")
+            return [_summarize(value, seed) for value in maps], ops.cast(result, "float32")
 
         return summarize
 
@@ -116,16 +116,16 @@ def sketch_layers(
             part.append({k: ops.convert_to_numpy(v)[:kept] for k, v in summary.items()})
     symbols = {INPUT: network.image, **sketched}
     return {
-        name: _gathered(name, part, str(symbol.dtype), seed)
+        name: _join_summaries(name, part, str(symbol.dtype), seed)
         for (name, symbol), part in zip(symbols.items(), parts, strict=True)
     }, np.concatenate(results)
 
 
 def _value_of(network: Network, layer: str) -> Any:
-    """Return the symbolic tensor that is sketched for a layer.
+    """Return the symbolic tensor to sketch for a layer.
 
-    That is its output, but before the activation where it is the model's output: a softmax that is
-    sure of itself hides what changed.
+    This is its output; for the model's output layer the pre-activation, because a saturated softmax
+    hides changes.
     """
     if layer == network.output_layer:
         return network.preactivations.get(layer, network.outputs[layer])
@@ -136,28 +136,30 @@ _Summary = dict[str, Any]
 
 
 def _batches(x: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], int]]:
-    """Yield batches of one size, so that one graph serves all, and how many images each brings."""
-    most = max(1, min(_BATCH, _BATCH_VALUES // x[0].size))
-    size = math.ceil(len(x) / math.ceil(len(x) / most))
+    """Yield batches of one size, so that one graph serves all, with their numbers of new images."""
+    max_batch = max(1, min(_BATCH, _BATCH_VALUES // x[0].size))
+    size = math.ceil(len(x) / math.ceil(len(x) / max_batch))
     for start in range(0, len(x), size):
         part = x[start : start + size]
         yield np.concatenate([part, x[: size - len(part)]]), len(part)
 
 
-def _summary(x: Any, seed: int) -> _Summary:
-    """Return what is kept of a batch of activations (n, …, c), the images as the first axis."""
+def _summarize(x: Any, seed: int) -> _Summary:
+    """Return the summary of a batch of activations (n, …, c), with the images as first axis."""
     shape, c = tuple(x.shape), int(x.shape[-1])
     p = int(np.prod(shape[1:-1]))
     flat = ops.cast(ops.reshape(x, (-1, p, c)), "float32")
-    if c > MOST_CHANNELS:
-        flat = ops.take(flat, _spread(c, MOST_CHANNELS), axis=2)
-    grid = ops.take(flat, _spread(p, GRAM_POSITIONS), axis=1)
-    signs = _signs("gram", (flat.shape[-1], GRAM_PROJECTIONS), seed)
+    if c > MAX_CHANNELS:
+        flat = ops.take(flat, _evenly_spaced(c, MAX_CHANNELS), axis=2)
+    grid = ops.take(flat, _evenly_spaced(p, GRAM_POSITIONS), axis=1)
+    signs = _random_signs("gram", (flat.shape[-1], GRAM_PROJECTIONS), seed)
     summary = {
         "projection": ops.matmul(_position_signs(p, seed), flat),
         "square": ops.mean(flat * flat, axis=1),
         "high": ops.max(flat, axis=1),
-        "samples": ops.take(flat, _draw(f"position {p}", p, SAMPLED_POSITIONS, seed), axis=1),
+        "samples": ops.take(
+            flat, _sample_numbers(f"position {p}", p, SAMPLED_POSITIONS, seed), axis=1
+        ),
         "gram": ops.matmul(ops.transpose(grid, (0, 2, 1)), ops.matmul(grid, signs)) / grid.shape[1],
         "shape": ops.convert_to_tensor(np.array([shape[1:]], np.int32)),
     }
@@ -167,14 +169,14 @@ def _summary(x: Any, seed: int) -> _Summary:
     return summary
 
 
-def _gathered(name: str, parts: list[_Summary], dtype: str, seed: int) -> LayerSketch:
-    """Return one layer's sketch from the summaries of its batches."""
+def _join_summaries(name: str, parts: list[_Summary], dtype: str, seed: int) -> LayerSketch:
+    """Return a layer's sketch from the summaries of its batches."""
     first = parts[0]
     rows = np.concatenate([part["projection"] for part in parts]).astype(np.float64)
     n = len(rows)
-    signs = _signs("images", (n, PROJECTIONS), seed)
+    signs = _random_signs("images", (n, PROJECTIONS), seed)
     samples = np.concatenate([part["samples"] for part in parts])
-    kept = _draw(f"samples {name}", samples.size, MOST_SAMPLES, seed)
+    kept = _sample_numbers(f"samples {name}", samples.size, MAX_SAMPLES, seed)
     return LayerSketch(
         shape=tuple(int(s) for s in first["shape"][0]),
         dtype=dtype,
@@ -194,28 +196,28 @@ def _mean(parts: list[NDArray[Any]]) -> NDArray[np.float64]:
 
 
 def _position_signs(positions: int, seed: int) -> NDArray[np.float32]:
-    """Return (1 + k, p): a row that takes the mean, and k rows of signs divided by √p."""
-    signs = _signs(f"positions {positions}", (PROJECTIONS, positions), seed)
+    """Return (1 + k, p): a row that computes the mean, and k rows of random signs over √p."""
+    signs = _random_signs(f"positions {positions}", (PROJECTIONS, positions), seed)
     mean = np.full((1, positions), 1 / positions, np.float32)
     return np.concatenate([mean, signs / np.float32(math.sqrt(positions))])
 
 
-def _signs(purpose: str, shape: tuple[int, int], seed: int) -> NDArray[np.float32]:
-    """Return random signs; those of a longer array begin with those of a shorter one."""
+def _random_signs(purpose: str, shape: tuple[int, int], seed: int) -> NDArray[np.float32]:
+    """Return random signs; a longer array begins with the signs of a shorter one."""
     draws = _generator(purpose, seed).integers(0, 2, shape)
     return (2 * draws - 1).astype(np.float32)
 
 
-def _draw(purpose: str, count: int, most: int, seed: int) -> NDArray[np.int64]:
-    """Return at most `most` different numbers below `count`, rising."""
-    if count <= most:
+def _sample_numbers(purpose: str, count: int, limit: int, seed: int) -> NDArray[np.int64]:
+    """Return at most `limit` different random numbers below `count`, sorted."""
+    if count <= limit:
         return np.arange(count)
-    return np.sort(_generator(f"{purpose} of {count}", seed).choice(count, most, replace=False))
+    return np.sort(_generator(f"{purpose} of {count}", seed).choice(count, limit, replace=False))
 
 
-def _spread(count: int, most: int) -> NDArray[np.int64]:
-    """Return at most `most` numbers below `count`, evenly spread."""
-    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.int64)
+def _evenly_spaced(count: int, limit: int) -> NDArray[np.int64]:
+    """Return at most `limit` evenly spaced numbers below `count`."""
+    return np.arange(count) if count <= limit else np.linspace(0, count - 1, limit).astype(np.int64)
 
 
 def _generator(purpose: str, seed: int) -> np.random.Generator:

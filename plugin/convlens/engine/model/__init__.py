@@ -1,1 +1,1 @@
-"""Reading a model: loading it, taking it apart, and where its units look."""
+"""Load a model, copy it into a flat graph of calls, and compute receptive fields."""

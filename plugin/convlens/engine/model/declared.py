@@ -1,4 +1,4 @@
-"""What a saved model declares, before anything is allocated for it."""
+"""Check the sizes that a model file declares before memory is allocated for them."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ import keras
 CONFIG = "config.json"
 WEIGHTS = ("model.weights.h5", "model.weights.npz")
 _STATELESS = "create a variable while in a stateless scope"
-_LARGEST_CONFIG = 2**26
-_LARGEST_NAME = 500
-# Less than this is allocated without a second thought.
+_MAX_CONFIG_BYTES = 2**26
+_MAX_NAME_LENGTH = 500
+# Weights of fewer bytes than this are allocated without a check.
 _SMALL = 2**26
-_MOST_TIMES_STORED = 4
-_LARGEST_OUTPUT = 2**32
+_MAX_TIMES_STORED = 4
+_MAX_OUTPUT_BYTES = 2**32
 
 
 def check_declared(archive: zipfile.ZipFile) -> None:
-    """Hold a model's layers against the weights that its archive has.
+    """Compare the weights that a model's layers declare with the weights stored in its archive.
 
-    The layers are made without their variables' values, so that nothing is allocated, in a thread
-    of their own, as Keras keeps such variables for the thread's rest. Layers of the user's own that
-    make variables in another way than by `add_weight` cannot be made so, and are not held.
+    The layers are created without values for their variables, so that nothing is allocated. This
+    happens in a separate thread, because Keras keeps such variables for the rest of the thread.
+    Custom layers that create variables without `add_weight` cannot be created this way and are not
+    checked.
 
     Raises:
-        ValueError: no configuration, or one that is too large or nests too deep; variables of more
-            than a few times the bytes that are stored; an output of one image beyond 4 GiB; names
-            that are no plain text.
-        Exception: whatever Keras raises for layers that cannot be made.
+        ValueError: a missing, too large or too deeply nested configuration; variables that need
+            more than a few times the stored bytes; an output of more than 4 GiB for one image;
+            layer names with unprintable characters.
+        Exception: any error that Keras raises for layers that it cannot create.
     """
     entry = archive.getinfo(CONFIG)
-    if entry.file_size > _LARGEST_CONFIG:
-        raise ValueError(f"{CONFIG} is larger than {_LARGEST_CONFIG} bytes")
+    if entry.file_size > _MAX_CONFIG_BYTES:
+        raise ValueError(f"{CONFIG} is larger than {_MAX_CONFIG_BYTES} bytes")
     config = json.loads(archive.read(entry))
     if not isinstance(config, dict):
-        raise ValueError(f"{CONFIG} describes no model")
-    config["compile_config"] = None  # an optimizer has variables too, which are not loaded
+        raise ValueError(f"{CONFIG} does not describe a model")
+    config["compile_config"] = None  # the optimizer's variables are not loaded
     stored = sum(e.file_size for e in archive.infolist() if e.filename in WEIGHTS)
     found: list[Any] = []
 
@@ -48,8 +49,8 @@ def check_declared(archive: zipfile.ZipFile) -> None:
         try:
             with keras.StatelessScope(initialize_variables=False):
                 model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-                _check(model, stored)
-        except Exception as error:  # it is raised in the thread that waits
+                _check_model(model, stored)
+        except Exception as error:  # raised again in the waiting thread
             if _STATELESS not in str(error):
                 found.append(error)
 
@@ -61,11 +62,11 @@ def check_declared(archive: zipfile.ZipFile) -> None:
 
 
 def check_links(stream: IO[bytes]) -> None:
-    """Refuse an HDF5 file whose contents are elsewhere.
+    """Refuse an HDF5 file that reads data from outside itself.
 
     Raises:
         ValueError: a link to another file or place, data in another file, or a virtual data set.
-        OSError: it is no HDF5 file.
+        OSError: not an HDF5 file.
     """
     import h5py
 
@@ -75,34 +76,35 @@ def check_links(stream: IO[bytes]) -> None:
             group = groups.pop()
             for name in group:
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    raise ValueError(f"its weights hold a link, {name!r}, to another place")
+                    raise ValueError(f"the weights contain {name!r}, a link to another place")
                 item = group[name]
                 if isinstance(item, h5py.Group):
                     groups.append(item)
                 elif item.external or item.is_virtual:
-                    raise ValueError(f"its weights {name!r} are data of another file")
+                    raise ValueError(f"the weights {name!r} are stored in another file")
 
 
-def _check(model: Any, stored: int) -> None:
+def _check_model(model: Any, stored: int) -> None:
     if not isinstance(model, keras.Model):
-        raise ValueError(f"it holds a {type(model).__name__}, not a model")
+        raise ValueError(f"the file holds a {type(model).__name__}, not a model")
     needed = sum(math.prod(v.shape) * _bytes_of(v.dtype) for v in model.variables)
-    if needed > max(_SMALL, _MOST_TIMES_STORED * stored):
-        raise ValueError(
-            f"its layers declare {needed} bytes of weights, of which the file has {stored}"
-        )
+    if needed > max(_SMALL, _MAX_TIMES_STORED * stored):
+        raise ValueError(f"the layers declare {needed} bytes of weights, but the file has {stored}")
     layers = [model]
     while layers:
         layer = layers.pop()
         layers += getattr(layer, "layers", [])
-        if len(layer.name) > _LARGEST_NAME or not layer.name.isprintable():
-            raise ValueError(f"the name of a layer is no plain text: {layer.name[:60]!r}")
+        if len(layer.name) > _MAX_NAME_LENGTH or not layer.name.isprintable():
+            raise ValueError(
+                f"a layer's name must have at most {_MAX_NAME_LENGTH} printable characters, "
+                f"not {layer.name[:60]!r}"
+            )
         for tensor in (t for node in layer._inbound_nodes for t in node.output_tensors):
             size = 4 * math.prod(side for side in tensor.shape if side is not None)
-            if size > _LARGEST_OUTPUT:
+            if size > _MAX_OUTPUT_BYTES:
                 raise ValueError(
-                    f"layer {layer.name!r} gives {tuple(tensor.shape)} for an image, more than "
-                    f"{_LARGEST_OUTPUT} bytes"
+                    f"the output of layer {layer.name!r} for one image, {tuple(tensor.shape)}, "
+                    f"takes more than {_MAX_OUTPUT_BYTES} bytes"
                 )
 
 

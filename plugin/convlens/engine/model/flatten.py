@@ -1,4 +1,4 @@
-"""Copy a Keras model into a flat list of calls, nested models inlined, activations split off."""
+"""Copy a Keras model into a flat list of calls: nested models inlined, activations split off."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FUSED = (*CONVOLUTIONS, keras.layers.Dense)
 
 @dataclass(frozen=True)
 class Call:
-    """One node of the graph: `outputs = op(*args, **kwargs)`, all symbolic tensors."""
+    """One node of the graph: `outputs = op(*args, **kwargs)`, in symbolic tensors."""
 
     op: Any
     args: Any
@@ -35,17 +35,18 @@ class Call:
 
 @dataclass
 class Flat:
-    """A model as calls in the order of computation.
+    """A model as a list of calls in the order of computation.
 
     Attributes:
-        image: the symbolic input (None, h, w, c).
-        inputs: every symbolic input by its name, the image among them.
+        image: the symbolic input of the images (None, h, w, c).
+        inputs: all symbolic inputs by name, including the image.
         result: the model's first output.
-        calls: every call, in an order in which it can be computed.
+        calls: all calls, each after the calls that it depends on.
         layers: the user's own layers by flat name.
         outputs: each layer's output by flat name.
-        preactivations: what enters the activation of a layer that has one, by flat name.
-        pairs: (the user's layer, its copy) for the weights.
+        preactivations: each layer's value before its activation, by flat name; only layers that
+            have an activation.
+        pairs: (the user's layer, its copy), to copy the weights.
     """
 
     image: Any = None
@@ -64,11 +65,11 @@ def is_symbolic(value: Any) -> bool:
 
 
 def flatten(model: keras.Model, image: str | None = None) -> Flat:
-    """Copy `model` into a `Flat`; the model itself is not called, and so not changed.
+    """Copy `model` into a `Flat`; the model itself is neither called nor changed.
 
     Args:
         model: a Sequential or functional model.
-        image: which of its inputs the images are; None for its first.
+        image: name of the input that takes the images; None for the first.
     """
     flattener = _Flattener()
     clone = flattener.clone(model, "")
@@ -77,7 +78,7 @@ def flatten(model: keras.Model, image: str | None = None) -> Flat:
     flat.inputs = dict(zip(names, clone.inputs, strict=True))
     flat.image = flat.inputs[image] if image is not None else clone.inputs[0]
     flat.result = clone.outputs[0]
-    for call in reversed(flat.calls):  # a nested model's output is that of a layer inside it
+    for call in reversed(flat.calls):  # a nested model's output is the output of a layer inside it
         if call.op is _identity and call.outputs[0] is flat.result:
             flat.result = call.args[0]
     return flat
@@ -86,12 +87,12 @@ def flatten(model: keras.Model, image: str | None = None) -> Flat:
 class _Flattener:
     def __init__(self) -> None:
         self.flat = Flat()
-        self.copies: dict[int, Any] = {}  # by the id of the user's layer: sharing is kept
+        self.copies: dict[int, Any] = {}  # by the id of the user's layer: keeps sharing
         self.activations: dict[int, Any] = {}  # by the id of the copy
         self.originals: dict[int, tuple[str, Any]] = {}  # by the id of the copy
 
     def clone(self, model: Any, prefix: str) -> Any:
-        """Copy `model` onto inputs of its own, recording each call."""
+        """Copy `model` onto new inputs, recording each call."""
         return keras.models.clone_model(
             keras.Model(model.inputs, model.outputs),
             clone_function=lambda op: self.copy(op, prefix),
@@ -147,7 +148,7 @@ class _Flattener:
     def activation_of(self, copy: Any, original: Any) -> Any:
         if id(copy) not in self.activations:
             activation = original.activation
-            # Keras's own name could be that of a layer of the model, or of another copy.
+            # Keras's default name could equal that of a layer of the model or of another copy.
             name = f"{copy.name}.fused-activation"
             if isinstance(activation, keras.layers.Layer):
                 layer = type(activation).from_config({**activation.get_config(), "name": name})
@@ -171,12 +172,12 @@ def _identity(*values: Any) -> list[Any]:
 
 
 def is_inlining(call: Call) -> bool:
-    """Return whether a call is the border of a nested model: it hands its inputs on as they are."""
+    """Return whether a call marks the border of a nested model: its outputs are its inputs."""
     return call.op is _identity
 
 
 def is_graph(op: Any) -> bool:
-    """Return whether `op` is a Sequential or functional model (and not a subclassed one)."""
+    """Return whether `op` is a Sequential or functional model, not a subclassed one."""
     return isinstance(op, keras.Sequential) or (
         isinstance(op, keras.Model) and bool(getattr(op, "inputs", None))
     )

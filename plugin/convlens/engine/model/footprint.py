@@ -1,4 +1,4 @@
-"""The memory that a pass through a network takes."""
+"""Estimate the memory that a pass through a network needs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from convlens.engine.model.network import Network
 from convlens.engine.runtime import backend
 
-# Forward and backward pass hold the maps, their gradients, and what the convolutions work in:
-# 5 bytes a value were measured on VGG19, 1.4 on ResNet50, for float32 on a CPU.
+# The forward and backward pass hold the maps, their gradients and the convolutions' workspace.
+# Measured for float32 on a CPU: 5 bytes a value on VGG19, 1.4 on ResNet50.
 _BYTES_A_VALUE = 8
 
 
 def bytes_an_image(network: Network, layers: Sequence[str], shape: tuple[int, ...]) -> int:
-    """Return about how much memory one image's forward and backward pass up to layers takes.
+    """Return the approximate bytes of one image's forward and backward pass up to some layers.
 
     Args:
         network: the network.
-        layers: where the passes end.
-        shape: (h, w, c) of the image.
+        layers: names of the layers at which the passes end.
+        shape: shape of the image, (h, w, c).
     """
     below = list(dict.fromkeys(name for layer in layers for name in network.below(layer)))
     symbols = [network.outputs[name] for name in below]

@@ -1,9 +1,9 @@
 """A flat view of a Keras model: every layer's output by name, nested models included.
 
-A model is copied once into a list of calls (see `flatten`): nested models are inlined, their
-layers are called ``outer.inner``, and a fused activation is a call of its own, so that the value
-before the activation can be reached too. The user's model is never called symbolically, and so
-never changed; its weights are copied over before each use, so that the copy is never stale.
+A model is copied once into a list of calls (see `flatten`). Nested models are inlined, their layers
+are named ``outer.inner``, and a fused activation becomes a separate call, so that the value before
+it can be read too. The user's model is never called symbolically, so it never changes. Its weights
+are copied before each use, so that the copy is never stale.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ INPUT = "input"
 
 
 class Network:
-    """A model taken apart: its layers, their outputs, and functions of them.
+    """A model opened up: its layers, their outputs, and functions computed from them.
 
     Attributes:
         name: the model's name.
         model: the user's own model.
         layers: the user's own layers by flat name, in the order of the graph.
-        outputs: each layer's output, a symbolic tensor (None, h, w, c) or (None, units).
-        preactivations: the value that enters the activation of a layer that has one.
-        conv_layers: the names of the convolutions, in the order of the graph.
-        distribution: over which devices batches are spread; None for one.
+        outputs: each layer's symbolic output (None, h, w, c) or (None, units), by flat name.
+        preactivations: each layer's value before its activation; only layers that have one.
+        conv_layers: names of the convolutions, in the order of the graph.
+        distribution: distribution of batches over several devices; None for one device.
     """
 
     def __init__(self, model: keras.Model, *, held: Mapping[str, ArrayLike] | None = None) -> None:
-        """Take `model` apart.
+        """Open up a model.
 
         Args:
             model: a Sequential or functional model.
-            held: of a model with several inputs, the value of each input but the images, by name
-                and without the batch's axis: every image is looked at with these.
+            held: constant values for a model with several inputs: one for each input except the
+                images, by name, without the batch axis. Every image is computed with them.
 
         Raises:
             TypeError: not a Keras model.
-            ValueError: a subclassed or never built model, an input that is neither images nor
-                held, a held value of a wrong shape, channels first.
+            ValueError: a subclassed or unbuilt model, a second input without a held value, a held
+                value of a wrong shape, a channels-first model.
         """
         _check_graph(model)
         image = _image_input(model, held or {})
@@ -65,8 +65,9 @@ class Network:
         for name in self.conv_layers:
             if self.layers[name].data_format == "channels_first":
                 raise ValueError(
-                    f"{self.name} layer {name!r} is channels-first; convlens reads channels-last "
-                    "models (n, h, w, c): rebuild it with data_format='channels_last'"
+                    f"{self.name} layer {name!r} is channels-first, but convlens reads "
+                    "channels-last models (n, h, w, c): rebuild it with "
+                    "data_format='channels_last'"
                 )
         self._held = {
             name: np.asarray(value, np.dtype(self._flat.inputs[name].dtype))
@@ -87,30 +88,30 @@ class Network:
 
     @classmethod
     def of(cls, model: keras.Model | Network) -> Network:
-        """Return `model` taken apart, with its current weights; a `Network` is reused."""
+        """Return the network of a model with the model's current weights; a `Network` is reused."""
         if isinstance(model, Network):
             model.refresh()
             return model
         return cls(model)
 
     def copy(self) -> Network:
-        """Return a network of a clone of the model with the same weights, free to be changed."""
+        """Return a network of a clone of the model, whose weights can be changed freely."""
         clone = keras.models.clone_model(self.model)
         clone.set_weights(self.model.get_weights())
         clone.name = self.name
         return Network(clone, held=self._held)
 
     def refresh(self) -> None:
-        """Copy the user's current weights over."""
+        """Copy the current weights of the user's model."""
         self._copy_weights()
         for _, copy in self._flat.pairs:
             if hasattr(copy, "finalize_state"):
-                self._finalize(copy)
+                self._update_adapted(copy)
 
-    def _finalize(self, layer: Any) -> None:
-        """Let a layer that adapts to data, such as Normalization, take up its weights.
+    def _update_adapted(self, layer: Any) -> None:
+        """Update the constants that an adapted layer, such as Normalization, derives from weights.
 
-        It computes with constants made from them, which compiled functions hold too.
+        Compiled functions hold these constants too, so they are dropped when the weights changed.
         """
         values = [np.asarray(keras.ops.convert_to_numpy(v.value)) for v in layer.weights]
         known = self._adapted.get(id(layer))
@@ -121,19 +122,19 @@ class Network:
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
-        """The shape of one image: (h, w, c), with None where any size will do."""
+        """The shape of one image: (h, w, c), with None where any size is accepted."""
         return tuple(self._flat.image.shape[1:])
 
     @property
     def output_layer(self) -> str | None:
-        """The layer whose output is the model's first output; None where that is no layer's."""
+        """The layer whose output is the model's first output; None if no layer returns it."""
         return next((n for n, t in self.outputs.items() if t is self._flat.result), None)
 
     def find(self, layer: str) -> str:
-        """Return `layer` if the network has it.
+        """Return `layer` after checking that the network has it.
 
         Raises:
-            ValueError: no layer of that name; the message offers the nearest ones.
+            ValueError: no layer of that name; the message suggests the nearest names.
         """
         if layer in self.outputs:
             return layer
@@ -143,28 +144,28 @@ class Network:
         raise ValueError(f"{self.name} has no layer {layer!r}: {offer}")
 
     def units(self, layer: str) -> int:
-        """Return how many units (channels of a map, or entries of a vector) a layer has."""
+        """Return a layer's number of units: channels of a map, or entries of a vector."""
         return int(self.outputs[self.find(layer)].shape[-1])
 
     def activation_name(self, layer: str) -> str:
-        """Return the name of a layer's activation, fused or its own, such as 'relu'."""
+        """Return the name of a layer's activation, fused or separate, such as 'relu'."""
         original = self.layers[self.find(layer)]
         activation = getattr(original, "activation", original)
         name = getattr(activation, "__name__", type(activation).__name__)
         return str(name).lower()
 
     def check_units(self, layer: str, units: Units) -> NDArray[np.int64]:
-        """Return the chosen unit numbers (n,), all of the layer's for None.
+        """Return the chosen unit numbers (n,); None chooses all units of the layer.
 
         Raises:
-            ValueError: an empty choice, a number that is not whole, or one out of range.
+            ValueError: an empty choice, a number that is not an integer, or a number out of range.
         """
         count = self.units(layer)
         chosen = np.arange(count) if units is None else np.atleast_1d(np.asarray(units))
         if chosen.size == 0:
             raise ValueError(f"no unit of {self.name} layer {layer!r} was chosen")
         if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
-            raise ValueError(f"units are whole numbers, not {units!r}")
+            raise ValueError(f"units must be integers, not {units!r}")
         wrong = chosen[(chosen < 0) | (chosen >= count)]
         if wrong.size:
             raise ValueError(
@@ -174,17 +175,17 @@ class Network:
         return chosen.astype(np.int64)
 
     def check_position(self, layer: str, position: tuple[int, int]) -> None:
-        """Hold a position (row, column) against a layer's feature map.
+        """Check that a position (row, column) lies in a layer's feature map.
 
         Raises:
-            ValueError: not a pair of numbers, a layer without a fixed size, or out of range.
+            ValueError: not a pair of numbers, a layer of no fixed size, or a position out of range.
         """
         if not (isinstance(position, tuple) and len(position) == 2):
-            raise ValueError(f"a position is (row, column), not {position!r}")
+            raise ValueError(f"position must be (row, column), not {position!r}")
         shape = self.outputs[layer].shape
         h, w = (shape[1], shape[2]) if len(shape) == 4 else (1, 1)
         if h is None or w is None:
-            raise ValueError(f"layer {layer!r} has no fixed size, so no position can be given")
+            raise ValueError(f"layer {layer!r} has no fixed size: position cannot be given")
         row, column = position
         if not (0 <= row < h and 0 <= column < w):
             raise ValueError(f"position {position} is outside layer {layer!r}, which is {h}×{w}")
@@ -193,7 +194,7 @@ class Network:
         """Return `images` as float32 (n, h, w, c).
 
         Raises:
-            ValueError: another shape than the model takes, no image, or values not finite.
+            ValueError: a shape that the model does not take, no image, values that are not finite.
         """
         array = np.asarray(images)
         want = self.input_shape
@@ -225,15 +226,15 @@ class Network:
         taps: Mapping[str, Any] | None = None,
         feed: Mapping[str, Any] | None = None,
     ) -> list[Any]:
-        """Compute symbolic tensors' values in inference mode, and nothing that they do not need.
+        """Compute the values of symbolic tensors in inference mode, and only the calls they need.
 
         Args:
-            images: a tensor (n, h, w, c); None where `feed` says all that is needed.
+            images: a tensor (n, h, w, c); None if `feed` gives all values that are needed.
             wanted: members of `outputs` or `preactivations`.
-            method: how a signal passes each ReLU on its way down; see `rectify.rectified`.
-            taps: values added to layers' outputs, by layer. The derivative by a tap at zero is
-                the derivative by that output.
-            feed: values that stand for layers' outputs, by layer.
+            method: backward pass of each ReLU; see `rectify.rectified`.
+            taps: values to add to layers' outputs, by layer. The derivative with respect to a tap
+                of zeros is the derivative with respect to that output.
+            feed: values to use in place of layers' outputs, by layer.
 
         Returns:
             The value of each of `wanted`.
@@ -244,7 +245,7 @@ class Network:
             batch = ops.shape(images if images is not None else next(iter(values.values())))[0]
             values[id(self._flat.inputs[name])] = ops.broadcast_to(value, (batch, *value.shape))
         added = {id(self.outputs[name]): tap for name, tap in (taps or {}).items()}
-        for call in self._needed(wanted, known=values):
+        for call in self._needed_calls(wanted, known=values):
             args, kwargs = keras.tree.map_structure(
                 lambda t: values[id(t)] if is_symbolic(t) else t, (call.args, call.kwargs)
             )
@@ -258,31 +259,34 @@ class Network:
         return [values[id(t)] for t in wanted]
 
     def sources(self, layer: str) -> list[str]:
-        """Return the layers whose outputs a layer reads, and 'input' for the images.
+        """Return the names of the layers that a layer reads; 'input' means the images.
 
-        Operations that are no layers count as part of the layer that reads them.
+        Operations outside layers count as part of the layer that reads them.
         """
         named = {id(t): name for name, t in self.outputs.items()} | {id(self._flat.image): INPUT}
         own = self.outputs[self.find(layer)]
         known = named.keys() - {id(own)}
-        read = [id(t) for call in self._needed([own], known=known) for t in call.inputs]
+        read = [id(t) for call in self._needed_calls([own], known=known) for t in call.inputs]
         return list(dict.fromkeys(named[key] for key in read if key in known))
 
     def below(self, layer: str) -> list[str]:
-        """Return the names of the layers that `layer`'s output is computed from, itself last."""
-        needed = {id(t) for c in self._needed([self.outputs[self.find(layer)]]) for t in c.outputs}
+        """Return the names of all layers that `layer` depends on, and `layer` itself, last."""
+        needed = {
+            id(t) for c in self._needed_calls([self.outputs[self.find(layer)]]) for t in c.outputs
+        }
         return [name for name, t in self.outputs.items() if id(t) in needed]
 
     def compiled(
         self, key: Any, build: Callable[[], Callable[..., Any]], batched: int = 0
     ) -> Callable[..., Any]:
-        """Return the compiled function kept under `key`; the first time, compile `build()`.
+        """Return the compiled function stored under `key`; the first call compiles `build()`.
 
         Args:
-            key: what tells this function from the network's others.
-            build: returns the function of tensors.
-            batched: how many of its first arguments, and all results, have the batch as their
-                first axis, which is then spread over the devices of the distribution.
+            key: unique key of this function in the network.
+            build: returns the function of tensors to compile.
+            batched: number of leading arguments whose first axis is the batch. If it is not 0, all
+                results must have the batch as their first axis too, and the batch is spread over
+                the devices of the distribution.
         """
         if key not in self._compiled:
             self._compiled[key] = backend.compile(
@@ -294,8 +298,8 @@ class Network:
         return self._compiled[key]
 
     def calls(self, layer: str) -> list[Call]:
-        """Return the calls that compute `layer`'s output from the images, in order."""
-        return self._needed([self.outputs[self.find(layer)]])
+        """Return the calls that compute `layer`'s output from the images, in their order."""
+        return self._needed_calls([self.outputs[self.find(layer)]])
 
     @property
     def image(self) -> Any:
@@ -307,7 +311,7 @@ class Network:
         """The symbolic tensor of the model's first output (None, …)."""
         return self._flat.result
 
-    def _needed(self, wanted: Sequence[Any], known: Collection[int] = ()) -> list[Call]:
+    def _needed_calls(self, wanted: Sequence[Any], known: Collection[int] = ()) -> list[Call]:
         need = {id(t) for t in wanted if id(t) not in known}
         calls = []
         for call in reversed(self._flat.calls):
@@ -322,20 +326,25 @@ def _check_graph(model: Any) -> None:
         raise TypeError(f"expected a keras.Model, got {type(model).__name__}")
     if not is_graph(model):
         built = "was never built" if isinstance(model, keras.Sequential) else "is subclassed"
-        raise ValueError(f"{model.name} {built}: its layers' outputs cannot be named")
+        raise ValueError(
+            f"{model.name} {built}: give a built Sequential model or a functional one, whose "
+            "layers' outputs can be named"
+        )
     if not getattr(model, "inputs", None):
         raise ValueError(
             f"{model.name} was never built, so its layers have no shapes: "
-            "begin it with keras.Input(shape), or call it on a batch of images first"
+            "start it with keras.Input(shape), or call it on a batch of images first"
         )
 
 
 def _image_input(model: keras.Model, held: Mapping[str, ArrayLike]) -> str:
-    """Return the name of the input that takes the images: the one that is not held."""
+    """Return the name of the input that takes the images, the only one without a held value."""
     inputs = {t.name: t for t in model.inputs}
     for name, value in held.items():
         if name not in inputs:
-            raise ValueError(f"{model.name} has no input {name!r}: it has {_listed(inputs)}")
+            raise ValueError(
+                f"{model.name} has no input {name!r}; its inputs are {_describe_inputs(inputs)}"
+            )
         want = tuple(inputs[name].shape[1:])
         shape = np.shape(value)
         if len(shape) != len(want) or any(
@@ -346,16 +355,19 @@ def _image_input(model: keras.Model, held: Mapping[str, ArrayLike]) -> str:
             )
     free = [name for name in inputs if name not in held]
     if len(free) != 1:
-        given = "" if not held else f", of which {len(free)} are free"
+        given = "" if not held else f", {len(free)} of them without a held value"
         raise ValueError(
-            f"{model.name} has {len(inputs)} inputs ({_listed(inputs)}){given}; convlens looks at "
-            "one, the images: hold the others with convlens.Network(model, held={name: value})"
+            f"{model.name} has {len(inputs)} inputs ({_describe_inputs(inputs)}){given}; exactly "
+            "one, the images, must be free: hold the others with "
+            "convlens.Network(model, held={name: value})"
         )
     if len(inputs[free[0]].shape) != 4:
         shape = tuple(inputs[free[0]].shape)
-        raise ValueError(f"{model.name} takes {shape}; convlens needs images (n, h, w, c)")
+        raise ValueError(
+            f"{model.name} takes inputs of shape {shape}; convlens needs images (n, h, w, c)"
+        )
     return free[0]
 
 
-def _listed(inputs: Mapping[str, Any]) -> str:
+def _describe_inputs(inputs: Mapping[str, Any]) -> str:
     return ", ".join(f"{name!r} {tuple(t.shape)}" for name, t in inputs.items())

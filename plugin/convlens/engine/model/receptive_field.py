@@ -1,4 +1,4 @@
-"""Receptive fields: which pixels a position of a feature map can see."""
+"""Receptive fields: the pixels from which a position of a feature map is computed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Side = NDArray[np.int64]
 class Box:
     """A rectangle of pixels: rows top to bottom, columns left to right, ends excluded.
 
-    It may reach outside the image, where there is padding.
+    Where a layer pads, the rectangle may reach outside the image.
     """
 
     top: int
@@ -39,23 +39,23 @@ def receptive_field(
     *,
     padded: bool = False,
 ) -> Box:
-    """Return the pixels that one position of a layer's feature map is computed from.
+    """Return the receptive field of one position of a layer's feature map, in pixels.
 
-    It follows the kernels, strides, dilations and paddings down every path. A gate, that is a map
-    of one position that scales a larger one (squeeze and excitation), is left out: through it every
-    position sees the whole image. An operation that mixes positions in another way sees all of
-    its input.
+    The field follows the kernels, strides, dilations and paddings down every path. Gates (maps of
+    one position that scale a larger map, as in squeeze and excitation) are left out, because they
+    connect every position to the whole image. Any other operation that mixes positions counts as
+    reading its whole input.
 
     Args:
         model: a Keras model or a `Network`.
-        layer: the layer's name; of a layer without positions, the field is the whole image.
-        position: (row, column) in its feature map.
-        size: (h, w) of the images.
-        padded: count the padding too, as if every map went on beyond its edges: the field then has
-            the same size at all positions, and may reach outside the image.
+        layer: the layer's name; the field of a layer without positions is the whole image.
+        position: (row, column) in the layer's feature map.
+        size: size of the images, (h, w).
+        padded: include the padding, as if every map continued beyond its edges; the field then has
+            the same size at all positions and may reach outside the image.
 
     Returns:
-        The rectangle in pixels.
+        The smallest rectangle of pixels that contains the field.
 
     Raises:
         ValueError: an unknown layer.
@@ -65,9 +65,9 @@ def receptive_field(
     if len(target.shape) != 4:
         return Box(0, 0, *size)
     fields: dict[int, _Field] = {id(target): _Field(*(np.array([at]) for at in position))}
-    sizes = _sizes(network, layer, size)
+    sizes = _map_sizes(network, layer, size)
     for call in reversed(network.calls(layer)):
-        for source, field in _seen_by(call, fields, sizes):
+        for source, field in _input_fields(call, fields, sizes):
             if not padded:
                 field = field.within(*(sizes[id(source)] or size))
             known = fields.get(id(source))
@@ -77,9 +77,9 @@ def receptive_field(
 
 @dataclass(frozen=True)
 class _Field:
-    """Positions of a map: every crossing of these rows and columns.
+    """Positions of a map: all crossings of some rows and columns.
 
-    Not a rectangle, as dilated kernels and wide strides leave gaps.
+    Dilated kernels and wide strides leave gaps, so this is not always a rectangle.
     """
 
     rows: Side
@@ -95,16 +95,16 @@ class _Field:
     @property
     def box(self) -> Box:
         if not self.rows.size or not self.columns.size:
-            return Box(0, 0, 0, 0)  # nothing but padding is read
+            return Box(0, 0, 0, 0)  # only padding is read
         ends = [int(f(side)) for f in (np.min, np.max) for side in (self.rows, self.columns)]
         return Box(ends[0], ends[1], ends[2] + 1, ends[3] + 1)
 
 
-def _seen_by(
+def _input_fields(
     call: Call, fields: dict[int, _Field], sizes: dict[int, tuple[int, int] | None]
 ) -> list[tuple[Any, _Field]]:
-    """Return what a call reads of each of its inputs to compute the fields of its outputs."""
-    if is_inlining(call):  # the border of a nested model: outputs are inputs under another name
+    """Return the field of each input that a call reads to compute the fields of its outputs."""
+    if is_inlining(call):  # the border of a nested model: the outputs are the inputs
         pairs = zip(call.inputs, call.outputs, strict=True)
         return [(source, fields[id(out)]) for source, out in pairs if id(out) in fields]
     out = next((o for o in call.outputs if id(o) in fields), None)
@@ -117,21 +117,21 @@ def _seen_by(
             continue  # a gate
         field = None
         if size is not None and out_size is not None:
-            field = _step(call.op, fields[id(out)], size)
+            field = _input_field(call.op, fields[id(out)], size)
             if field is None and out_size == size and _is_pointwise(call, source):
                 field = fields[id(out)]
-        # What has no positions stands for all of them.
+        # A tensor without positions counts as read whole.
         found.append((source, field or _Field(*(np.arange(n) for n in size or (1, 1)))))
     return found
 
 
-def _step(op: Any, field: _Field, size: tuple[int, int]) -> _Field | None:
-    """Return what an operation whose geometry is known reads for a field; None for others."""
+def _input_field(op: Any, field: _Field, size: tuple[int, int]) -> _Field | None:
+    """Return the input field of an operation of known geometry; None for other operations."""
     sides = (field.rows, field.columns)
     if isinstance(op, keras.layers.Conv2DTranspose):
         return _Field(
             *(
-                _spread(i, k, s, d, op.padding)
+                _transposed_inputs(i, k, s, d, op.padding)
                 for i, k, s, d in zip(
                     sides, op.kernel_size, op.strides, op.dilation_rate, strict=True
                 )
@@ -141,7 +141,7 @@ def _step(op: Any, field: _Field, size: tuple[int, int]) -> _Field | None:
         kernel = op.pool_size if isinstance(op, _POOLS) else op.kernel_size
         dilation = 1 if isinstance(op, _POOLS) else op.dilation_rate
         geometry = zip(sides, _pair(kernel), _pair(op.strides), _pair(dilation), size, strict=True)
-        return _Field(*(_windows(i, k, s, d, n, op.padding) for i, k, s, d, n in geometry))
+        return _Field(*(_window_inputs(i, k, s, d, n, op.padding) for i, k, s, d, n in geometry))
     if isinstance(op, keras.layers.ZeroPadding2D):
         return _Field(*(i - p[0] for i, p in zip(sides, op.padding, strict=True)))
     if isinstance(op, keras.layers.Cropping2D):
@@ -155,10 +155,10 @@ def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-def _windows(
+def _window_inputs(
     outputs: Side, kernel: int, stride: int, dilation: int, size: int, padding: str
 ) -> Side:
-    """Return what the windows of a convolution or pool cover."""
+    """Return the inputs that the windows of a convolution or pool cover."""
     reach = (kernel - 1) * dilation + 1
     before = 0
     if padding == "same":
@@ -167,15 +167,17 @@ def _windows(
     return np.unique(outputs[:, None] * stride + taps)
 
 
-def _spread(outputs: Side, kernel: int, stride: int, dilation: int, padding: str) -> Side:
-    """Return the inputs that outputs of a transposed convolution are computed from."""
+def _transposed_inputs(
+    outputs: Side, kernel: int, stride: int, dilation: int, padding: str
+) -> Side:
+    """Return the inputs from which a transposed convolution computes some outputs."""
     before = max((kernel - 1) * dilation + 1 - stride, 0) // 2 if padding == "same" else 0
     at = outputs[:, None] + before - np.arange(kernel) * dilation
     return np.unique(at[at % stride == 0] // stride)
 
 
 def _is_pointwise(call: Call, source: Any) -> bool:
-    """Return whether a position of a call's output depends on that position of `source` alone."""
+    """Return whether each position of a call's output depends only on that position of `source`."""
     draw = np.random.default_rng(0)
     values = {
         id(t): draw.random([1, *(s or _FREE_SIZE for s in t.shape[1:])], dtype=np.float32)
@@ -184,13 +186,13 @@ def _is_pointwise(call: Call, source: Any) -> bool:
     changed = dict(values)
     changed[id(source)] = values[id(source)].copy()
     changed[id(source)][:, 0, 0] += draw.random(source.shape[3:], dtype=np.float32) + 0.5
-    before, after = (_applied(call, v) for v in (values, changed))
+    before, after = (_apply(call, v) for v in (values, changed))
     differs = np.abs(after - before).max(axis=(0, *range(3, after.ndim))) > 0
     differs[0, 0] = False
     return not differs.any()
 
 
-def _applied(call: Call, values: dict[int, Any]) -> Any:
+def _apply(call: Call, values: dict[int, Any]) -> Any:
     args, kwargs = keras.tree.map_structure(
         lambda t: ops.convert_to_tensor(values[id(t)]) if id(t) in values else t,
         (call.args, call.kwargs),
@@ -198,10 +200,10 @@ def _applied(call: Call, values: dict[int, Any]) -> Any:
     return ops.convert_to_numpy(keras.tree.flatten(call.op(*args, **kwargs))[0])
 
 
-def _sizes(
+def _map_sizes(
     network: Network, layer: str, size: tuple[int, int]
 ) -> dict[int, tuple[int, int] | None]:
-    """Return the (h, w) of every tensor below a layer, None for those without positions.
+    """Return the size (h, w) of every tensor below a layer; None for tensors without positions.
 
     A tensor (n, h, w) counts as a map of one channel, as in preprocessing that swaps colors.
     """

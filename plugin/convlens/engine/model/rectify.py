@@ -1,4 +1,4 @@
-"""Which operations are nonlinearities, and the ways to pass a ReLU on the way down."""
+"""Nonlinearities, and the three backward passes of a ReLU: deconvnet, guided and gradient."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LAYERS = (
 
 
 def is_nonlinearity(op: Any) -> bool:
-    """Return whether `op` is an activation layer (its input is then a pre-activation)."""
+    """Return whether `op` is an activation layer, whose input is a pre-activation."""
     return isinstance(op, _LAYERS)
 
 
@@ -31,7 +31,7 @@ def is_relu(op: Any) -> bool:
         return not op.negative_slope and not op.threshold
     if isinstance(op, keras.layers.Activation):
         return op.activation in (keras.activations.relu, keras.activations.relu6)
-    # `keras.ops.relu` in a functional graph is an operation, which Keras does not make public.
+    # `keras.ops.relu` in a functional graph is an operation of a class that is not public.
     return type(op).__module__.startswith("keras.") and type(op).__name__ in ("Relu", "Relu6")
 
 
@@ -40,11 +40,11 @@ def rectified(op: Any, x: Any, method: Method) -> Any:
 
     Args:
         op: the ReLU.
-        x: what enters it.
-        method: 'deconvnet' passes ReLU(signal), whatever the sign of `x` (Zeiler & Fergus 2014,
-            §2.1: the signal on its way down passes the same non-linearity as the features on
-            their way up); 'guided' passes that only where the ReLU passed `x` (Springenberg et al.
-            2015); 'gradient' leaves the derivative as it is.
+        x: input of the ReLU.
+        method: 'deconvnet' passes ReLU(signal) whatever the sign of `x` (Zeiler & Fergus 2014,
+            §2.1: the signal going down passes the same non-linearity as the features going up);
+            'guided' passes ReLU(signal) only where the ReLU passed `x` (Springenberg et al. 2015);
+            'gradient' is the ordinary derivative.
     """
     if method == "gradient":
         return op(x)
@@ -57,7 +57,7 @@ def rectified(op: Any, x: Any, method: Method) -> Any:
             signal = ops.relu(args[0] if upstream is None else upstream)
             if method == "deconvnet":
                 return signal
-            # A ReLU6 that is full, as a ReLU that is silent, does not give out what it was given.
+            # A saturated ReLU6, like a silent ReLU, does not pass its input unchanged.
             passed = ops.logical_and(ops.equal(x, y), x > 0)
             return ops.where(passed, signal, ops.zeros_like(signal))
 

@@ -1,4 +1,4 @@
-"""Which layer an engine function looks at where none is named: the model's classes."""
+"""Choose the layer and the classes that an engine function examines by default."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from convlens.engine.model.network import Network
 
 
 def output_of(network: Network, layer: str | None) -> str:
-    """Return the layer's name, for None that of the model's classes.
+    """Return the layer's name; None means the layer of the model's classes.
 
     Raises:
         ValueError: an unknown layer, or a model without a vector of classes.
@@ -20,12 +20,14 @@ def output_of(network: Network, layer: str | None) -> str:
         return network.find(layer)
     output = network.output_layer
     if output is None or len(network.outputs[output].shape) != 2:
-        raise ValueError(f"{network.name} has no vector of classes as its output: name a layer")
+        raise ValueError(
+            f"the output of {network.name} is not a vector of classes: give the name of a layer"
+        )
     return output
 
 
 def tensor_of(network: Network, layer: str) -> Any:
-    """Return a layer's symbolic output; of the model's classes, the score before the softmax."""
+    """Return a layer's symbolic output; for the model's classes, the scores before the softmax."""
     squashed = network.activation_name(layer) in ("softmax", "sigmoid")
     if squashed and layer == network.output_layer and layer in network.preactivations:
         return network.preactivations[layer]
@@ -35,15 +37,18 @@ def tensor_of(network: Network, layer: str) -> Any:
 def classes_to_follow(
     network: Network, given: ArrayLike | None, probabilities: NDArray[Any]
 ) -> NDArray[np.int64]:
-    """Return the class (n,) to follow in each image: those given, else the predicted ones.
+    """Return the class to follow in each image, (n,): the given classes, else the predicted ones.
 
     Raises:
-        ValueError: a class out of range, or another number of classes than of images.
+        ValueError: a class out of range, or not one class for each image.
     """
     if given is None:
         return probabilities.argmax(axis=1)
     classes = np.atleast_1d(np.asarray(given))
     network.check_units(output_of(network, None), classes.tolist())
     if classes.shape != (len(probabilities),):
-        raise ValueError(f"{len(probabilities)} images have classes of shape {classes.shape}")
+        raise ValueError(
+            f"classes must have shape ({len(probabilities)},), one class for each image, "
+            f"not {classes.shape}"
+        )
     return classes.astype(np.int64)

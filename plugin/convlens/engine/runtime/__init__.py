@@ -1,1 +1,1 @@
-"""The machine: the Keras backend, batches, memory and progress."""
+"""The execution layer: Keras backend, batches, memory budget and progress."""

@@ -1,10 +1,9 @@
-"""The one module that knows which Keras backend is running.
+"""Backend-specific code, the only module that knows which Keras backend is running.
 
-It offers `vjp` (reverse-mode differentiation), `compile` (one traced graph, on one device or spread
-over several; `with_xla` by XLA), `repeat` (a loop within it), `copier` (weights from model to
-model), `shapes`, and what it runs on (`settings`).
-Every other numerical module is written in `keras.ops` alone, so the same code runs on
-TensorFlow and on JAX.
+It provides `vjp` (reverse-mode differentiation), `compile` (a traced graph on one or more devices,
+by XLA inside `with_xla`), `repeat` (a loop in a graph), `copier` (copies weights between models),
+`shapes` (shape inference) and `settings` (versions and numerical settings). All other numerical
+modules use only `keras.ops`, so the same code runs on TensorFlow and on JAX.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def backend_name() -> str:
     """Return the running backend: 'tensorflow' or 'jax'.
 
     Raises:
-        RuntimeError: Keras runs on a backend that convlens cannot differentiate through.
+        RuntimeError: any other backend; convlens cannot differentiate through it.
     """
     name: str = keras.backend.backend()
     if name not in ("tensorflow", "jax"):
@@ -43,11 +42,11 @@ def vjp(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Pullback]:
 
     Args:
         fn: a function of one argument (a tensor or a list of tensors) made of differentiable ops.
-        x: the point at which it is evaluated.
+        x: the argument.
 
     Returns:
         `(y, pullback)`: `pullback(cotangent)` takes a cotangent shaped like `y` and returns one
-        shaped like `x`. It may be called once. Inputs that `y` does not depend on get zeros.
+        shaped like `x`. It can be called only once. Inputs without influence on `y` get zeros.
     """
     if backend_name() == "jax":
         import jax
@@ -70,10 +69,10 @@ def vjp(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Pullback]:
 
 
 def shapes(fn: Callable[[Any], list[Any]], shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Return the shapes of `fn`'s results for a float32 tensor of `shape`, computing nothing.
+    """Return the shapes of `fn`'s results for a float32 tensor of `shape`, without computing them.
 
     Raises:
-        ValueError: an operation has no result for that shape.
+        ValueError: an operation is not defined for that shape.
     """
     if backend_name() == "jax":
         import jax
@@ -91,19 +90,19 @@ def shapes(fn: Callable[[Any], list[Any]], shape: tuple[int, ...]) -> list[tuple
 
 
 def repeat(count: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
-    """Return `carry` after `count` times ``carry = body(k, carry)``, k counting from 0.
+    """Run ``carry = body(k, carry)`` for k from 0 to `count` - 1, and return the last `carry`.
 
     Args:
-        count: an int32 tensor.
-        body: a function of tensors, whose results are shaped like the carry.
+        count: number of iterations, an int32 tensor.
+        body: a function of tensors whose results have the shapes of the carry.
         carry: a list of tensors.
     """
     if backend_name() == "tensorflow":
         import tensorflow as tf
 
-        # TensorFlow inlines a loop's body into the graph around it, which then has a cycle, and
-        # its oneDNN pass may meet a pool's gradient before the pool: by chance of the process the
-        # gradient then stays ten times as slow. A function that is not inlined has no cycle.
+        # TensorFlow inlines a loop's body into the surrounding graph, which then has a cycle. Its
+        # oneDNN pass may then visit a pool's gradient before the pool, by chance in each process,
+        # and the gradient becomes ten times slower. A function that is not inlined has no cycle.
         body = tf.function(body, autograph=False, experimental_attributes={"_noinline": True})
     return keras.ops.fori_loop(0, count, body, carry)
 
@@ -123,7 +122,7 @@ def copier(pairs: Sequence[tuple[Any, Any]], distribution: Any = None) -> Callab
         for source, target in pairs:
             target.value.assign(source.value, read_value=False)
 
-    # One call takes a quarter of the time of many.
+    # One compiled call takes a quarter of the time of many separate ones.
     copied: Callable[[], None] = tf.function(assign, autograph=False).get_concrete_function()
     return copied
 
@@ -135,15 +134,15 @@ def compile(
     batched: int = 0,
     distribution: Any = None,
 ) -> Callable[..., Any]:
-    """Return `fn` traced into one graph, retraced only for new shapes and dtypes.
+    """Return `fn` compiled into one graph, traced again only for new shapes and dtypes.
 
     Args:
         fn: a function of tensors (or lists of tensors).
-        variables: the Keras variables that `fn` reads. JAX would bake their values into the
-            graph as constants; listing them keeps the graph right after they are assigned to.
-        batched: how many of the first arguments, and all results, have the batch as their first
-            axis. Only these are divided among the devices of a distribution.
-        distribution: what `distribution_of` returned. The batch must be a multiple of its size.
+        variables: the Keras variables that `fn` reads. JAX would store the values of other
+            variables in the graph as constants, and ignore later assignments.
+        batched: number of leading arguments whose first axis is the batch; with a distribution
+            these, and all results, are split among the devices.
+        distribution: result of `distribution_of`. The batch must be a multiple of its size.
     """
     if backend_name() == "jax":
         return _compile_jax(fn, variables, batched, distribution)
@@ -152,9 +151,10 @@ def compile(
 
 @contextmanager
 def with_xla() -> Iterator[None]:
-    """Have TensorFlow compile by XLA what is compiled within; JAX always does.
+    """Use XLA for TensorFlow functions that are compiled in this context; JAX always uses XLA.
 
-    Off otherwise, for on CPUs it makes the convolutions' gradients several times slower.
+    Outside this context XLA is off, because on CPUs it makes the gradients of convolutions several
+    times slower.
     """
     token = _xla.set(True)
     try:
@@ -164,10 +164,10 @@ def with_xla() -> Iterator[None]:
 
 
 def distribution_of(model: Any) -> Any:
-    """Return over which devices work on `model` is spread, None for one.
+    """Return the distribution of work on `model` over several devices; None for one device.
 
-    On TensorFlow the `tf.distribute` strategy in whose scope this is called, or in whose scope the
-    model was made; on JAX Keras's `DataParallel` distribution, where one is set.
+    On TensorFlow this is the active `tf.distribute` strategy, or else the strategy under which the
+    model was created; on JAX it is Keras's active `DataParallel` distribution.
     """
     if backend_name() == "jax":
         current = keras.distribution.distribution()
@@ -180,7 +180,7 @@ def distribution_of(model: Any) -> Any:
 
 
 def distribution_size(distribution: Any) -> int:
-    """Return over how many devices a distribution spreads a batch."""
+    """Return the number of devices of a distribution; 1 for None."""
     if distribution is None:
         return 1
     if backend_name() == "jax":
@@ -189,7 +189,7 @@ def distribution_size(distribution: Any) -> int:
 
 
 def free_accelerator_memory() -> int | None:
-    """Return the bytes that the first accelerator has free for tensors; None without one."""
+    """Return the free bytes of the first accelerator; None without an accelerator."""
     if backend_name() == "jax":
         import jax
 
@@ -207,7 +207,7 @@ def free_accelerator_memory() -> int | None:
 
 
 def accelerators() -> list[str]:
-    """Return the names of the accelerators that the backend uses."""
+    """Return the names of the backend's accelerators."""
     if backend_name() == "jax":
         import jax
 
@@ -222,9 +222,9 @@ def accelerators() -> list[str]:
 
 
 def settings() -> dict[str, Any]:
-    """Return the backend's version and the settings that change how it rounds.
+    """Return the backend's version and the settings that affect its rounding.
 
-    'TF32' says whether float32 products are rounded to TensorFloat-32 on an accelerator.
+    'TF32' is True if an accelerator rounds the factors of float32 products to TensorFloat-32.
     """
     if backend_name() == "jax":
         import jax
@@ -249,7 +249,7 @@ def settings() -> dict[str, Any]:
 
 
 def host_array(variable: Any) -> np.ndarray[Any, Any]:
-    """Return a Keras variable's value as an array, not copied where it lies in this memory."""
+    """Return a Keras variable's value as an array, without a copy if it is in host memory."""
     if backend_name() == "tensorflow":
         tensor = variable.value.value()
         if "CPU" in tensor.device and tensor.dtype.name != "bfloat16":
@@ -259,7 +259,7 @@ def host_array(variable: Any) -> np.ndarray[Any, Any]:
 
 
 def within(distribution: Any) -> AbstractContextManager[Any]:
-    """Return the context in which variables are made on every device of a distribution."""
+    """Return a context that creates variables on every device of a distribution."""
     if distribution is None or backend_name() == "jax":
         return nullcontext()
     return distribution.scope()
@@ -306,7 +306,7 @@ def _compile_tensorflow(
         if distribution is not None:
             args = (*_divided(args[:batched], distribution), *args[batched:])
         if key not in graphs:
-            # Each shape is traced on purpose; calling `traced` would have TensorFlow warn of it.
+            # Each shape is traced on purpose; calling `traced` would make TensorFlow warn about it.
             graphs[key] = traced.get_concrete_function(*args)
         result = graphs[key](*args)
         if distribution is None:
@@ -319,7 +319,7 @@ def _compile_tensorflow(
 
 
 def _divided(args: Any, strategy: Any) -> Any:
-    """Return tensors cut along their first axis, a part for each of a strategy's replicas."""
+    """Return tensors split along their first axis, one part for each replica of a strategy."""
     count = strategy.num_replicas_in_sync
 
     def divide(x: Any) -> Any:

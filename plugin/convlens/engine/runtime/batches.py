@@ -1,4 +1,4 @@
-"""Run a compiled function over images, a batch at a time."""
+"""Run a compiled function over images in batches."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 def in_batches(
     function: Callable[..., Any], images: NDArray[np.float32], size: int
 ) -> list[NDArray[Any]]:
-    """Return what `function`, from images to a list of tensors, gives for all images.
+    """Return the results of `function` for all images, computed in batches.
 
     Args:
-        function: compiled; each of its results has the images as its first axis.
+        function: a compiled function from images to a list of tensors, each with the images as
+            first axis.
         images: (n, h, w, c).
-        size: how many images go through at a time.
+        size: number of images in a batch.
     """
     found: list[NDArray[Any]] = []
     for i in range(0, len(images), size):
@@ -26,7 +27,7 @@ def in_batches(
             ops.convert_to_numpy(v) for v in function(ops.convert_to_tensor(images[i : i + size]))
         ]
         if i == 0:
-            # Of a single batch, no copy: JAX's alone, as they cannot be written to.
+            # A single batch needs no copy, except for JAX's arrays, which are read-only.
             if size >= len(images):
                 return [v if v.flags.writeable else v.copy() for v in part]
             found = [np.empty((len(images), *v.shape[1:]), v.dtype) for v in part]

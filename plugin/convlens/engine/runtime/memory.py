@@ -1,4 +1,4 @@
-"""How much memory work may take, how much it takes, and how it is cut to fit."""
+"""The memory budget of a batch, and the split of a batch into parts that fit it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from numpy.typing import NDArray
 
 from convlens.engine.runtime import backend
 
-# A larger batch is no faster on a CPU, and leaves less to others.
-_CPU_MOST = 4 << 30
+# On a CPU a larger batch is not faster, and leaves less memory to other processes.
+_MAX_CPU_BUDGET = 4 << 30
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def default_budget() -> int:
-    """Return the bytes that a batch may take: most of what an accelerator has free, less on a CPU.
+    """Return the default memory budget of a batch, in bytes.
 
-    On a CPU it is half of what is free, and at most 4 GiB.
+    It is 80 % of an accelerator's free memory; on a CPU half of the free memory, at most 4 GiB.
     """
     free = backend.free_accelerator_memory()
     if free is not None:
         return int(0.8 * free)
-    return max(1, min(_free_memory() // 2, _CPU_MOST))
+    return max(1, min(_free_memory() // 2, _MAX_CPU_BUDGET))
 
 
 def _free_memory() -> int:
-    """Return the bytes free on this machine, or within the limit of the container."""
+    """Return the free memory of this machine, or of the container if it has a limit, in bytes."""
     free = int(psutil.virtual_memory().available)
     try:
         limit = int((_CGROUP / "memory.max").read_text())
@@ -44,8 +44,9 @@ class Part:
     """A part of a batch.
 
     Attributes:
-        index: the numbers of its members; the last may be repeated, so that all parts are alike.
-        count: how many of them count.
+        index: indices of the part's members. The last part may repeat its last member as padding,
+            so that all parts have the same size.
+        count: number of members without the padding.
     """
 
     index: NDArray[np.int64]
@@ -55,18 +56,18 @@ class Part:
 def parts_within(
     budget: int, count: int, each: int, *, together: int = 1, devices: int = 1
 ) -> list[Part]:
-    """Cut a batch into parts of one size that fit a memory budget.
+    """Split a batch into parts of equal size that fit a memory budget.
 
     Args:
-        budget: bytes, on each device.
-        count: how many members the batch has, a multiple of `together`.
-        each: the bytes that one takes.
-        together: how many neighbors must stay on one device.
-        devices: over how many devices a part is spread.
+        budget: bytes on each device.
+        count: number of members of the batch, a multiple of `together`.
+        each: bytes for one member.
+        together: number of consecutive members that must stay on one device.
+        devices: number of devices that share a part.
     """
     unit = together * devices
-    most = max(1, budget // max(1, each * together)) * unit
-    parts = math.ceil(count / most)
+    max_size = max(1, budget // max(1, each * together)) * unit
+    parts = math.ceil(count / max_size)
     size = math.ceil(math.ceil(count / parts) / unit) * unit
     return [
         Part(np.minimum(np.arange(first, first + size), count - 1), min(size, count - first))

@@ -1,4 +1,4 @@
-"""A progress bar for people: on a terminal, and nowhere else."""
+"""Progress callbacks, and a progress bar that appears only on a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Progress = Callable[[int, int], None]
 
 
 class ItemProgress(Protocol):
-    """Takes reports of how far an item is, with the losses of one that descends them."""
+    """A callback for the progress of a test item, optionally with its current losses."""
 
     def __call__(
         self, done: int, total: int, losses: Mapping[str, float] | None = None, /
@@ -21,7 +21,7 @@ class ItemProgress(Protocol):
 
 @contextmanager
 def progress_to(given: Progress | None, title: str, unit: str) -> Iterator[Progress]:
-    """Give what takes reports of (done, in all): the given function, else a bar."""
+    """Provide a progress callback (done, total): the given one, or else that of a new bar."""
     if given is not None:
         yield given
         return
@@ -31,9 +31,9 @@ def progress_to(given: Progress | None, title: str, unit: str) -> Iterator[Progr
 
 @contextmanager
 def progress_bar(title: str, unit: str) -> Iterator[Callable[..., None]]:
-    """Give what shows (done, in all, and a note if there is one) on standard error.
+    """Show a progress bar on standard error; provide its callback (done, total[, note]).
 
-    The bar, which says how much time is left, shows only where standard error is a terminal, so
+    The bar also shows the remaining time. It appears only if standard error is a terminal, so that
     logs stay clean.
     """
     with tqdm(desc=title, unit=unit, disable=None, leave=False) as bar:

@@ -16,8 +16,9 @@ from convlens.files.archive import open_archive
 _NATIVE = ".keras"
 _LEGACY = (".h5", ".hdf5")
 # Older ones can be made to run code, or to read and write files, by a model file: CVE-2025-1550,
-# -8747, -9905, -9906, -12058, -12060, CVE-2026-0897, -1669, and GHSA-hqp4-2352-xf5r.
-OLDEST_KERAS = (3, 14)
+# -8747, -9905, -9906, -12058, -12060, CVE-2026-0897, -1462, -1669, -9335, -11816, -12479, -12480,
+# -12481, -12484 and -12570.
+OLDEST_KERAS = (3, 15, 1)
 _METADATA = "metadata.json"
 _LARGEST_METADATA = 2**16
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -140,4 +141,4 @@ def _newer(saved: str) -> str:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())

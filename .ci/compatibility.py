@@ -29,14 +29,18 @@ PROCESSES = ("-n", "2", "--dist", "worksteal", "--benchmark-disable")
 
 
 def constraints() -> list[str]:
-    """Return the oldest series of each requirement: of 'numpy>=1.26', 'numpy==1.26.*'."""
+    """Return the oldest version of each requirement.
+
+    'numpy>=1.26' gives its series, 'numpy==1.26.*'; 'keras>=3.15.1' that release, 'keras==3.15.1'.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
     found = []
     for requirement in wanted:
         name, _, version = requirement.partition(">=")
         if name not in ("ruff", "mypy"):  # which read the code, and do not run it
-            found.append(f"{name}=={version}.*")
+            exact = version.count(".") == 2
+            found.append(f"{name}=={version}" if exact else f"{name}=={version}.*")
     return found
 
 

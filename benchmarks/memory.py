@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from convlens.engine.runtime.backend import backend_name
+from convlens.engine.runtime.backend import accelerator_peak, reset_accelerator_peak
 
 _INTERVAL_SECONDS = 0.005
 
@@ -32,7 +32,7 @@ def peak_memory(run: Callable[[], Any]) -> dict[str, float | None]:
             peak = max(peak, process.memory_info().rss)
 
     watcher = threading.Thread(target=watch, daemon=True)
-    _reset_device()
+    reset_accelerator_peak()
     watcher.start()
     try:
         run()
@@ -40,30 +40,9 @@ def peak_memory(run: Callable[[], Any]) -> dict[str, float | None]:
         done.set()
         watcher.join()
     peak = max(peak, process.memory_info().rss)
-    device = _device_peak()
+    device = accelerator_peak()
     return {
         "host_MiB": peak / 2**20,
         "host_more_MiB": (peak - begin) / 2**20,
         "device_MiB": None if device is None else device / 2**20,
     }
-
-
-def _reset_device() -> None:
-    if backend_name() == "tensorflow":
-        import tensorflow as tf
-
-        if tf.config.list_logical_devices("GPU"):
-            tf.config.experimental.reset_memory_stats("GPU:0")
-
-
-def _device_peak() -> int | None:
-    if backend_name() == "jax":
-        import jax
-
-        stats = jax.devices()[0].memory_stats() or {}
-        return stats.get("peak_bytes_in_use")
-    import tensorflow as tf
-
-    if not tf.config.list_logical_devices("GPU"):
-        return None
-    return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])

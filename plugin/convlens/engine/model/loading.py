@@ -16,8 +16,9 @@ from convlens.files.archive import open_archive
 _NATIVE = ".keras"
 _LEGACY = (".h5", ".hdf5")
 # In older versions a model file can run code, or read and write files: CVE-2025-1550, -8747,
-# -9905, -9906, -12058, -12060, CVE-2026-0897, -1669, and GHSA-hqp4-2352-xf5r.
-MIN_KERAS = (3, 14)
+# -9905, -9906, -12058, -12060, CVE-2026-0897, -1462, -1669, -9335, -11816, -12479, -12480, -12481,
+# -12484 and -12570.
+MIN_KERAS = (3, 15, 1)
 _METADATA = "metadata.json"
 _MAX_METADATA_BYTES = 2**16
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -143,4 +144,4 @@ def _version_hint(saved: str) -> str:
 
 
 def _parse_version(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())

@@ -206,6 +206,32 @@ def free_accelerator_memory() -> int | None:
     return int(limits[0] - used)
 
 
+def reset_accelerator_peak() -> None:
+    """Start the count of `accelerator_peak` anew, where the backend can."""
+    if backend_name() == "tensorflow":
+        import tensorflow as tf
+
+        if tf.config.list_logical_devices("GPU"):
+            tf.config.experimental.reset_memory_stats("GPU:0")
+
+
+def accelerator_peak() -> int | None:
+    """Return the most bytes that tensors took on the first accelerator; None without a count.
+
+    TensorFlow counts from the last `reset_accelerator_peak`, JAX from the start of the process.
+    """
+    if backend_name() == "jax":
+        import jax
+
+        stats = jax.devices()[0].memory_stats() or {}
+        return stats.get("peak_bytes_in_use")
+    import tensorflow as tf
+
+    if not tf.config.list_logical_devices("GPU"):
+        return None
+    return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
+
+
 def accelerators() -> list[str]:
     """Return the names of the backend's accelerators."""
     if backend_name() == "jax":

@@ -59,7 +59,7 @@ def test_chance_and_luck():
     ("labels", "least", "message"),
     [
         (np.zeros(3, int), None, "200 images need 200 whole numbers"),
-        (np.zeros(200), None, "200 images need 200 whole numbers"),
+        (np.full(200, 0.5), None, "200 images need 200 whole numbers"),
         (np.full(200, 10), None, "labels range from 10 to 10, but mnist_cnn has classes 0 to 9"),
         (np.full(200, -1), None, "labels range from -1 to -1"),
         (np.zeros(200, int), None, "cannot tell knowledge from guessing"),

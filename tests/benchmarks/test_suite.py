@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,7 @@ def test_the_suite_does_not_run_beside_other_processes(pytester):
     result.stderr.fnmatch_lines(["*the benchmark suite runs alone*leave out -n*"])
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links take a privilege on Windows")
 def test_in_a_worker_it_fails_and_says_why(pytester):
     folder = Path(__file__).parents[2] / "benchmarks"
     pytester.makepyfile("def test_other(): pass")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import stat
 import subprocess
 import sys
@@ -106,6 +105,8 @@ def test_too_many_entries(saved, monkeypatch):
 
 
 def test_layers_that_declare_more_than_the_file_has(saved):
+    resource = pytest.importorskip("resource", reason="needs POSIX's limits of a process")
+
     def grow(config: Any) -> None:
         layer_of(config, "conv")["config"]["filters"] = 4_000_000_000
 
@@ -243,6 +244,7 @@ def test_an_old_keras_is_refused(saved, monkeypatch):
         loading._check_keras(fine)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a system with named pipes")
 def test_pipes_and_folders_are_not_waited_for(tmp_path):
     for name in ("pipe.keras", "pipe.npz"):
         os.mkfifo(tmp_path / name)
@@ -293,6 +295,7 @@ def test_a_healthy_array_passes(tmp_path):
 
 def test_memory_stays_bounded(saved):
     """A process that may have 1 GiB more than it has refuses, and is not killed."""
+    pytest.importorskip("resource", reason="needs POSIX's limits of a process")
 
     def grow(config: Any) -> None:
         layer_of(config, "conv")["config"]["filters"] = 400_000_000

@@ -138,6 +138,15 @@ def peers(session: nox.Session) -> None:
 
 
 @nox.session
+def build(session: nox.Session) -> None:
+    """Build what a release publishes, into dist/: the archive of the sources and the wheel."""
+    install(session, "build", "twine")
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    session.run("python", "-m", "build", *session.posargs)
+    session.run("twine", "check", "--strict", *(str(path) for path in ROOT.glob("dist/*")))
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
     """Write the files of requirements/ anew, with the newest versions that go together."""
     session.install("uv")

@@ -13,7 +13,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-SOURCES = ("plugin", "benchmarks", "fixtures", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = (
+    *("plugin", "benchmarks", "fixtures"),
+    *("pyproject.toml", "setup.py", "README.md", "LICENSE"),
+)
 
 
 def run(*command: object, cwd: Path) -> str:

@@ -62,7 +62,7 @@ def assert_accuracy(
             most often. Or a weight is not finite.
         ValueError: images of a wrong shape, labels that do not fit, an output that is no vector of
             classes, a `min_accuracy` outside 0 to 1; without `min_accuracy`, labels that cannot
-            tell knowledge from guessing (too few, or all the same).
+            tell knowledge from guessing (too few, or all the same) and are not all answered right.
     """
     __tracebackhide__ = True
     network = Network.of(model)
@@ -72,6 +72,8 @@ def assert_accuracy(
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         raise ValueError(f"min_accuracy must be between 0 and 1, not {min_accuracy!r}")
     seen = _Seen.of(network, x, truth, min_accuracy)
+    if seen.right == len(truth):
+        return seen.accuracy
     if min_accuracy is None and not seen.tells_knowledge:
         raise ValueError(
             f"{len(x)} images with these labels cannot tell knowledge from guessing: give more, of "

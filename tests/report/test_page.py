@@ -145,14 +145,14 @@ def test_a_chart_has_lines_legend_and_summary():
     few = chart(Lines("t", "step", "loss", [0, 1, 2], [("a", [3.0, 2.0, 1.0]), ("b", [1.0] * 3)]))
     assert [path.name for path in few.legend] == ["a", "b"]
     assert few.summary == "loss over step: a ends at 1; b ends at 1"
-    points = [tuple(map(float, p.split(","))) for p in few.paths[0].points.split()]
+    points = [tuple(map(float, p.split(","))) for p in few.paths[0].parts[0].split()]
     assert points == sorted(points)
     assert points[0][1] < points[-1][1]  # the y coordinate grows downwards as the loss falls
     many = chart(Lines("t", "x", "y", [0, 1], [(str(i), [0.0, float(i)]) for i in range(9)]))
     assert [path.name for path in many.legend] == ["median"]
     assert many.legend[0].end == "4"
     flat = chart(Lines("t", "x", "y", [0], [("a", [1.0])]))
-    assert flat.paths[0].points
+    assert flat.paths[0].parts
 
 
 def test_curves_are_reduced_and_keep_their_ends(tmp_path):

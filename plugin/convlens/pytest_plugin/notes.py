@@ -1,0 +1,36 @@
+"""Notes on what could not be shown of an item; its verdict stands."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from convlens.report.text import one_line
+
+NOTE = "convlens.note"
+# What code that draws may raise, and what may not end an item: pytest's own outcomes are none of
+# Exception's, and neither is that of sys.exit().
+ERRORS = (Exception, SystemExit, pytest.skip.Exception, pytest.fail.Exception)
+
+
+@contextmanager
+def noting(item: pytest.Item, trouble: str) -> Iterator[None]:
+    """Turn an error in what is shown of an item into a note, which the summary lists.
+
+    Args:
+        item: the item whose verdict must stand.
+        trouble: what an error means, such as "the picture 'gram' was not made".
+    """
+    try:
+        yield
+    except ERRORS as error:
+        note(item, f"{trouble}: {one_line(error)}")
+        item.add_report_section("call", "pictures", "".join(traceback.format_exception(error)))
+
+
+def note(item: pytest.Item, text: str) -> None:
+    """Keep a note on an item for the summary, the report and JUnit."""
+    item.user_properties.append((NOTE, f"{item.name}: {text}"))

@@ -155,6 +155,24 @@ def test_a_chart_has_lines_legend_and_summary():
     assert flat.paths[0].parts
 
 
+def test_values_that_are_not_finite_are_gaps_of_a_chart():
+    nan, inf = float("nan"), float("inf")
+    found = chart(Lines("t", "x", "y", [0, 1, 2, 3, 4], [("a", [0.0, 1.0, nan, 2.0, inf])]))
+    (path,) = found.paths
+    assert [len(part.split()) for part in path.parts] == [2, 2]
+    assert path.parts[1].split()[0] == path.parts[1].split()[1]  # a dot
+    assert path.end == "inf"
+    assert "nan" not in "".join(path.parts)
+    assert found.y_ticks[-1].text == "2"
+    nothing = chart(Lines("t", "x", "y", [0, 1], [("a", [nan, nan]), ("b", [-inf, 1e308])]))
+    assert [path.parts for path in nothing.paths] == [[], []]
+    many = chart(Lines("t", "x", "y", [0, 1], [(str(i), [float(i), nan]) for i in range(9)]))
+    assert [len(part.split()) for part in many.legend[0].parts] == [2]
+    one = chart(Lines("t", "x", "y", [0, 1], [(str(i), [nan, [nan, 3.0][i == 4]]) for i in range(9)]))
+    assert one.legend[0].end == "3"
+    assert chart(Lines("t", "x", "y", [], [("a", [])])).legend[0].end == "nothing"
+
+
 def test_curves_are_reduced_and_keep_their_ends(tmp_path):
     spool = Spool(tmp_path)
     add(

@@ -24,6 +24,9 @@ from convlens.lens import Lens
 
 Project = Callable[[Network, NDArray[np.float32], str, NDArray[np.float32]], Mapping[str, Any]]
 Maps = Mapping[str, NDArray[Any]]
+_NEEDS_TWO = (
+    "at least two images that differ are needed, to tell the switches of one from those of another"
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def assert_deconv_round_trip(
 
     Args:
         model: a Keras model or a `Network`.
-        images: (n, h, w, c) in the model's own range, two or more that differ.
+        images: (n, h, w, c) in the model's own range, at least two of which differ.
         layer: where the projection starts.
         project: the deconvnet under test, called as `project(network, images, layer, signal)`,
             returning the signal at each layer's output beneath and at 'input'.
@@ -99,7 +102,7 @@ def assert_deconv_round_trip(
 
     Raises:
         AssertionError: a stage has another shape or another value; it is named with its numbers.
-        ValueError: an unknown layer, images of a wrong shape, fewer than two that differ.
+        ValueError: an unknown layer, images of a wrong shape, or no two that differ.
     """
     __tracebackhide__ = True
     network = Network.of(model)
@@ -121,9 +124,13 @@ class Deconvnet(LayerCheck):
     columns = (Column("deconvnet residual", "{deconvnet_residual:.1e}"),)
     max_images = 4
 
+    def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
+        if len(lens.distinct_images(2)) < 2:
+            return f"{_NEEDS_TWO}; {_number_of(lens)}: give more with --convlens-images"
+        return None
+
     def run(self, lens: Lens, layer: Any, effort: Effort) -> RoundTrip:
-        few = lens.images[lens.one_of_each(self.max_images)]
-        _check_images_differ(few)
+        few = lens.images[lens.distinct_images(self.max_images)]
         return _round_trip(lens.network, few, lens.network.find(layer), project)
 
     def measures(self, seen: RoundTrip) -> Measures:
@@ -139,8 +146,13 @@ class Deconvnet(LayerCheck):
 
 
 def _check_images_differ(images: NDArray[np.float32]) -> None:
-    if len(images) < 2 or np.array_equal(images[0], images[1]):
-        raise ValueError("the first two images must differ: switches may come from the wrong image")
+    if (images == images[:1]).all():
+        raise ValueError(_NEEDS_TWO)
+
+
+def _number_of(lens: Lens) -> str:
+    count = len(lens.images)
+    return "there is one image" if count == 1 else f"all {count} images are the same"
 
 
 def _round_trip(

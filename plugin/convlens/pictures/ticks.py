@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 # Larger values are drawn as gaps, as infinity is: the span of an axis would overflow.
 _LARGEST = 1e300
-_SMALLEST_SPAN = 1e-300
+# A narrower span, or one near the resolution of its numbers, is drawn as a flat line.
+_SMALLEST_SPAN, _RESOLUTION = 1e-300, 1e-12
 
 
 def drawable(value: float) -> bool:
@@ -30,7 +31,7 @@ def ticks(low: float, high: float) -> list[float]:
     if not (drawable(low) and drawable(high)):
         raise ValueError(f"an axis needs finite limits, not {low:g} and {high:g}")
     span = high - low
-    if span < _SMALLEST_SPAN:
+    if span < max(_SMALLEST_SPAN, _RESOLUTION * max(abs(low), abs(high))):
         span = max(abs(high), 1.0)
     step = 10 ** math.floor(math.log10(span / 4))
     step *= next(m for m in (1, 2, 5, 10) if span / (step * m) <= 6)

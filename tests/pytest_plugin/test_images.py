@@ -139,8 +139,8 @@ def test_an_npz_with_other_names_is_told_the_right_ones(tmp_path):
     np.savez(tmp_path / "a.npz", pixels=np.zeros((2, 3)), classes=np.zeros(2))
     with pytest.raises(
         ValueError,
-        match=r"it has pixels \(2, 3\), classes \(2,\), but no array of images, which must be named "
-        r"'images', 'x' or 'x_test' \(and labels 'labels', 'y' or 'y_test'\)",
+        match=r"it has pixels \(2, 3\), classes \(2,\), but no array of images, which must be "
+        r"named 'images', 'x' or 'x_test' \(and labels 'labels', 'y' or 'y_test'\)",
     ):
         read_images(str(tmp_path / "a.npz"), (24, 24, 3))
 
@@ -162,7 +162,7 @@ FEW = {
 def test_with_one_image_every_check_runs_or_is_skipped_with_its_reason(tiny_network, given):
     images, labels = FEW[given]
     lens = Lens(tiny_network, images, labels)
-    skipped = {}
+    skipped, failed = {}, set()
     for check in BATTERY:
         for layer in check.layers(lens, Effort()):
             reason = check.reason_to_skip(lens, layer)
@@ -173,11 +173,11 @@ def test_with_one_image_every_check_runs_or_is_skipped_with_its_reason(tiny_netw
                 check.measures(seen)
                 try:
                     check.verdict(seen)
-                except AssertionError as failure:
-                    # The network is random: it has dead filters, and knows no class.
-                    assert check.name in ("accuracy", "dead"), failure
+                except AssertionError:
+                    failed.add(check.name)
                 for make in check.figures(lens, layer, seen).values():
                     make()
+    assert failed <= {"accuracy", "dead"}  # the network is random, and knows no class
     alone = given.startswith(("one_image", "same"))
     assert ("deconvnet" in skipped) == alone
     assert ("repeatable" in skipped) == given.startswith("one_image")

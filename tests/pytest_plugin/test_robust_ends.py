@@ -18,7 +18,7 @@ CHECKS = """
     import sys
     import numpy as np
     import pytest
-    from convlens import ModelCheck
+    from convlens import Column, ModelCheck
     from convlens.pictures import Curves, HeatMap, Tiles
 
     NAN, INF = float("nan"), float("inf")
@@ -85,12 +85,17 @@ CHECKS = """
         def measures(self, seen):
             raise RuntimeError("planted in measures")
 
+    class NoColumns(Shown):
+        name = "nocolumns"
+        columns = (Column("broken", "{"),)
+        line = "{gain:.3q} planted"
+
     class NoSummary(Shown):
         name = "nosummary"
         summary = None
 
     def pytest_convlens_checks(config):
-        return [Shown(), Failing(), NoFigures(), NoMeasures(), NoSummary()]
+        return [Shown(), Failing(), NoFigures(), NoMeasures(), NoSummary(), NoColumns()]
 
     def pytest_convlens_figures(item, figures):
         raise RuntimeError("planted in another hook")
@@ -98,7 +103,7 @@ CHECKS = """
     def pytest_convlens_compared(item, comparison):
         raise RuntimeError("planted in another hook")
 """
-NAMES = ("shown", "failing", "nofigures", "nomeasures", "nosummary")
+NAMES = ("shown", "failing", "nofigures", "nomeasures", "nosummary", "nocolumns")
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +122,7 @@ def run(pytester, *options):
 def test_report_survives_figures_that_fail_and_the_verdicts_stand(pytester):
     pytester.makeconftest(CHECKS)
     result = run(pytester, "-k", " or ".join(NAMES), *OPTIONS)
-    result.assert_outcomes(passed=3, failed=2, deselected=24)
+    result.assert_outcomes(passed=4, failed=2, deselected=24)
     text = read(pytester)
     shown = outcomes(text)
     assert {name.removeprefix("mnist_cnn::"): outcome for name, outcome in shown.items()} == {
@@ -126,6 +131,7 @@ def test_report_survives_figures_that_fail_and_the_verdicts_stand(pytester):
         "nofigures": "passed",
         "nomeasures": "failed",
         "nosummary": "passed",
+        "nocolumns": "passed",
     }
     for planted in ("image()", "make", "figures", "another hook"):
         assert f"planted in {planted}" in text
@@ -135,11 +141,12 @@ def test_report_survives_figures_that_fail_and_the_verdicts_stand(pytester):
         "shown: the picture 'skips' was not made: planted skip",
         "shown: the picture 'fails' was not made: planted fail",
         "shown: the picture 'exits' was not made: 3",
+        "nocolumns: '{gain:.3q} planted' cannot be filled with its measures: Unknown format code",
         "failing: the report lacks the picture 'heat': a picture needs finite values",
     ):
         assert note in result.stdout.str()
-    assert text.count("<svg") == 4 * 3
-    assert text.count("<polyline") == 4 * 2
+    assert text.count("<svg") == 5 * 3
+    assert text.count("<polyline") == 5 * 2
     pictures = {p.name for p in (pytester.path / "pictures").rglob("*.png")}
     assert {"good.png", "gaps.png", "infinite.png"} <= pictures
     assert "the verdict" in text
@@ -169,8 +176,8 @@ def test_report_survives_a_template_that_fails(pytester, monkeypatch, place):
     wrong_page, wrong_summary = "planted in" in text, "planted in" in summary
     assert wrong_page == (place != "markdown")
     assert wrong_summary == (place in ("markdown", "all", "assemble"))
-    result.stdout.fnmatch_lines([f"*shown as text alone: planted in {place}"] if place == "article"
-                                else [f"*shows the items as text alone: planted in {place}"])  # fmt: skip
+    what = "is shown as" if place == "article" else "shows the items as"
+    result.stdout.fnmatch_lines([f"*{what} text alone: planted in {place}"])
 
 
 def test_report_survives_reports_of_other_plugins(pytester):
@@ -178,9 +185,12 @@ def test_report_survives_reports_of_other_plugins(pytester):
         """
         import pytest
 
+        class Unprintable:
+            def __str__(self): raise RuntimeError("planted")
+
         @pytest.hookimpl(tryfirst=True)
         def pytest_runtest_logreport(report):
-            report.user_properties = [("one", 1), "no pair at all"]
+            report.user_properties = [("one", 1), "no pair", (1, 2), ("two", Unprintable())]
         """
     )
     pytester.makepyfile("def test_it(lens): pass\ndef test_bad(lens): assert False")

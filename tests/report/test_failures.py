@@ -18,7 +18,7 @@ from convlens.report.text import one_line
 TILES = Tiles([np.zeros((4, 4), np.uint8)], ["one"], "maps")
 
 
-class Unprintable(Exception):
+class UnprintableError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no text")
 
@@ -115,7 +115,11 @@ def test_the_plain_page_and_summary_have_every_outcome():
 
 @pytest.mark.parametrize(
     ("error", "text"),
-    [(ValueError("a\n b"), "a b"), (KeyError(), "KeyError"), (Unprintable(), "Unprintable")],
+    [
+        (ValueError("a\n b"), "a b"),
+        (KeyError(), "KeyError"),
+        (UnprintableError(), "UnprintableError"),
+    ],
 )
 def test_an_error_is_one_line(error, text):
     assert one_line(error) == text

@@ -168,7 +168,9 @@ def test_values_that_are_not_finite_are_gaps_of_a_chart():
     assert [path.parts for path in nothing.paths] == [[], []]
     many = chart(Lines("t", "x", "y", [0, 1], [(str(i), [float(i), nan]) for i in range(9)]))
     assert [len(part.split()) for part in many.legend[0].parts] == [2]
-    one = chart(Lines("t", "x", "y", [0, 1], [(str(i), [nan, [nan, 3.0][i == 4]]) for i in range(9)]))
+    one = chart(
+        Lines("t", "x", "y", [0, 1], [(str(i), [nan, [nan, 3.0][i == 4]]) for i in range(9)])
+    )
     assert one.legend[0].end == "3"
     assert chart(Lines("t", "x", "y", [], [("a", [])])).legend[0].end == "nothing"
 

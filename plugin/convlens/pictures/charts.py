@@ -118,8 +118,10 @@ def heat_map(matrix: ArrayLike, title: str, subtitle: str = "") -> Image.Image:
         ValueError: not a matrix, or values that are not finite.
     """
     values = np.asarray(matrix, np.float64)
-    if values.ndim != 2 or not values.size or not np.isfinite(values).all():
+    if values.ndim != 2 or not values.size:
         raise ValueError(f"a heat map needs a matrix of finite values, not shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError("a heat map needs a matrix of finite values, not NaN or infinity")
     low, high = float(values.min()), float(values.max())
     rows, columns = values.shape
     factor = max(1, round(480 / max(rows, columns)))

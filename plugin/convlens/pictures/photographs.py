@@ -39,7 +39,7 @@ def read_image(source: Any, *, size: int | None = None) -> NDArray[np.float32]:
 
 
 def read_resized(path: Any, size: tuple[int, int], channels: int = 3) -> NDArray[np.float32]:
-    """Return a file's picture, read as `read_image` reads it, at exactly the size that is asked for.
+    """Return a file's picture, read as `read_image` reads it and resized to exactly a size.
 
     Pixels are interpolated linearly, and the aspect ratio may change.
 

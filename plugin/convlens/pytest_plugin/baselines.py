@@ -236,8 +236,7 @@ class Baseline:
 
 
 def tell_compared(item: pytest.Item, comparison: Comparison) -> None:
-    """Hand a comparison to the report and to other plugins, none of which can change the verdict.
-    """
+    """Hand a comparison to the report and to other plugins, which cannot change the verdict."""
     with noting(item, "another plugin did not take the comparison with the baseline"):
         item.ihook.pytest_convlens_compared(item=item, comparison=comparison)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -28,9 +29,17 @@ def noting(item: pytest.Item, trouble: str) -> Iterator[None]:
         yield
     except ERRORS as error:
         note(item, f"{trouble}: {one_line(error)}")
-        item.add_report_section("call", "pictures", "".join(traceback.format_exception(error)))
+        # Without what it interrupted, which is the verdict.
+        lines = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
+        item.add_report_section("call", "pictures", "".join(lines))
 
 
 def note(item: pytest.Item, text: str) -> None:
     """Keep a note on an item for the summary, the report and JUnit."""
     item.user_properties.append((NOTE, f"{item.name}: {text}"))
+
+
+def properties(report: Any) -> list[tuple[str, Any]]:
+    """Return the named values of a test's report, without entries that are not pairs."""
+    found = getattr(report, "user_properties", None) or ()
+    return [(str(p[0]), p[1]) for p in found if isinstance(p, list | tuple) and len(p) == 2]

@@ -18,7 +18,7 @@ import pytest
 
 from convlens.pytest_plugin.fixtures import LayerParam, own_fixture
 from convlens.pytest_plugin.items import ModelItem
-from convlens.pytest_plugin.notes import ERRORS, NOTE, note
+from convlens.pytest_plugin.notes import ERRORS, NOTE, note, properties
 from convlens.report.text import one_line
 
 if TYPE_CHECKING:
@@ -337,11 +337,11 @@ def _event(report: pytest.TestReport) -> dict[str, Any]:
         "message": _WORKER.sub("", report.longreprtext) if report.failed else "",
         "reason": reason,
         "numbers": {
-            str(name): value if isinstance(value, int | float | str) else str(value)
-            for name, value in report.user_properties
+            name: value if isinstance(value, int | float | str) else str(value)
+            for name, value in properties(report)
             if name != NOTE
         },
-        "notes": [str(value) for name, value in report.user_properties if name == NOTE],
+        "notes": [str(value) for name, value in properties(report) if name == NOTE],
         "seconds": getattr(report, "duration", 0.0),
         "worker": getattr(report, "worker_id", ""),
     }

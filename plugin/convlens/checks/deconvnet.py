@@ -38,7 +38,7 @@ class RoundTrip:
         residuals: stage → relative error, a stage being a layer and what was tested: 'adjoint' (of
             a linear map, with its rectification), 'switches' (of a max-pool), 'pool(unpool)',
             'ReLU', 'zero', 'scale' (homogeneity) or 'chain' (the whole is made of its stages).
-        shapes: number of stages whose shapes were compared.
+        shapes: number of stages with a comparison of shapes.
         model: the model's name.
         tol: the tolerance.
         offenders: a line for each stage with another shape or value; empty where all agree.
@@ -79,10 +79,10 @@ def assert_deconv_round_trip(
     tol: float = 1e-5,
     seed: int = 0,
 ) -> RoundTrip:
-    """Assert that the deconvnet from a layer to the pixels undoes the network's way up.
+    """Assert that the deconvnet from a layer to the pixels undoes the network's forward pass.
 
     With D the projection, for random signals y and x: every stage has the shape of that stage's
-    forward input; where the way up is linear (convolution, dense, batch norm, average pool),
+    forward input; where the forward pass is linear (convolution, dense, batch norm, average pool),
     ⟨A(x), ReLU(y)⟩ = ⟨x, D(y)⟩, without the ReLU where the layer has none; a max-pool's D puts each
     value at its switch, and pool(D(p)) = p; a ReLU's D is ReLU; D(0) = 0; D(a·f) = a·D(f) for
     a > 0; and the whole projection is its stages one after another. Stages with other
@@ -91,17 +91,18 @@ def assert_deconv_round_trip(
     Args:
         model: a Keras model or a `Network`.
         images: (n, h, w, c) in the model's own range, at least two of which differ.
-        layer: where the projection starts.
-        project: the deconvnet under test, called as `project(network, images, layer, signal)`,
+        layer: layer that the projection starts from.
+        project: deconvnet under test, called as `project(network, images, layer, signal)`,
             returning the signal at each layer's output beneath and at 'input'.
         tol: relative tolerance.
-        seed: of the random signals.
+        seed: seed of the random signals.
 
     Returns:
         The residuals; see `RoundTrip`.
 
     Raises:
-        AssertionError: a stage has another shape or another value; it is named with its numbers.
+        AssertionError: a stage has another shape or another value; the message names it with its
+            numbers.
         ValueError: an unknown layer, images of a wrong shape, or no two that differ.
     """
     __tracebackhide__ = True
@@ -174,7 +175,7 @@ def _round_trip(
 
 
 class _Trip:
-    """One run of the check: what was measured, and what was wrong."""
+    """One run of the check, with its residuals and its offenders."""
 
     def __init__(
         self,
@@ -215,7 +216,7 @@ class _Trip:
         return good
 
     def check_stage(self, layer: str) -> None:
-        """Hold the step from a layer's output to its input against the way up."""
+        """Compare the step from a layer's output to its input with the forward pass."""
         sources = self.network.sources(layer)
         if len(sources) != 1:
             return
@@ -234,7 +235,7 @@ class _Trip:
             self.check_adjoint(layer, source, y, found)
 
     def check_switches(self, layer: str, source: str, y: NDArray[Any], found: NDArray[Any]) -> None:
-        """Hold a max-pool's way down against the windows of the way up."""
+        """Compare a max-pool's unpooling with the windows of the forward pass."""
         pool = self.network.layers[layer]
         windows = (pool.pool_size, pool.strides, pool.padding)
         features, pooled = self.maps[source], self.maps[layer]
@@ -247,7 +248,7 @@ class _Trip:
             self.compare((layer, "pool(unpool)"), up, pooled)
 
     def check_adjoint(self, layer: str, source: str, y: NDArray[Any], found: NDArray[Any]) -> None:
-        """Hold ⟨A(x), y⟩ against ⟨x, D(y)⟩ where the way up is affine, A(x) = g(x) - g(0)."""
+        """Compare ⟨A(x), y⟩ with ⟨x, D(y)⟩ where the forward pass is affine, A(x) = g(x) - g(0)."""
         before = self.network.preactivations.get(layer)
         if before is not None:
             if self.network.activation_name(layer) != "relu":
@@ -272,7 +273,7 @@ class _Trip:
         )
 
     def check_whole(self, layer: str, whole: Maps) -> None:
-        """Zero in, zero out; and a scaled activation gives a scaled reconstruction."""
+        """Check that zero gives zero, and a scaled activation a scaled reconstruction."""
         # A power of two, by which floating point scales without rounding: a softmax, on its way
         # down, takes nearly equal numbers from each other.
         f, factor = self.maps[layer], 2.0
@@ -286,7 +287,7 @@ class _Trip:
                 self.compare((name, "scale"), scaled[name], factor * whole[name])
 
     def check_chain(self, layer: str, whole: Maps) -> None:
-        """The whole is its stages, wherever one layer alone reads another."""
+        """Check that the whole is made of its stages, wherever one layer alone reads another."""
         below = self.network.below(layer)
         sources = {name: self.network.sources(name) for name in below}
         for name in below:
@@ -319,7 +320,7 @@ class _Trip:
         return self.draw.standard_normal(like.shape).astype(np.float32).astype(np.float64)
 
     def compare(self, stage: tuple[str, str], found: NDArray[Any], want: NDArray[Any]) -> None:
-        """Note the largest difference, relative to the largest value."""
+        """Record the largest difference, relative to the largest value."""
         difference = np.abs(found - want)
         at = np.unravel_index(int(difference.argmax()), difference.shape)
         size = max(float(np.abs(want).max()), np.finfo(np.float64).tiny)

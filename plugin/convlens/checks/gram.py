@@ -18,11 +18,11 @@ from convlens.lens import Lens
 
 @dataclass(frozen=True)
 class GramResiduals:
-    """How far Gram matrices are from their properties, relative to their largest entry.
+    """Deviations of Gram matrices from their properties, relative to their largest entry.
 
     Attributes:
         asymmetry: the largest |G - Gᵀ|.
-        negative: how far the smallest eigenvalue is below 0.
+        negative: distance of the smallest eigenvalue below 0.
         cauchy_schwarz: the largest excess of |G_ij| over √(G_ii·G_jj).
         trace: |trace(G) - ‖F‖²/divisor| over ‖F‖²/divisor; None where no features were given.
         reference: the largest |G - FᵀF/divisor|, likewise.
@@ -36,13 +36,13 @@ class GramResiduals:
 
     @property
     def worst(self) -> float:
-        """The largest of them."""
+        """The largest deviation."""
         return max(v for v in vars(self).values() if v is not None)
 
 
 @dataclass(frozen=True)
 class GramInvariance:
-    """How far a Gram function is from its invariances, relative to the largest entry.
+    """Deviations of a Gram function from its invariances, relative to the largest entry.
 
     Attributes:
         permutation: the change of G when the positions are permuted.
@@ -161,7 +161,7 @@ def assert_gram_invariant(
     tol = _tolerance(f, f) if tol is None else tol
     size = float(np.abs(expected).max())
     if not (np.isfinite(size) and size > 0):
-        raise AssertionError(f"{name}: max|G| is {size}; features that say something are needed")
+        raise AssertionError(f"{name}: max|G| is {size}; give features that are not all 0")
     by_permutation = np.abs(np.asarray(gram(permuted), dtype=np.float64) - expected).max() / size
     scaled = np.asarray(gram((f * scale).astype(f.dtype)), dtype=np.float64)
     by_scale = np.abs(scaled - scale**2 * expected).max() / (scale**2 * size)

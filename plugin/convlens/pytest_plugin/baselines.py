@@ -243,5 +243,5 @@ def tell_compared(item: pytest.Item, comparison: Comparison) -> None:
 
 @pytest.fixture
 def baseline(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Baseline:
-    """Holds values against what they were: `baseline.check(value, name=None, tol=None)`."""
+    """Compares values with recorded ones: `baseline.check(value, name=None, tol=None)`."""
     return Baseline(request.node, pytestconfig.stash[SESSION])

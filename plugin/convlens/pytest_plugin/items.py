@@ -112,7 +112,7 @@ class ModelItem(pytest.Item):
             self.record(name, value)
 
     def show(self, lens: Lens, seen: Any) -> None:
-        """Draw what was seen, for the report and as picture files, where they were asked for.
+        """Draw the figures of a result for the report and as files, if an option asks for them.
 
         An error in drawing or writing becomes a note in the summary: the verdict stands.
         """

@@ -1,4 +1,4 @@
-"""Notes on what could not be shown of an item; its verdict stands."""
+"""Notes on pictures and other results that could not be shown; the verdict of the item stands."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import pytest
 from convlens.report.text import one_line
 
 NOTE = "convlens.note"
-# What code that draws may raise, and what may not end an item: pytest's own outcomes are none of
-# Exception's, and neither is that of sys.exit().
+# Errors of code that draws, none of which may end an item. Those of pytest.skip(), pytest.fail()
+# and sys.exit() are not subclasses of Exception.
 ERRORS = (Exception, SystemExit, pytest.skip.Exception, pytest.fail.Exception)
 
 
 @contextmanager
 def noting(item: pytest.Item, trouble: str) -> Iterator[None]:
-    """Turn an error in what is shown of an item into a note, which the summary lists.
+    """Turn an error in showing an item's results into a note, which the summary lists.
 
     Args:
         item: the item whose verdict must stand.
-        trouble: what an error means, such as "the picture 'gram' was not made".
+        trouble: consequence of an error, such as "the picture 'gram' was not made".
     """
     try:
         yield

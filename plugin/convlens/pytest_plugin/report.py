@@ -1,4 +1,4 @@
-"""The report of a run: what each process saw goes to a spool, of which the page is made."""
+"""The report of a run: each process writes its results to a spool, and the page is made of it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def add_options(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--convlens-report",
         metavar="PATH",
-        help="write what was seen as one HTML page, with pictures",
+        help="write the results as one HTML page, with pictures",
     )
     group.addoption(
         "--convlens-markdown",
@@ -59,10 +59,10 @@ def add_options(group: pytest.OptionGroup) -> None:
 
 
 def configure(config: pytest.Config) -> None:
-    """Prepare the report, where one was asked for.
+    """Prepare the report, if an option asks for one.
 
     Raises:
-        pytest.UsageError: it could not be written in the end.
+        pytest.UsageError: a place that cannot be written to.
     """
     worker = getattr(config, "workerinput", None)
     if worker is not None:
@@ -108,10 +108,10 @@ def _record(config: pytest.Config, folder: Path) -> None:
 
 
 class Recorder:
-    """Writes to the spool what the items of this process see. No error of it ends an item.
+    """Writes the figures of this process's items to the spool. Its errors never end an item.
 
     Attributes:
-        problem: why the first of what could not be written was not; empty where all was.
+        problem: error of the first file that could not be written; empty if all were.
     """
 
     def __init__(self, spool: Spool) -> None:
@@ -141,7 +141,7 @@ class Recorder:
     # First, so that an error in another plugin's hook costs no picture.
     @pytest.hookimpl(tryfirst=True)
     def pytest_convlens_figures(self, item: pytest.Item, figures: Mapping[str, Figure]) -> None:
-        """Add figures to what an item saw."""
+        """Add figures to an item."""
         from convlens.report.encode import add_figure
 
         exhibit = item.stash.get(_EXHIBIT, None)
@@ -153,7 +153,7 @@ class Recorder:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_convlens_compared(self, item: pytest.Item, comparison: Comparison) -> None:
-        """Add a comparison with a baseline to what an item saw."""
+        """Add a comparison with a baseline to an item."""
         from convlens.report.encode import add_comparison
 
         exhibit = item.stash.get(_EXHIBIT, None)
@@ -162,14 +162,14 @@ class Recorder:
                 add_comparison(self._spool, exhibit, comparison)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Tell the process that makes the report, where this is a worker, what it lacks."""
+        """In a worker, send the problem to the process that makes the report."""
         output = getattr(session.config, "workeroutput", None)
         if output is not None:
             output[_PROBLEM_OUTPUT] = self.problem
 
     @contextmanager
     def _going_on(self, item: pytest.Item, trouble: str) -> Iterator[None]:
-        """Let the run go on without what cannot be written, such as on a full disk, or shown."""
+        """Turn an error in writing, such as on a full disk, or in drawing into a message."""
         try:
             yield
         except OSError as error:
@@ -179,7 +179,7 @@ class Recorder:
 
 
 class Reporter:
-    """Gathers what became of each item, and writes the report in the end, however it comes."""
+    """Gathers the outcome of each item, and writes the report, however the run ends."""
 
     def __init__(self, config: pytest.Config, folder: Path, wanted: dict[str, Path]) -> None:
         from convlens.report.spool import Spool
@@ -300,7 +300,7 @@ class Stopper:
 
 
 def _exhibit(item: pytest.Item, order: int) -> Exhibit | None:
-    """Return what is known of an item before it runs; None where it is none of convlens's."""
+    """Return the description of an item before it runs; None if it does not use convlens."""
     from convlens.report.entry import Exhibit
 
     if isinstance(item, ModelItem):

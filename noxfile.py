@@ -98,7 +98,7 @@ def browser(session: nox.Session) -> None:
 def record(session: nox.Session) -> None:
     """Keep what the engine finds on TensorFlow, for the session `jax`."""
     install(session, ".[test]")
-    session.run("python", "tests/engine/results.py", f"{session.cache_dir / 'tensorflow.npz'}")
+    session.run("python", "tests/engine/results.py", str(session.cache_dir / "tensorflow.npz"))
     baselines = session.cache_dir / "tensorflow"
     shutil.rmtree(baselines, ignore_errors=True)
     session.run("python", "tests/baselines/record_all.py", str(baselines))

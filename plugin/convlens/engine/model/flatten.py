@@ -40,7 +40,7 @@ class Flat:
     Attributes:
         image: the symbolic input of the images (None, h, w, c).
         inputs: all symbolic inputs by name, including the image.
-        result: the model's first output.
+        results: the model's outputs, in its own order.
         calls: all calls, each after the calls that it depends on.
         layers: the user's own layers by flat name.
         outputs: each layer's output by flat name.
@@ -51,7 +51,7 @@ class Flat:
 
     image: Any = None
     inputs: dict[str, Any] = field(default_factory=dict)
-    result: Any = None
+    results: list[Any] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     layers: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
@@ -77,10 +77,11 @@ def flatten(model: keras.Model, image: str | None = None) -> Flat:
     names = [t.name for t in model.inputs]
     flat.inputs = dict(zip(names, clone.inputs, strict=True))
     flat.image = flat.inputs[image] if image is not None else clone.inputs[0]
-    flat.result = clone.outputs[0]
+    flat.results = list(clone.outputs)
     for call in reversed(flat.calls):  # a nested model's output is the output of a layer inside it
-        if call.op is _identity and call.outputs[0] is flat.result:
-            flat.result = call.args[0]
+        if is_inlining(call):
+            inner = {id(y): x for x, y in zip(call.inputs, call.outputs, strict=True)}
+            flat.results = [inner.get(id(t), t) for t in flat.results]
     return flat
 
 

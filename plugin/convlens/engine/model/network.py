@@ -17,7 +17,15 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
-from convlens.engine.model.flatten import CONVOLUTIONS, Call, flatten, is_graph, is_symbolic
+from convlens.engine.model.flatten import (
+    CONVOLUTIONS,
+    Call,
+    flatten,
+    is_graph,
+    is_inlining,
+    is_symbolic,
+)
+from convlens.engine.model.losses import loss_of
 from convlens.engine.model.rectify import Method, is_relu, rectified
 from convlens.engine.runtime import backend
 
@@ -99,6 +107,7 @@ class Network:
         clone = keras.models.clone_model(self.model)
         clone.set_weights(self.model.get_weights())
         clone.name = self.name
+        clone.convlens_loss = loss_of(self.model)
         return Network(clone, held=self._held)
 
     def refresh(self) -> None:
@@ -128,7 +137,13 @@ class Network:
     @property
     def output_layer(self) -> str | None:
         """The layer whose output is the model's first output; None if no layer returns it."""
-        return next((n for n, t in self.outputs.items() if t is self._flat.result), None)
+        return self.output_layers[0]
+
+    @property
+    def output_layers(self) -> tuple[str | None, ...]:
+        """The layer of each of the model's outputs, in their order; None where none returns it."""
+        names = {id(t): name for name, t in self.outputs.items()}
+        return tuple(names.get(id(t)) for t in self._flat.results)
 
     def find(self, layer: str) -> str:
         """Return `layer` after checking that the network has it.
@@ -276,6 +291,17 @@ class Network:
         }
         return [name for name, t in self.outputs.items() if id(t) in needed]
 
+    def reaches(self, layer: str) -> bool:
+        """Return whether a layer depends on the images, and not on held inputs alone."""
+        reached = {id(self.image)}
+        for call in self.calls(layer):
+            if is_inlining(call):  # each output is one of its inputs
+                pairs = zip(call.inputs, call.outputs, strict=True)
+                reached.update(id(y) for x, y in pairs if id(x) in reached)
+            elif any(id(t) in reached for t in call.inputs):
+                reached.update(id(t) for t in call.outputs)
+        return id(self.outputs[self.find(layer)]) in reached
+
     def compiled(
         self, key: Any, build: Callable[[], Callable[..., Any]], batched: int = 0
     ) -> Callable[..., Any]:
@@ -309,7 +335,17 @@ class Network:
     @property
     def result(self) -> Any:
         """The symbolic tensor of the model's first output (None, …)."""
-        return self._flat.result
+        return self._flat.results[0]
+
+    @property
+    def results(self) -> list[Any]:
+        """The symbolic tensors of all of the model's outputs, in its own order."""
+        return list(self._flat.results)
+
+    @property
+    def graph(self) -> list[Call]:
+        """All calls of the model, each after the calls that it depends on."""
+        return self._flat.calls
 
     def _needed_calls(self, wanted: Sequence[Any], known: Collection[int] = ()) -> list[Call]:
         need = {id(t) for t in wanted if id(t) not in known}

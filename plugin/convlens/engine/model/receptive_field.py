@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from convlens.engine.model.flatten import CONVOLUTIONS, Call, is_inlining
+from convlens.engine.model.flatten import CONVOLUTIONS, Call
 from convlens.engine.model.network import Network
 
 _POOLS = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
@@ -104,9 +104,6 @@ def _input_fields(
     call: Call, fields: dict[int, _Field], sizes: dict[int, tuple[int, int] | None]
 ) -> list[tuple[Any, _Field]]:
     """Return the field of each input that a call reads to compute the fields of its outputs."""
-    if is_inlining(call):  # the border of a nested model: the outputs are the inputs
-        pairs = zip(call.inputs, call.outputs, strict=True)
-        return [(source, fields[id(out)]) for source, out in pairs if id(out) in fields]
     out = next((o for o in call.outputs if id(o) in fields), None)
     if out is None:
         return []
@@ -197,7 +194,7 @@ def _apply(call: Call, values: dict[int, Any]) -> Any:
         lambda t: ops.convert_to_tensor(values[id(t)]) if id(t) in values else t,
         (call.args, call.kwargs),
     )
-    return ops.convert_to_numpy(keras.tree.flatten(call.op(*args, **kwargs))[0])
+    return ops.convert_to_numpy(call.compute(args, kwargs)[0])
 
 
 def _map_sizes(

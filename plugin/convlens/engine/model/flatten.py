@@ -186,6 +186,8 @@ class _Flattener:
         if not isinstance(op, keras.Layer):
             return self.record(op, args, kwargs, training)
         own = kwargs.get("training")
+        if own is not None and _default_mode(op) is own:
+            own = None  # Keras records the default too, so that nobody may have fixed it
         fixed = own if training is None else training
         kwargs = {key: value for key, value in kwargs.items() if key != "training"}
         return self.layer(op, prefix, args, kwargs, fixed)
@@ -275,6 +277,12 @@ def _apply(op: Any, args: Any, kwargs: Any, training: bool) -> Any:
     if isinstance(op, keras.Layer):  # every one takes it, and hands it on to the layers inside
         kwargs = {**kwargs, "training": training}
     return op(*args, **kwargs)
+
+
+def _default_mode(layer: Any) -> Any:
+    """Return the default of a layer's argument `training`, which is True for augmentation."""
+    parameter = inspect.signature(layer.call).parameters.get("training")
+    return None if parameter is None else parameter.default
 
 
 def _view(op: Any, **changed: Any) -> Any:

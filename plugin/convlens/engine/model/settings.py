@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-_PLAIN = (bool, int, float, str, bytes, tuple, type(None))
+_PLAIN = {bool, int, float, str, bytes, type(None)}
 
 
 def settings_of(model: Any) -> list[Any]:
@@ -25,11 +25,16 @@ def settings_of(model: Any) -> list[Any]:
             continue
         adapted = hasattr(layer, "finalize_state")
         for name, value in vars(layer).items():
-            if isinstance(value, _PLAIN) and not name.startswith("_"):
-                found.append((name, type(value), repr(value)))
-            elif isinstance(value, keras.Variable | keras.DTypePolicy) or (
-                not name.startswith("_") and _is_setting(value, adapted)
-            ):
+            if name.startswith("_"):
+                if isinstance(value, keras.Variable | keras.DTypePolicy):
+                    found.append(value)
+            elif type(value) in _PLAIN:
+                found.append((name, type(value), value))
+            elif type(value) is tuple:
+                found.append((name, tuple, repr(value)))
+            elif callable(value) or isinstance(value, keras.Variable | np.ndarray):
+                found.append(value)
+            elif adapted and ops.is_tensor(value):
                 found.append(value)
     return found
 
@@ -39,9 +44,3 @@ def unchanged(before: list[Any], now: list[Any]) -> bool:
     return len(before) == len(now) and all(
         a is b or (type(a) is tuple and a == b) for a, b in zip(before, now, strict=True)
     )
-
-
-def _is_setting(value: Any, adapted: bool) -> bool:
-    if ops.is_tensor(value):
-        return adapted
-    return callable(value) or isinstance(value, np.ndarray)

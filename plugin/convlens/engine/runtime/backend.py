@@ -128,13 +128,13 @@ class Variables:
         if distribution is not None:
             with within(distribution):
                 self.copies = [
-                    keras.Variable(keras.ops.convert_to_numpy(v.value), dtype=v.dtype) for v in own
+                    keras.Variable(keras.ops.convert_to_tensor(v), dtype=v.dtype) for v in own
                 ]
 
     def refresh(self) -> None:
         """Copy the current values of the variables."""
         for variable, copy in zip(self.own, self.copies or [], strict=False):
-            copy.assign(keras.ops.convert_to_numpy(variable.value))
+            copy.assign(keras.ops.convert_to_tensor(variable))
 
 
 def compile(

@@ -20,7 +20,7 @@ CONVOLUTIONS = (
 _FUSED = (*CONVOLUTIONS, keras.layers.Dense)
 # The name of the scope in which layers are called: TensorFlow refuses an outermost scope whose name
 # begins with an underscore, as a layer's may.
-_SCOPE = "convlens"
+SCOPE = "convlens"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Call:
 
     def compute(self, args: Any, kwargs: Any, training: bool = False) -> list[Any]:
         """Return the results for tensors in place of the symbolic arguments."""
-        with keras.name_scope(_SCOPE):
+        with keras.name_scope(SCOPE):
             return keras.tree.flatten(_apply(self.op, args, kwargs, training))
 
     def compute_one(self, x: Any) -> Any:
@@ -156,7 +156,7 @@ class _Flattener:
         """Record a model's calls on given inputs, and return its outputs."""
         graph = Graph(model, prefix, inputs)
         self.flat.graphs.append(graph)
-        function = keras.Model(list(model.inputs), list(model.outputs), name=_SCOPE)
+        function = keras.Model(list(model.inputs), list(model.outputs), name=SCOPE)
         known = {id(t): value for t, value in zip(function.inputs, inputs, strict=True)}
         depths = function._nodes_by_depth  # the order in which Keras runs them
         for node in (n for depth in sorted(depths, reverse=True) for n in depths[depth]):
@@ -224,7 +224,7 @@ class _Flattener:
         if isinstance(op, keras.Operation):
             # Its nodes must stay as they are, for the user reads them.
             view = _view(op, _inbound_nodes=[], _outbound_nodes=[])
-            with keras.name_scope(_SCOPE):
+            with keras.name_scope(SCOPE):
                 outputs = [_fresh(t) for t in keras.tree.flatten(_apply(view, args, kwargs, False))]
         else:
             outputs = [_fresh(args[0])]  # an activation, which keeps shape and type
@@ -257,7 +257,7 @@ class _Entrance(keras.Operation):
     """Cast a value to the type of a nested model's input, and add or drop a last axis of 1."""
 
     def __init__(self, dtype: str, rank: int) -> None:
-        super().__init__(name=_SCOPE)
+        super().__init__(name=SCOPE)
         self.dtype, self.rank = dtype, rank
 
     def call(self, x: Any) -> Any:

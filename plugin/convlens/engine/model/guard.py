@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from convlens.engine.model.flatten import Flat, Graph
+from convlens.engine.model.flatten import SCOPE, Flat, Graph
 from convlens.engine.runtime import backend
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ class _Comparison:
         return self.network.run(self.images, symbols)
 
     def run(self, function: Callable[[], list[Any]]) -> list[Any]:
-        found: list[Any] = backend.once(function, self.network.variables)
+        with keras.name_scope(SCOPE):
+            found: list[Any] = backend.once(function, self.network.variables)
         return found
 
 
@@ -135,10 +136,11 @@ def _noise(network: Network) -> NDArray[np.float32] | None:
     h, w, c = network.input_shape
     for size in _SIZES:
         shape = (2, h or size, w or size, c or 3)
-        try:
-            backend.shapes(lambda x: network.run(x, [network.result]), shape)
-        except ValueError:
-            continue
+        if None in (h, w):
+            try:
+                backend.shapes(lambda x: network.run(x, [network.result]), shape)
+            except ValueError:
+                continue  # a window larger than a map, or sizes that do not fit together
         # In 16 bits large values could overflow in the one and not in the other.
         high = 255 if _tolerance_of(network) == _TOLERANCE else 1
         noise = np.random.default_rng(0).random(shape, dtype=np.float32)

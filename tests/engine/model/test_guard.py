@@ -47,7 +47,7 @@ def reading_in_which(monkeypatch, broken):
 def without(name):
     def broken(call):
         if getattr(call.op, "name", getattr(call.op, "__name__", "")) == name:
-            return flatten.Call(ops.identity, (call.inputs[0],), {}, call.outputs)
+            return flatten.Call(lambda x: x, (call.inputs[0],), {}, call.outputs)
         return None
 
     return broken
@@ -81,8 +81,8 @@ def test_a_call_that_was_replaced_at_the_reading_is_noticed(monkeypatch):
     monkeypatch.setattr(flatten, "runs_as_keras", lambda layer: True)
 
     class Doubled(keras.Model):
-        def call(self, x, training=None, mask=None):
-            return 2 * super().call(x)
+        def call(self, inputs, training=None, mask=None):
+            return 2 * super().call(inputs)
 
     x = keras.Input((12, 12, 3))
     inner = Doubled(x, layers.Conv2D(2, 3, name="conv")(x), name="inner")
@@ -157,7 +157,7 @@ def not_finite():
 )
 def test_no_other_fault_is_taken_for_a_wrong_reading(build):
     for images in (IMAGES, 255 * IMAGES):
-        assert activations(build(), images, "out")["out"].shape == (3, 8, 8, 3)
+        assert len(activations(build(), images, "out")["out"]) == len(images)
 
 
 @pytest.mark.parametrize("mode", ["int8", "int4"])

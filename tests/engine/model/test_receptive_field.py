@@ -206,7 +206,10 @@ def others(draw):
     if kind == 1:
         # Keras takes strides of one size only.
         return positive(
-            layers.DepthwiseConv2D, draw(pairs(1, 4)), strides=draw(st.integers(1, 3)), padding=padding
+            layers.DepthwiseConv2D,
+            draw(pairs(1, 4)),
+            strides=draw(st.integers(1, 3)),
+            padding=padding,
         )
     if kind == 2:
         return layers.UpSampling2D(draw(pairs(1, 4)))

@@ -150,9 +150,7 @@ class _Flattener:
         self.flat = Flat()
         self.opened: dict[int, Any] = {}  # by the id of the user's layer
 
-    def read(
-        self, model: Any, prefix: str, inputs: list[Any], training: bool | None
-    ) -> list[Any]:
+    def read(self, model: Any, prefix: str, inputs: list[Any], training: bool | None) -> list[Any]:
         """Record a model's calls on given inputs, and return its outputs."""
         graph = Graph(model, prefix, inputs)
         self.flat.graphs.append(graph)

@@ -53,9 +53,9 @@ def check_reading(network: Network, flat: Flat, sample: NDArray[np.float32] | No
     layer, difference = comparison.first_difference()
     raise ValueError(
         f"{network.name}: {layer} computes something else in convlens than in model.predict: the "
-        f"values differ by {difference:.3g} of the largest one (tolerance "
-        f"{comparison.allowed:g}). Convlens cannot examine this model: build the layer from Keras's "
-        "layers and operations, and report the model as a fault of convlens"
+        f"values differ by {difference:.3g} of the largest one (tolerance {comparison.allowed:g}). "
+        "Convlens cannot examine this model: build the layer from Keras's layers and operations, "
+        "and report the model as a fault of convlens"
     )
 
 

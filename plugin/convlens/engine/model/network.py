@@ -123,7 +123,7 @@ class Network:
     @contextmanager
     def variables_restored(self) -> Iterator[None]:
         """Put the values of all variables back at the end."""
-        values = [(v, ops.convert_to_tensor(v)) for v in self.variables.own]
+        values = [(v, ops.copy(v)) for v in self.variables.own]
         try:
             yield
         finally:

@@ -44,8 +44,8 @@ def receptive_field(
 
     The field follows the kernels, strides, dilations, paddings and interpolations down every path.
     Gates (maps of one position that are combined with a larger map, as in squeeze and excitation)
-    are left out, because they connect every position to the whole image. Any other operation that mixes positions counts as
-    reading its whole input.
+    are left out, because they connect every position to the whole image. Any other operation that
+    mixes positions counts as reading its whole input.
 
     Args:
         model: a Keras model or a `Network`.
@@ -133,7 +133,9 @@ def _input_field(op: Any, field: _Field, size: tuple[int, int]) -> _Field | None
     if isinstance(op, keras.layers.Conv2DTranspose):
         extra = (None, None) if op.output_padding is None else _pair(op.output_padding)
         geometry = zip(sides, op.kernel_size, op.strides, op.dilation_rate, extra, strict=True)
-        return _Field(*(_transposed_inputs(i, k, s, d, op.padding, e) for i, k, s, d, e in geometry))
+        return _Field(
+            *(_transposed_inputs(i, k, s, d, op.padding, e) for i, k, s, d, e in geometry)
+        )
     if isinstance(op, (*CONVOLUTIONS, *_POOLS)):
         kernel = op.pool_size if isinstance(op, _POOLS) else op.kernel_size
         dilation = 1 if isinstance(op, _POOLS) else op.dilation_rate

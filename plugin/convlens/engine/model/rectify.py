@@ -40,8 +40,8 @@ def relu_bound(
 ) -> float | None:
     """Return the bound above which a ReLU is constant; infinity for an unbounded one.
 
-    The function is a ReLU if it computes min(max(x, 0), bound) for all numbers of a grid. So a leaky
-    ReLU, one with a threshold, and an ELU are none, whatever their names.
+    The function is a ReLU if it computes min(max(x, 0), bound) for all numbers of a grid. A leaky
+    ReLU, one with a threshold, and an ELU are therefore none, whatever their names.
 
     Args:
         function: a function of one tensor.

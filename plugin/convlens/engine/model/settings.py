@@ -32,9 +32,11 @@ def settings_of(model: Any) -> list[Any]:
                 found.append((name, type(value), value))
             elif type(value) is tuple:
                 found.append((name, tuple, repr(value)))
-            elif callable(value) or isinstance(value, keras.Variable | np.ndarray):
-                found.append(value)
-            elif adapted and ops.is_tensor(value):
+            elif (
+                callable(value)
+                or isinstance(value, keras.Variable | np.ndarray)
+                or (adapted and ops.is_tensor(value))
+            ):
                 found.append(value)
     return found
 

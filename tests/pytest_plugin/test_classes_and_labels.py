@@ -1,4 +1,4 @@
-"""The zero-code run of models with several outputs, of labels of every form, and of assumed ranges."""
+"""The zero-code run of models with several outputs, labels of every form, assumed ranges."""
 
 from __future__ import annotations
 

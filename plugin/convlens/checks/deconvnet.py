@@ -19,7 +19,6 @@ from convlens.drawings import draw_reconstructions
 from convlens.engine.explain.deconvnet import project
 from convlens.engine.features.activations import activations
 from convlens.engine.model.network import INPUT, Network
-from convlens.engine.model.rectify import is_relu
 from convlens.lens import Lens
 
 Project = Callable[[Network, NDArray[np.float32], str, NDArray[np.float32]], Mapping[str, Any]]
@@ -229,7 +228,7 @@ class _Trip:
         if isinstance(original, keras.layers.MaxPooling2D):
             self.check_switches(layer, source, y, found)
         elif layer in self.network.preactivations and self.reads_preactivation(layer, source):
-            if is_relu(original):
+            if self.network.relu_bound(layer) is not None:
                 self.compare((layer, "ReLU"), found, np.maximum(y, 0))
         else:
             self.check_adjoint(layer, source, y, found)

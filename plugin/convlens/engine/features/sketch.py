@@ -63,16 +63,11 @@ class LayerSketch:
 
 
 def sketched_layers(network: Network) -> tuple[str, ...]:
-    """Return the names of the layers to sketch, in the graph's order: all that compute values.
-
-    Any layer called in training mode counts as computing values.
-    """
+    """Return the names of the layers to sketch, in the graph's order: all that compute values."""
     chosen = [
         name
         for name, layer in network.layers.items()
-        if type(layer).__name__ not in _MOVERS
-        or name == network.output_layer
-        or network.calls(name)[-1].kwargs.get("training")
+        if type(layer).__name__ not in _MOVERS or name == network.output_layer
     ]
     return tuple(chosen)
 

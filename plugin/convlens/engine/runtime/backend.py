@@ -1,9 +1,9 @@
 """Backend-specific code, the only module that knows which Keras backend is running.
 
 It provides `vjp` (reverse-mode differentiation), `compile` (a traced graph on one or more devices,
-by XLA inside `with_xla`), `repeat` (a loop in a graph), `copier` (copies weights between models),
-`shapes` (shape inference) and `settings` (versions and numerical settings). All other numerical
-modules use only `keras.ops`, so the same code runs on TensorFlow and on JAX.
+by XLA inside `with_xla`), `repeat` (a loop in a graph), `outside_of_graphs` (compute while a graph
+is traced), `shapes` (shape inference) and `settings` (versions and numerical settings). All other
+numerical modules use only `keras.ops`, so the same code runs on TensorFlow and on JAX.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from convlens.engine.runtime.lru_cache import LRUCache
+
 Tensor = Any
+# Graphs kept of each compiled function, one for each shape of its arguments.
+_MAX_SHAPES = 8
 _xla = ContextVar("_xla", default=False)
 Pullback = Callable[[Tensor], Any]
 
@@ -107,29 +111,35 @@ def repeat(count: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
     return keras.ops.fori_loop(0, count, body, carry)
 
 
-def copier(pairs: Sequence[tuple[Any, Any]], distribution: Any = None) -> Callable[[], None]:
-    """Return a function that assigns each pair's first Keras variable to its second."""
-    if backend_name() == "jax" or distribution is not None:
+class Variables:
+    """The Keras variables that compiled functions read.
 
-        def copy() -> None:
-            for source, target in pairs:
-                target.assign(source)
+    With a distribution, the functions read copies on all its devices, because the variables were
+    perhaps created on one.
 
-        return copy
-    import tensorflow as tf
+    Attributes:
+        own: the variables.
+        copies: the copies; None without a distribution.
+    """
 
-    def assign() -> None:
-        for source, target in pairs:
-            target.value.assign(source.value, read_value=False)
+    def __init__(self, own: Sequence[Any] = (), distribution: Any = None) -> None:
+        self.own = list(own)
+        self.copies: list[Any] | None = None
+        if distribution is not None:
+            with within(distribution):
+                self.copies = [
+                    keras.Variable(keras.ops.convert_to_tensor(v), dtype=v.dtype) for v in own
+                ]
 
-    # One compiled call takes a quarter of the time of many separate ones.
-    copied: Callable[[], None] = tf.function(assign, autograph=False).get_concrete_function()
-    return copied
+    def refresh(self) -> None:
+        """Copy the current values of the variables."""
+        for variable, copy in zip(self.own, self.copies or [], strict=False):
+            copy.assign(keras.ops.convert_to_tensor(variable))
 
 
 def compile(
     fn: Callable[..., Any],
-    variables: Sequence[Any] = (),
+    variables: Variables | None = None,
     *,
     batched: int = 0,
     distribution: Any = None,
@@ -138,15 +148,32 @@ def compile(
 
     Args:
         fn: a function of tensors (or lists of tensors).
-        variables: the Keras variables that `fn` reads. JAX would store the values of other
-            variables in the graph as constants, and ignore later assignments.
+        variables: what `fn` reads. JAX would store the values of other variables in the graph as
+            constants, and ignore later assignments.
         batched: number of leading arguments whose first axis is the batch; with a distribution
             these, and all results, are split among the devices.
         distribution: result of `distribution_of`. The batch must be a multiple of its size.
     """
     if backend_name() == "jax":
-        return _compile_jax(fn, variables, batched, distribution)
-    return _compile_tensorflow(fn, batched, distribution)
+        return _compile_jax(fn, variables or Variables(), batched, distribution)
+    return _compile_tensorflow(fn, variables or Variables(), batched, distribution)
+
+
+def once(fn: Callable[[], Any], variables: Variables) -> Any:
+    """Return `fn()`, which reads `variables`, without keeping a graph."""
+    # JAX compiles each operation that is run outside a graph, which takes longer than one graph.
+    return compile(fn, variables)() if backend_name() == "jax" else fn()
+
+
+def outside_of_graphs() -> AbstractContextManager[Any]:
+    """Return a context in which tensors have values, also while a graph is traced."""
+    if backend_name() == "jax":
+        import jax
+
+        return jax.ensure_compile_time_eval()
+    import tensorflow as tf
+
+    return tf.init_scope()
 
 
 @contextmanager
@@ -292,13 +319,13 @@ def within(distribution: Any) -> AbstractContextManager[Any]:
 
 
 def _compile_jax(
-    fn: Callable[..., Any], variables: Sequence[Any], batched: int, distribution: Any
+    fn: Callable[..., Any], variables: Variables, batched: int, distribution: Any
 ) -> Callable[..., Any]:
     import jax
 
     @jax.jit
     def with_values(values: list[Any], *args: Any) -> Any:
-        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+        with keras.StatelessScope(state_mapping=list(zip(variables.own, values, strict=True))):
             return fn(*args)
 
     def spread(x: Any) -> Any:
@@ -309,32 +336,41 @@ def _compile_jax(
     def call(*args: Any) -> Any:
         if distribution is not None:
             args = (*keras.tree.map_structure(spread, args[:batched]), *args[batched:])
-        return with_values([v.value for v in variables], *args)
+        return with_values([v.value for v in variables.copies or variables.own], *args)
 
     return call
 
 
 def _compile_tensorflow(
-    fn: Callable[..., Any], batched: int, distribution: Any
+    fn: Callable[..., Any], variables: Variables, batched: int, distribution: Any
 ) -> Callable[..., Any]:
     import tensorflow as tf
 
-    def spread(*args: Any) -> Any:
-        return distribution.run(fn, args)
+    def with_copies(*args: Any) -> Any:
+        values = [keras.ops.convert_to_tensor(v) for v in variables.copies or []]
+        with keras.StatelessScope(state_mapping=list(zip(variables.own, values, strict=True))):
+            return fn(*args)
 
-    traced = tf.function(
-        fn if distribution is None else spread, autograph=False, jit_compile=_xla.get()
-    )
-    graphs: dict[Any, Callable[..., Any]] = {}
+    def spread(*args: Any) -> Any:
+        return distribution.run(with_copies, args)
+
+    whole = fn if distribution is None else spread
+    xla = _xla.get()
+
+    def trace(args: Any) -> Callable[..., Any]:
+        # One function for each shape on purpose: calling one function with many shapes would make
+        # TensorFlow warn, and keep all graphs.
+        traced = tf.function(whole, autograph=False, jit_compile=xla)
+        graph: Callable[..., Any] = traced.get_concrete_function(*args)
+        return graph
+
+    graphs: LRUCache[Any, Callable[..., Any]] = LRUCache(_MAX_SHAPES, lambda _: 1)
 
     def call(*args: Any) -> Any:
         key = tuple((tuple(x.shape), x.dtype) for x in tf.nest.flatten(args))
         if distribution is not None:
             args = (*_divided(args[:batched], distribution), *args[batched:])
-        if key not in graphs:
-            # Each shape is traced on purpose; calling `traced` would make TensorFlow warn about it.
-            graphs[key] = traced.get_concrete_function(*args)
-        result = graphs[key](*args)
+        result = graphs.get(key, lambda: trace(args))(*args)
         if distribution is None:
             return result
         return tf.nest.map_structure(

@@ -28,7 +28,10 @@ def layer_statistics(
     maps = activations(network, images, check_layers(network, layers))
     for name, values in maps.items():
         assert_finite_maps(network.name, name, values)
-    return {name: filter_statistics(values, name, **options) for name, values in maps.items()}
+    return {
+        name: filter_statistics(values, name, precision=network.rounding(name).precision, **options)
+        for name, values in maps.items()
+    }
 
 
 def assert_finite_maps(model: str, layer: str, maps: NDArray[Any]) -> None:

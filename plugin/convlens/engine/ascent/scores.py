@@ -13,6 +13,7 @@ from convlens.engine.ascent.objectives import Objective, Place, places_of
 from convlens.engine.ascent.one_filter import OneFilter
 from convlens.engine.model.network import Network
 from convlens.engine.model.targets import output_of, tensor_of
+from convlens.engine.runtime import backend
 
 BATCH = 64
 
@@ -154,4 +155,4 @@ def class_scores(network: Network, images: NDArray[np.float32]) -> NDArray[np.fl
         return lambda x: network.run(x, [tensor])[0]
 
     scores = network.compiled(("scores", target), build)(ops.convert_to_tensor(images))
-    return ops.convert_to_numpy(scores).astype(np.float32)
+    return backend.to_numpy(scores).astype(np.float32)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convlens.engine.runtime.tolerance import as_floats, cosine_tolerance, precision_of
+
 
 @dataclass(frozen=True)
 class FilterStatistics:
@@ -27,7 +29,11 @@ class FilterStatistics:
 
 
 def filter_statistics(
-    maps: ArrayLike, layer: str = "layer", *, tol: float | None = None
+    maps: ArrayLike,
+    layer: str = "layer",
+    *,
+    tol: float | None = None,
+    precision: str | None = None,
 ) -> FilterStatistics:
     """Return which filters are dead and which are duplicates, from their feature maps.
 
@@ -38,16 +44,17 @@ def filter_statistics(
     Args:
         maps: (n, h, w, c) or (n, c) activations.
         layer: what to call the layer.
-        tol: 1e-6 for float32 unless given, and in proportion to the precision of other types.
+        tol: by the precision unless given; 1.2e-6 for float32.
+        precision: the precision that the maps were computed in; that of their type unless given.
 
     Raises:
         ValueError: no map, no unit, or values that are not finite.
     """
-    array = np.asarray(maps)
+    array = as_floats(maps)
     if array.ndim < 2 or not array.size:
         raise ValueError(f"layer {layer!r}: maps have shape {array.shape}; (n, …, units) is needed")
     if tol is None:
-        tol = 10 * float(np.finfo(array.dtype if array.dtype.kind == "f" else "f8").eps)
+        tol = cosine_tolerance(precision or precision_of(np.asarray(maps).dtype))
     flat = array.reshape(-1, array.shape[-1]).astype(np.float64)
     if not np.isfinite(flat).all():
         unit = int(np.flatnonzero(~np.isfinite(flat).all(axis=0))[0])

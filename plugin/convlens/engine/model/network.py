@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -19,7 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from convlens.engine.model.flatten import CONVOLUTIONS, Call, flatten, is_graph, is_symbolic
 from convlens.engine.model.rectify import Method, is_relu, rectified
+from convlens.engine.model.rounding import Coarse, roundings, sums_products
 from convlens.engine.runtime import backend
+from convlens.engine.runtime.tolerance import Rounding
 
 Units = int | Iterable[int] | None
 INPUT = "input"
@@ -225,6 +228,7 @@ class Network:
         method: Method = "gradient",
         taps: Mapping[str, Any] | None = None,
         feed: Mapping[str, Any] | None = None,
+        coarse: Coarse | None = None,
     ) -> list[Any]:
         """Compute the values of symbolic tensors in inference mode, and only the calls they need.
 
@@ -235,10 +239,25 @@ class Network:
             taps: values to add to layers' outputs, by layer. The derivative with respect to a tap
                 of zeros is the derivative with respect to that output.
             feed: values to use in place of layers' outputs, by layer.
+            coarse: rounding of the factors of all products; None for the machine's own.
 
         Returns:
             The value of each of `wanted`.
         """
+        if coarse is not None:
+            with coarse.kernels(self._variables):
+                return self._run(images, wanted, method, taps, feed, coarse)
+        return self._run(images, wanted, method, taps, feed, None)
+
+    def _run(
+        self,
+        images: Any,
+        wanted: Sequence[Any],
+        method: Method,
+        taps: Mapping[str, Any] | None,
+        feed: Mapping[str, Any] | None,
+        coarse: Coarse | None,
+    ) -> list[Any]:
         values = {id(self.outputs[name]): value for name, value in (feed or {}).items()}
         values[id(self._flat.image)] = images
         for name, value in self._held.items():
@@ -249,6 +268,8 @@ class Network:
             args, kwargs = keras.tree.map_structure(
                 lambda t: values[id(t)] if is_symbolic(t) else t, (call.args, call.kwargs)
             )
+            if coarse is not None and sums_products(call.op):
+                args, kwargs = coarse.inputs((args, kwargs))
             if is_relu(call.op):
                 results = [rectified(call.op, args[0], method)]
             else:
@@ -257,6 +278,15 @@ class Network:
                 tap = added.get(id(symbol))
                 values[id(symbol)] = value if tap is None else value + tap
         return [values[id(t)] for t in wanted]
+
+    def rounding(self, layer: str) -> Rounding:
+        """Return the rounding behind a layer's output, on this machine."""
+        symbol = self._flat.image if layer == INPUT else self.outputs[self.find(layer)]
+        return self._roundings.get(id(symbol), Rounding())
+
+    @cached_property
+    def _roundings(self) -> dict[int, Rounding]:
+        return roundings(self._flat.calls)
 
     def sources(self, layer: str) -> list[str]:
         """Return the names of the layers that a layer reads; 'input' means the images.

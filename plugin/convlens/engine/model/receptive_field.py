@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from convlens.engine.model.flatten import CONVOLUTIONS, Call, is_inlining
 from convlens.engine.model.network import Network
+from convlens.engine.runtime import backend
 
 _POOLS = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
 _FREE_SIZE = 9
@@ -197,7 +198,7 @@ def _apply(call: Call, values: dict[int, Any]) -> Any:
         lambda t: ops.convert_to_tensor(values[id(t)]) if id(t) in values else t,
         (call.args, call.kwargs),
     )
-    return ops.convert_to_numpy(keras.tree.flatten(call.op(*args, **kwargs))[0])
+    return backend.to_numpy(keras.tree.flatten(call.op(*args, **kwargs))[0])
 
 
 def _map_sizes(

@@ -9,6 +9,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from convlens.engine.runtime import backend
+
 
 def in_batches(
     function: Callable[..., Any], images: NDArray[np.float32], size: int
@@ -23,9 +25,7 @@ def in_batches(
     """
     found: list[NDArray[Any]] = []
     for i in range(0, len(images), size):
-        part = [
-            ops.convert_to_numpy(v) for v in function(ops.convert_to_tensor(images[i : i + size]))
-        ]
+        part = [backend.to_numpy(v) for v in function(ops.convert_to_tensor(images[i : i + size]))]
         if i == 0:
             # A single batch needs no copy, except for JAX's arrays, which are read-only.
             if size >= len(images):

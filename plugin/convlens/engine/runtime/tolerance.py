@@ -86,6 +86,11 @@ def significant_bits(precision: str) -> int:
     return _BITS[precision]
 
 
+def precision_name(precision: str) -> str:
+    """Return the name of a precision for messages."""
+    return "TF32" if precision == TF32 else precision
+
+
 def coarsest(precisions: Iterable[str]) -> str:
     """Return the coarsest of the precisions; 'float32' if none is coarser than it."""
     return max(precisions, key=unit_roundoff, default="float32")

@@ -14,11 +14,8 @@ from convlens.checks.finite_weights import assert_finite_weights
 from convlens.engine.features.activations import activations
 from convlens.engine.model.network import Network
 from convlens.engine.runtime.batches import in_batches
+from convlens.engine.runtime.tolerance import activation_tolerance
 from convlens.lens import Lens
-
-# Of a layer's largest value. TF32 and other sums for another batch leave 5e-4 in float32.
-_TOLERANCES = {"float16": 2e-2, "bfloat16": 1e-1}
-_TOLERANCE = 1e-3
 
 _TOO_FEW = "at least two images are needed to compare a batch with single images"
 
@@ -38,8 +35,8 @@ def assert_repeatable(
     Args:
         model: a Keras model or a `Network`.
         images: (n, h, w, c) in the model's own range; n is 2 or more.
-        tol: largest difference, in units of the layer's largest value; by the layer's type
-            unless given (1e-3 for float32).
+        tol: largest difference, in units of the layer's largest value; by the precision of the
+            layers below, and their number, unless given (5e-5 for float32).
 
     Returns:
         layer → the largest difference, in the order of the network.
@@ -108,7 +105,7 @@ class _Seen:
             {name: _difference(once[name], alone[name]) for name in names},
             {name: _difference(predicted[name], once[name]) for name in names},
             {
-                name: _TOLERANCES.get(once[name].dtype.name, _TOLERANCE) if tol is None else tol
+                name: activation_tolerance(network.rounding(name)) if tol is None else tol
                 for name in names
             },
         )

@@ -144,7 +144,7 @@ def deconvolve(
         layer=layer,
         method=method,
         units=chosen,
-        activations=np.concatenate([ops.convert_to_numpy(a) for a in activations]),
+        activations=np.concatenate([backend.to_numpy(a) for a in activations]),
         positions=np.concatenate([ops.convert_to_numpy(w) for w in where]).astype(np.int64),
         stages=collected,
     )
@@ -287,8 +287,6 @@ def _place(network: Network, layer: str, position: Position) -> tuple[Place, int
 
 def _concatenate(parts: list[dict[str, Any]]) -> dict[str, NDArray[np.float32]]:
     return {
-        name: np.concatenate([ops.convert_to_numpy(part[name]) for part in parts]).astype(
-            np.float32
-        )
+        name: np.concatenate([backend.to_numpy(part[name]) for part in parts]).astype(np.float32)
         for name in parts[0]
     }

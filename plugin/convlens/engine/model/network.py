@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -32,9 +32,11 @@ from convlens.engine.model.flatten import (
 )
 from convlens.engine.model.guard import check_reading
 from convlens.engine.model.rectify import Method, rectified
+from convlens.engine.model.rounding import Coarse, roundings, sums_products
 from convlens.engine.model.settings import settings_of, unchanged
 from convlens.engine.runtime import backend
 from convlens.engine.runtime.lru_cache import LRUCache
+from convlens.engine.runtime.tolerance import Rounding
 
 Units = int | Iterable[int] | None
 INPUT = "input"
@@ -102,6 +104,7 @@ class Network:
         self.variables = backend.Variables(list(variables.values()), self.distribution)
         self._compiled: LRUCache[Any, Callable[..., Any]] = LRUCache(_MAX_COMPILED, lambda _: 1)
         self._bounds: dict[int, float | None] = {}
+        self._roundings: dict[int, Rounding] | None = None
         self._compared = False
         self._settings = settings_of(self.model)
 
@@ -268,6 +271,7 @@ class Network:
         taps: Mapping[str, Any] | None = None,
         feed: Mapping[str, Any] | None = None,
         fixed_modes: bool = False,
+        coarse: Coarse | None = None,
     ) -> list[Any]:
         """Compute the values of symbolic tensors in inference mode, and only the calls they need.
 
@@ -280,10 +284,24 @@ class Network:
             feed: values to use in place of layers' outputs, by layer.
             fixed_modes: run each layer in the mode that the graph fixes, such as
                 ``layer(x, training=True)``, as `model(x)` does and `model.predict` does not.
+            coarse: rounding of the factors of all products; None for the machine's own.
 
         Returns:
             The value of each of `wanted`.
         """
+        with nullcontext() if coarse is None else coarse.kernels(self.variables.own):
+            return self._run(images, wanted, method, taps, feed, fixed_modes, coarse)
+
+    def _run(
+        self,
+        images: Any,
+        wanted: Sequence[Any],
+        method: Method,
+        taps: Mapping[str, Any] | None,
+        feed: Mapping[str, Any] | None,
+        fixed_modes: bool,
+        coarse: Coarse | None,
+    ) -> list[Any]:
         values = {id(self.outputs[name]): value for name, value in (feed or {}).items()}
         if images is not None and "float" in self._flat.image.dtype:
             images = ops.cast(images, self._flat.image.dtype)
@@ -295,6 +313,8 @@ class Network:
             args, kwargs = keras.tree.map_structure(
                 lambda t: values[id(t)] if is_symbolic(t) else t, (call.args, call.kwargs)
             )
+            if coarse is not None and sums_products(call.op):
+                args, kwargs = coarse.inputs((args, kwargs))
             if method != "gradient" and self._bound_of(call) is not None:
                 one = values[id(call.inputs[0])]
                 results = [rectified(lambda x, call=call: call.compute_one(x), one, method)]
@@ -317,6 +337,13 @@ class Network:
             id(self._flat.inputs[name]): ops.broadcast_to(value, (n, *value.shape))
             for name, value in self._held.items()
         }
+
+    def rounding(self, layer: str) -> Rounding:
+        """Return the rounding behind a layer's output, on this machine."""
+        symbol = self._flat.image if layer == INPUT else self.outputs[self.find(layer)]
+        if self._roundings is None:
+            self._roundings = roundings(self._flat.calls)
+        return self._roundings.get(id(symbol), Rounding())
 
     def sources(self, layer: str) -> list[str]:
         """Return the names of the layers that a layer reads; 'input' means the images.

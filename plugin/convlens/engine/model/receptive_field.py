@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from convlens.engine.model.flatten import CONVOLUTIONS, Call, runs_as_keras
 from convlens.engine.model.network import Network
+from convlens.engine.runtime import backend
 
 _POOLS = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
 _INTERPOLATIONS = {"nearest": 0, "bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}
@@ -226,7 +227,7 @@ def _apply(call: Call, values: dict[int, Any]) -> Any:
         lambda t: ops.convert_to_tensor(values[id(t)]) if id(t) in values else t,
         (call.args, call.kwargs),
     )
-    return ops.convert_to_numpy(call.compute(args, kwargs)[0])
+    return backend.to_numpy(call.compute(args, kwargs)[0])
 
 
 def _map_sizes(

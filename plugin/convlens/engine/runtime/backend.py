@@ -277,28 +277,56 @@ def accelerators() -> list[str]:
 def settings() -> dict[str, Any]:
     """Return the backend's version and the settings that affect its rounding.
 
-    'TF32' is True if an accelerator rounds the factors of float32 products to TensorFloat-32.
+    'products' is the precision to which the factors of float32 products are rounded: 'float32',
+    'tensorfloat32', 'bfloat16' or 'float16'. 'TF32' is True if it is TensorFloat-32.
     """
     if backend_name() == "jax":
         import jax
 
-        precision = jax.config.jax_default_matmul_precision
+        products = _jax_products()
         return {
             "jax": jax.__version__,
             "oneDNN": False,
-            "TF32": bool(accelerators()) and precision not in ("highest", "float32"),
+            "products": products,
+            "TF32": products == "tensorfloat32",
             "XLA": True,
             "threads": os.cpu_count(),
         }
     import tensorflow as tf
 
+    products = _tensorflow_products()
     return {
         "tensorflow": tf.__version__,
-        "oneDNN": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1").lower() not in ("0", "false"),
-        "TF32": bool(accelerators()) and tf.config.experimental.tensor_float_32_execution_enabled(),
+        "oneDNN": _has_onednn(),
+        "products": products,
+        "TF32": products == "tensorfloat32",
         "XLA": _xla.get() or bool(tf.config.optimizer.get_jit()),
         "threads": tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count(),
     }
+
+
+def is_tensor(value: Any) -> bool:
+    """Return whether `value` is a tensor of the backend."""
+    return bool(keras.ops.is_tensor(value))
+
+
+def rounded(x: Tensor, bits: int) -> Tensor:
+    """Return a tensor with its numbers rounded to `bits` significant bits, 2 to 24."""
+    dtype = x.dtype
+    wide = keras.ops.cast(x, "float32")
+    if backend_name() == "jax":
+        import jax
+
+        found = jax.lax.reduce_precision(wide, exponent_bits=8, mantissa_bits=bits - 1)
+    else:
+        import tensorflow as tf
+
+        dropped = 24 - bits
+        half = (1 << dropped) >> 1
+        # The sign is the first bit: adding half a step rounds the magnitude to nearest.
+        whole = (tf.bitcast(wide, tf.int32) + half) & ~((1 << dropped) - 1)
+        found = tf.bitcast(whole, tf.float32)
+    return keras.ops.cast(found, dtype)
 
 
 def host_array(variable: Any) -> np.ndarray[Any, Any]:
@@ -311,11 +339,59 @@ def host_array(variable: Any) -> np.ndarray[Any, Any]:
     return value
 
 
+def to_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Return a tensor as an array; types coarser than float32, which NumPy ignores, as float32."""
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    if dtype == "float16" or dtype.startswith(("bfloat", "float8")):
+        tensor = keras.ops.cast(tensor, "float32")
+    found: np.ndarray[Any, Any] = np.asarray(keras.ops.convert_to_numpy(tensor))
+    return found
+
+
 def within(distribution: Any) -> AbstractContextManager[Any]:
     """Return a context that creates variables on every device of a distribution."""
     if distribution is None or backend_name() == "jax":
         return nullcontext()
     return distribution.scope()
+
+
+def _has_onednn() -> bool:
+    return os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1").lower() not in ("0", "false")
+
+
+def _tensorflow_products() -> str:
+    """Return the precision of the factors of TensorFlow's float32 products."""
+    import tensorflow as tf
+
+    details = tf.config.experimental.get_device_details
+    cards = [details(device) for device in tf.config.list_physical_devices("GPU")]
+    if cards:
+        # TensorFloat-32 came with compute capability 8.0.
+        able = any(card.get("compute_capability", (8, 0)) >= (8, 0) for card in cards)
+        allowed = tf.config.experimental.tensor_float_32_execution_enabled()
+        return "tensorfloat32" if able and allowed else "float32"
+    return _onednn_products() if _has_onednn() else "float32"
+
+
+def _onednn_products() -> str:
+    """Return the precision that oneDNN may round factors to, by its environment variable."""
+    names = ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
+    mode = next((os.environ[name] for name in names if name in os.environ), "STRICT").upper()
+    known = {"TF32": "tensorfloat32", "F16": "float16", "BF16": "bfloat16", "ANY": "bfloat16"}
+    return known.get(mode, "float32")
+
+
+def _jax_products() -> str:
+    """Return the precision of the factors of JAX's float32 products."""
+    import jax
+
+    platform = jax.default_backend()
+    asked = str(jax.config.jax_default_matmul_precision or "default").lower()
+    if platform == "cpu" or asked in ("highest", "float32"):
+        return "float32"
+    if platform == "tpu":
+        return "tensorfloat32" if asked in ("high", "tensorfloat32") else "bfloat16"
+    return "bfloat16" if asked == "bfloat16" else "tensorfloat32"
 
 
 def _compile_jax(

@@ -20,14 +20,13 @@ from convlens.baselines.comparison import (
     norm,
 )
 from convlens.baselines.explain import changed_keys, differences, explanation, newly_rounded
+from convlens.baselines.pairing import Pairs, pair_layers, renamed
 from convlens.baselines.record import Record, show
 from convlens.engine.features.sketch import LayerSketch
 from convlens.engine.model.network import INPUT
 
 __all__ = ["Comparison", "LayerDifference", "PicturePair", "compare_records", "tolerance_of"]
 
-# Name of the entry for the predictions, and its name if an inner layer is called "predictions".
-PREDICTIONS, OUTPUT = "predictions", "output"
 # In units of a channel's size. Backends, threads, batch sizes and oneDNN differ by up to 2e-6 in
 # float32.
 _TOLERANCES = {"float64": 5e-5, "float32": 5e-5, "float16": 2e-2, "bfloat16": 1e-1}
@@ -62,66 +61,63 @@ def compare_records(
         tol: tolerance for the difference of a channel, in units of its size; by default chosen by
             the layer's data type and the device.
     """
-    output = actual.source.get("output")
-    names = _pair_layers(expected, actual)
+    compared: dict[tuple[str, str], LayerDifference] = {}
+
+    def compare(old: str, name: str) -> LayerDifference:
+        if (old, name) not in compared:
+            sketches = expected.layers[old], actual.layers[name]
+            compared[old, name] = _compare(name, *sketches, tol, expected, actual)
+        return compared[old, name]
+
+    pairs = pair_layers(expected, actual, lambda old, name: compare(old, name).passed)
     layers = {name: mismatch(name, "the layer is not in the baseline") for name in actual.layers}
-    for old, name in names:
-        layers[name] = _compare(
-            name, expected.layers[old], actual.layers[name], tol, expected, actual
-        )
-    predictions = _compare_predictions(expected, actual, tol)
-    if predictions.layer in layers and predictions.layer == output:
-        predictions = _merge_predictions(layers[output], predictions)
-    elif predictions.layer in layers:
-        predictions = replace(predictions, layer=OUTPUT)
-    structure = _describe_structure_change(expected, actual)
-    if structure:
-        predictions = replace(predictions, passed=False, note=predictions.note or structure)
-    layers[predictions.layer] = predictions
+    for old, name in pairs:
+        layers[name] = compare(old, name)
+    structure = _describe_structure_change(expected, actual, pairs)
+    for name, difference in _compare_outputs(expected, actual, tol).items():
+        if structure:
+            difference = replace(difference, passed=False, note=difference.note or structure)
+        known = layers.get(name)
+        layers[name] = difference if known is None else _merge_output(known, difference)
     found = list(layers.values())
     failed = [layer for layer in found if not layer.passed]
-    pairs = [_pictures(expected.layers[old], actual.layers[name], name) for old, name in names]
-    pairs.append(predictions_pair(predictions.layer, expected.predictions, actual.predictions))
+    pictures = [_pictures(expected.layers[old], actual.layers[name], name) for old, name in pairs]
+    outputs = zip(expected.outputs.values(), actual.outputs.items(), strict=False)
+    pictures += [predictions_pair(name, before, now) for before, (name, now) in outputs]
+    if failed:  # the layers of the baseline are called as in the network from here on
+        provenance = renamed(expected.provenance, actual.provenance, pairs)
+        expected = replace(expected, source=provenance, weights=None)
     return Comparison(
         key=key,
         fingerprint=actual.fingerprint if failed else "",
-        verdict=structure or _verdict(expected, actual, found, output),
+        verdict=structure or _verdict(expected, actual, found),
         passed=not failed,
         first=failed[0].layer if failed else None,
         layers=tuple(found),
-        pictures=tuple(pair for pair in pairs if pair is not None),
+        pictures=tuple(pair for pair in pictures if pair is not None),
         details=tuple(_details(expected, actual, found)) if failed else (),
     )
 
 
-def _merge_predictions(layer: LayerDifference, predictions: LayerDifference) -> LayerDifference:
-    """Return the output layer's difference combined with that of the predictions."""
-    note = "; ".join(part for part in (layer.note, predictions.note) if part)
-    return replace(layer, passed=layer.passed and predictions.passed, note=note)
+def _merge_output(layer: LayerDifference, output: LayerDifference) -> LayerDifference:
+    """Return a layer's difference combined with that of the output that it returns."""
+    note = "; ".join(part for part in (layer.note, output.note) if part)
+    return replace(layer, passed=layer.passed and output.passed, note=note)
 
 
-def _describe_structure_change(expected: Record, actual: Record) -> str:
+def _describe_structure_change(expected: Record, actual: Record, pairs: Pairs) -> str:
     """Return a sentence that names removed and added layers; "" if there are none."""
-    if len(_pair_layers(expected, actual)) == len(expected.layers) == len(actual.layers):
-        return ""
-    gone = [name for name in expected.layers if name not in actual.layers]
-    new = [name for name in actual.layers if name not in expected.layers]
+    old, new = ({pair[side] for pair in pairs} for side in (0, 1))
+    gone = [name for name in expected.layers if name not in old]
+    more = [name for name in actual.layers if name not in new]
     parts = [f"removed {join_names(gone)}"] if gone else []
-    parts += [f"added {join_names(new)}"] if new else []
-    return f"the network's layers differ from its baseline's: {'; '.join(parts)}."
-
-
-def _pair_layers(expected: Record, actual: Record) -> list[tuple[str, str]]:
-    """Return pairs of layer names (expected, actual).
-
-    Layers are paired by name, or by position if only their names differ: Keras numbers unnamed
-    layers anew for each model.
-    """
-    if expected.layers.keys() != actual.layers.keys():
-        old, new = ([s.shape for s in r.layers.values()] for r in (expected, actual))
-        if old == new:
-            return list(zip(expected.layers, actual.layers, strict=True))
-    return [(name, name) for name in actual.layers if name in expected.layers]
+    parts += [f"added {join_names(more)}"] if more else []
+    if parts:
+        return f"the network's layers differ from its baseline's: {'; '.join(parts)}."
+    counts = len(expected.outputs), len(actual.outputs)
+    if counts[0] != counts[1]:
+        return f"the network has {counts[1]} outputs, but {counts[0]} in its baseline."
+    return ""
 
 
 def _compare(
@@ -238,19 +234,31 @@ def _find_permutation(
     return tuple((int(a), int(b)) for a, b in zip(wrong[before], wrong[now], strict=True) if a != b)
 
 
-def _compare_predictions(expected: Record, actual: Record, tol: float | None) -> LayerDifference:
-    """Return the difference between expected and actual predictions."""
-    old, new = expected.predictions, actual.predictions
+def _compare_outputs(
+    expected: Record, actual: Record, tol: float | None
+) -> dict[str, LayerDifference]:
+    """Return the difference of each of the network's outputs, by the output's name."""
+    found = {}
+    for number, (name, new) in enumerate(actual.outputs.items()):
+        if number >= len(expected.outputs):
+            found[name] = mismatch(name, "the output is not in the baseline")
+            continue
+        old_name, old = list(expected.outputs.items())[number]
+        layers = expected.layers
+        dtype = layers.get(old_name, list(layers.values())[-1]).dtype
+        allowed = tolerance_of(dtype, expected, actual) if tol is None else tol
+        found[name] = _compare_output(name, old, new, allowed)
+    return found
+
+
+def _compare_output(
+    name: str, old: NDArray[np.float32], new: NDArray[np.float32], tol: float
+) -> LayerDifference:
     if old.shape != new.shape:
-        note = f"their shape is {new.shape}, but {old.shape} in the baseline"
-        return LayerDifference(
-            "predictions", 0.0, float("inf"), None, False, float("inf"), note=note
-        )
+        return mismatch(name, f"its shape is {new.shape}, but {old.shape} in the baseline")
     rows_old, rows_new = (p.reshape(-1, p.shape[-1]).astype(np.float64) for p in (old, new))
     scale = np.maximum(np.abs(rows_old).max(), _TINY)
     errors = np.abs(rows_new - rows_old).max(axis=0) / scale
-    dtype = list(expected.layers.values())[-1].dtype
-    tol = tolerance_of(dtype, expected, actual) if tol is None else tol
     note = ""
     if old.ndim == 2 and old.shape[1] > 1:
         reclassified = np.flatnonzero(rows_old.argmax(axis=1) != rows_new.argmax(axis=1))
@@ -261,7 +269,7 @@ def _compare_predictions(expected: Record, actual: Record, tol: float | None) ->
             )
     size = norm(rows_old) or _TINY
     return LayerDifference(
-        PREDICTIONS,
+        name,
         cosine_similarity(rows_old, rows_new),
         norm(rows_new - rows_old) / size,
         int(errors.argmax()),
@@ -271,9 +279,7 @@ def _compare_predictions(expected: Record, actual: Record, tol: float | None) ->
     )
 
 
-def _verdict(
-    expected: Record, actual: Record, layers: list[LayerDifference], output: str | None
-) -> str:
+def _verdict(expected: Record, actual: Record, layers: list[LayerDifference]) -> str:
     """Return a summary of the comparison in one sentence."""
     failed = [layer for layer in layers if not layer.passed]
     if not failed:
@@ -287,15 +293,15 @@ def _verdict(
     before = (
         f"after {len(agree)} that agree ({join_names(agree[-3:])})" if agree else "at the start"
     )
-    result = layers[-1]
+    outputs_agree = all(layer.passed for layer in layers if layer.layer in actual.outputs)
     if first.layer == INPUT:
         return "the input images differ from those of the baseline."
-    if first.moved and all(layer.moved for layer in failed) and result.passed:
+    if first.moved and all(layer.moved for layer in failed) and outputs_agree:
         return (
             f"channels of layer {first.layer!r} were permuted, {before}, and the layers that read "
             "them were permuted to match: the predictions are equal."
         )
-    if first.moved and first.layer in (output, result.layer):
+    if first.moved and first.layer in actual.outputs:
         return f"the outputs of {first.layer!r} are in another order, {before}."
     rounded = newly_rounded(expected.provenance, actual.provenance)
     if first.layer in rounded:
@@ -314,14 +320,14 @@ def _verdict(
 
 def _details(expected: Record, actual: Record, layers: list[LayerDifference]) -> list[str]:
     """Return the lines below the verdict of a failed comparison."""
-    *inner, predictions = layers
+    outputs = [layer for layer in layers if layer.layer in actual.outputs]
     failed = [layer for layer in layers if not layer.passed]
-    lines = [f"{layer.layer}: {layer}" for layer in inner if not layer.passed]
+    lines = [f"{layer.layer}: {layer}" for layer in failed if layer not in outputs]
     if len(lines) > MAX_LINES:
         lines = [*lines[:MAX_LINES], f"… and {len(lines) - MAX_LINES} more layers"]
     agree = [layer.layer for layer in layers if layer.passed]
     lines.append(f"these agree: {join_names(agree)}" if agree else "no layer agrees")
-    lines.append(f"{predictions.layer}: {predictions}")
+    lines += [f"{layer.layer}: {layer}" for layer in outputs[:MAX_LINES]]
     before, now = expected.provenance, actual.provenance
     lines.append(f"differs in provenance: {'; '.join(differences(before, now)) or 'nothing'}")
     weights = changed_keys(before.get("weights", {}), now.get("weights", {}))

@@ -41,6 +41,7 @@ class Flat:
         image: the symbolic input of the images (None, h, w, c).
         inputs: all symbolic inputs by name, including the image.
         result: the model's first output.
+        results: all outputs of the model.
         calls: all calls, each after the calls that it depends on.
         layers: the user's own layers by flat name.
         outputs: each layer's output by flat name.
@@ -52,6 +53,7 @@ class Flat:
     image: Any = None
     inputs: dict[str, Any] = field(default_factory=dict)
     result: Any = None
+    results: list[Any] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     layers: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
@@ -77,11 +79,20 @@ def flatten(model: keras.Model, image: str | None = None) -> Flat:
     names = [t.name for t in model.inputs]
     flat.inputs = dict(zip(names, clone.inputs, strict=True))
     flat.image = flat.inputs[image] if image is not None else clone.inputs[0]
-    flat.result = clone.outputs[0]
-    for call in reversed(flat.calls):  # a nested model's output is the output of a layer inside it
-        if call.op is _identity and call.outputs[0] is flat.result:
-            flat.result = call.args[0]
+    flat.results = [_inner(tensor, flat.calls) for tensor in clone.outputs]
+    flat.result = flat.results[0]
     return flat
+
+
+def _inner(tensor: Any, calls: list[Call]) -> Any:
+    """Return the output of the layer inside a nested model that is the nested model's output."""
+    for call in reversed(calls):
+        if call.op is _identity:
+            for own, inner in zip(call.outputs, call.args, strict=True):
+                if own is tensor:
+                    tensor = inner
+                    break
+    return tensor
 
 
 class _Flattener:

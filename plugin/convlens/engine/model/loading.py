@@ -67,12 +67,10 @@ def load_model(path: str | os.PathLike[str], *, allow_legacy: bool = False) -> k
         raise ModelFileError(f"{file} cannot be read ({error.strerror})") from None
     if refusal:
         raise ModelFileError(refusal)
-    if kind == "hdf5":
-        saved, suffixes = _examine_legacy(file, allow_legacy), _LEGACY
-    else:
-        saved, suffixes = _examine(file), (_NATIVE,)
+    is_legacy = kind == "hdf5"
+    saved = _examine_legacy(file, allow_legacy) if is_legacy else _examine(file)
     try:
-        return _load(file, suffixes)
+        return _load(file, _LEGACY if is_legacy else (_NATIVE,))
     except Exception as error:  # Keras raises errors of nearly every type for a bad file
         raise ModelFileError(_explain_error(file, error, saved)) from error
 

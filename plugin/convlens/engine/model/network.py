@@ -22,7 +22,7 @@ from convlens.engine.model.rectify import Method, is_relu, rectified
 from convlens.engine.runtime import backend
 
 Units = int | Iterable[int] | None
-INPUT = "input"
+INPUT, PREDICTIONS = "input", "predictions"
 
 
 class Network:
@@ -129,6 +129,23 @@ class Network:
     def output_layer(self) -> str | None:
         """The layer whose output is the model's first output; None if no layer returns it."""
         return next((n for n, t in self.outputs.items() if t is self._flat.result), None)
+
+    @property
+    def output_tensors(self) -> dict[str, Any]:
+        """The symbolic tensor of each of the model's outputs, by the name of its layer.
+
+        An output that no layer returns is called 'predictions', or 'predictions 2' and so on.
+        """
+        named = {id(t): name for name, t in reversed(self.outputs.items())}
+        named[id(self.image)] = INPUT
+        found: dict[str, Any] = {}
+        for tensor in {id(t): t for t in self._flat.results}.values():
+            name, number = named.get(id(tensor), PREDICTIONS), 1
+            while name in found or (id(tensor) not in named and name in self.outputs):
+                number += 1
+                name = f"{PREDICTIONS} {number}"
+            found[name] = tensor
+        return found
 
     def find(self, layer: str) -> str:
         """Return `layer` after checking that the network has it.

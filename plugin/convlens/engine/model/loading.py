@@ -115,8 +115,10 @@ def _examine(file: Path) -> str:
             check_declared(archive)
             for name in WEIGHTS[:1]:
                 if name in archive.namelist():
-                    with archive.open(name) as stream:
-                        check_links(stream)
+                    # HDF5 jumps to and fro; a jump back in an archive reads the entry anew.
+                    with archive.open(name) as stream, tempfile.TemporaryFile() as copy:
+                        shutil.copyfileobj(stream, copy)
+                        check_links(copy)
     except Exception as error:  # of nearly every type, as from Keras
         raise ModelFileError(_explain_error(file, error, saved)) from error
     return saved

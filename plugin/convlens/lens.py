@@ -164,6 +164,21 @@ class Lens:
         gram: NDArray[np.float32] = gram_matrix(self.activations(layer, images)[layer], divisor)
         return gram
 
+    def distinct_images(self, max_images: int) -> Sequence[int]:
+        """Return the indices of images that all differ: one of each class, then further ones.
+
+        Args:
+            max_images: maximum number of images; there may be fewer.
+        """
+        first = self.one_of_each(max_images)
+        found: list[int] = []
+        for i in [*first, *range(len(self.images))]:
+            if len(found) == max_images:
+                break
+            if not any(np.array_equal(self.images[i], self.images[j]) for j in found):
+                found.append(int(i))
+        return found
+
     def one_of_each(self, max_images: int = 10) -> Sequence[int]:
         """Return the index of the first image of each class; without labels, of the first images.
 

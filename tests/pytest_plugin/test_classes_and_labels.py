@@ -1,4 +1,4 @@
-"""The zero-code run: several outputs, labels of every form, and an assumed range."""
+"""The zero-code run of models with several outputs, labels of every form, assumed ranges."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ class _Seen:
 
     @property
     def tells_knowledge(self) -> bool:
-        """Whether a perfect score would be better than guessing."""
+        """True if a perfect score would be better than guessing."""
         return luck(len(self.truth), len(self.truth), self.share) <= SIGNIFICANCE
 
     def judge(self) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convlens.engine.runtime.lru_cache import LRUCache
 from convlens.pytest_plugin.factories import call_factory
-from convlens.pytest_plugin.lru_cache import LRUCache
 from convlens.pytest_plugin.options import value_range
 from convlens.pytest_plugin.targets import Target, parse_target
 

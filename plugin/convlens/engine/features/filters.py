@@ -15,13 +15,18 @@ from convlens.engine.features.accumulate import ChannelAccumulator
 from convlens.engine.model.activation import Activation, activation_behind
 from convlens.engine.model.network import Network
 from convlens.engine.runtime.batches import each_batch
+from convlens.engine.runtime.tolerance import (
+    as_floats,
+    cosine_tolerance,
+    precision_of,
+    unit_roundoff,
+)
 
 # A filter that varies by no more than this share of the layer's most varying filter is dead: the
 # next layer's sums in float32 round it away.
 DEAD_SHARE = 1e-7
 # No weight of a later layer can raise a change of this size.
 _NOTHING = 1e-30
-_EPSILONS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 # A change of this share of a unit's own size is rounding: some steps of float32, in which the sums
 # are taken, and one step of a coarser type, to which they are rounded.
 _ROUNDING = 1e-6
@@ -64,7 +69,8 @@ class FilterSurvey:
         own: the layer's own output, with products.
         judged: the output of the activation behind it; `own` where there is none.
         behind: that activation.
-        dtypes: the types of `own` and of `judged`.
+        precision: the precision in which `own` was computed.
+        dtype: the type in which `judged` is stored.
         differ: whether two of the images differ.
     """
 
@@ -72,7 +78,8 @@ class FilterSurvey:
     own: ChannelAccumulator
     judged: ChannelAccumulator
     behind: Activation | None
-    dtypes: tuple[str, str]
+    precision: str
+    dtype: str
     differ: bool
 
     @property
@@ -85,13 +92,15 @@ class FilterSurvey:
         """Return which filters are dead and which are duplicates; see `filter_statistics`."""
         low, high = self.judged.low, self.judged.high
         spread = self.judged.spread if self.differ else high - low
-        rounding = max(_ROUNDING, _epsilon(self.dtypes[1])) * np.maximum(np.abs(low), np.abs(high))
+        rounding = max(_ROUNDING, 2 * unit_roundoff(precision_of(self.dtype))) * np.maximum(
+            np.abs(low), np.abs(high)
+        )
         dead = spread <= np.maximum(max(DEAD_SHARE * spread.max(), _NOTHING), rounding)
         products = self.own.products
         if products is None:
             raise ValueError(f"layer {self.layer!r}: its products were not gathered")
         if tol is None:
-            tol = 10 * _epsilon(self.dtypes[0])
+            tol = cosine_tolerance(self.precision)
         return FilterStatistics(
             self.layer,
             low,
@@ -105,7 +114,11 @@ class FilterSurvey:
 
 
 def filter_statistics(
-    maps: ArrayLike, layer: str = "layer", *, tol: float | None = None
+    maps: ArrayLike,
+    layer: str = "layer",
+    *,
+    tol: float | None = None,
+    precision: str | None = None,
 ) -> FilterStatistics:
     """Return which filters are dead and which are duplicates, from their feature maps.
 
@@ -120,12 +133,13 @@ def filter_statistics(
     Args:
         maps: (n, h, w, c) or (n, c) activations.
         layer: what to call the layer.
-        tol: 1e-6 for float32 unless given, and in proportion to the precision of other types.
+        tol: by the precision unless given; 1.2e-6 for float32.
+        precision: the precision that the maps were computed in; that of their type unless given.
 
     Raises:
         ValueError: no map, no unit, or values that are not finite.
     """
-    array = np.asarray(maps)
+    array = as_floats(maps)
     if array.ndim < 2 or not array.size:
         raise ValueError(f"layer {layer!r}: maps have shape {array.shape}; (n, …, units) is needed")
     found = ChannelAccumulator(products=True)
@@ -135,8 +149,10 @@ def filter_statistics(
         raise ValueError(
             f"layer {layer!r}: the activation of unit {found.not_finite} is not finite"
         )
-    types = (array.dtype.name, array.dtype.name)
-    return FilterSurvey(layer, found, found, None, types, len(array) > 1).statistics(tol)
+    dtype = np.asarray(maps).dtype
+    computed = precision or precision_of(dtype)
+    survey = FilterSurvey(layer, found, found, None, computed, str(dtype), len(array) > 1)
+    return survey.statistics(tol)
 
 
 def survey_filters(
@@ -174,9 +190,14 @@ def survey_filters(
     for name, activation in behind.items():
         output = network.outputs[name]
         judged = output if activation is None else activation.tensor
-        types = (str(output.dtype), str(judged.dtype))
         surveys[name] = FilterSurvey(
-            name, found[id(output)], found[id(judged)], activation, types, differ
+            name,
+            found[id(output)],
+            found[id(judged)],
+            activation,
+            network.rounding(name).precision,
+            str(judged.dtype),
+            differ,
         )
     return surveys
 
@@ -208,7 +229,3 @@ def _duplicates(
     close = np.flatnonzero(1 - cosine[i, j] <= tol)
     close = close[np.argsort(-cosine[i, j][close], kind="stable")]
     return tuple((int(alive[i[k]]), int(alive[j[k]]), float(cosine[i[k], j[k]])) for k in close)
-
-
-def _epsilon(dtype: str) -> float:
-    return _EPSILONS.get(dtype, 2.0**-23)

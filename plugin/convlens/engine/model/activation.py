@@ -17,9 +17,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from convlens.engine.model.flatten import Call, is_inlining
+from convlens.engine.model.flatten import Call, bound_of
 from convlens.engine.model.network import Network
-from convlens.engine.model.rectify import is_relu
 
 _FREE_SIZE = 8
 # Sizes of the random numbers: the largest passes a ReLU behind a bias of -100, and fits float16.
@@ -73,7 +72,7 @@ def activation_behind(network: Network, layer: str) -> Activation | None:
             break
         if _is_pointwise(before, after) and _is_bent(before, after):
             name = names.get(id(tensor), getattr(call.op, "name", type(call.op).__name__))
-            found = Activation(tensor, name, is_relu(call.op))
+            found = Activation(tensor, name, bound_of(call) is not None)
         before = after
     return found
 
@@ -95,23 +94,17 @@ def _only_ways(network: Network, layer: str) -> Iterator[tuple[Call, Any]]:
         read = {id(t) for t in call.inputs} & made
         if not read:
             continue
-        if is_inlining(call):  # each output is one of its inputs
-            pairs = zip(call.inputs, call.outputs, strict=True)
-            results = [y for x, y in pairs if id(x) in made]
-        elif any(id(t) not in made for t in call.inputs) or len(call.outputs) != 1:
+        if any(id(t) not in made for t in call.inputs) or len(call.outputs) != 1:
             return
-        else:
-            results = call.outputs
         for key in read:
             pending[key] -= 1
-        for tensor in results:
-            if id(tensor) in others or not _is_like(tensor, own):
-                return
-            made.add(id(tensor))
-            pending[id(tensor)] = readers.get(id(tensor), 0)
-        waiting = [key for key, count in pending.items() if count]
-        if waiting == [id(results[-1])] and not is_inlining(call):
-            yield call, results[-1]
+        (tensor,) = call.outputs
+        if id(tensor) in others or not _is_like(tensor, own):
+            return
+        made.add(id(tensor))
+        pending[id(tensor)] = readers.get(id(tensor), 0)
+        if [key for key, count in pending.items() if count] == [id(tensor)]:
+            yield call, tensor
 
 
 def _convolutions(network: Network, layer: str) -> set[int]:

@@ -9,6 +9,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from convlens.engine.runtime import backend
+
 
 def in_batches(
     function: Callable[..., Any], images: NDArray[np.float32], size: int
@@ -44,6 +46,4 @@ def each_batch(
         size: number of images in a batch.
     """
     for i in range(0, len(images), size):
-        yield [
-            ops.convert_to_numpy(v) for v in function(ops.convert_to_tensor(images[i : i + size]))
-        ]
+        yield [backend.to_numpy(v) for v in function(ops.convert_to_tensor(images[i : i + size]))]

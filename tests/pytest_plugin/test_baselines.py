@@ -342,6 +342,7 @@ def test_a_folder_that_cannot_be_written_to_fails_in_one_line(pytester):
     assert "Traceback" not in result.stdout.str()
 
 
+@pytest.mark.slow
 def test_eight_workers_that_update_at_once_lose_nothing(pytester):
     pytester.makepyfile(
         """
@@ -360,6 +361,7 @@ def test_eight_workers_that_update_at_once_lose_nothing(pytester):
     pytester.runpytest(*RUN).assert_outcomes(passed=64)
 
 
+@pytest.mark.slow
 def test_workers_that_share_a_models_baseline_agree(pytester):
     run = (*MODEL, "-n2", "--dist=each")
     result = pytester.runpytest_subprocess(*run, "--convlens-update=all")

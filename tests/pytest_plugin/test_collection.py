@@ -131,6 +131,7 @@ def test_last_failed_works_with_a_shipped_model(pytester):
     again.assert_outcomes(passed=failed, deselected=21)
 
 
+@pytest.mark.slow
 def test_it_works_with_xdist(pytester, tiny_file):
     result = pytester.runpytest_subprocess(
         "-n", "2", "--convlens", str(tiny_file), "--convlens-steps=25", "-k", "conv_b"
@@ -139,6 +140,7 @@ def test_it_works_with_xdist(pytester, tiny_file):
     result.stdout.fnmatch_lines(["conv_b * 5 *"])
 
 
+@pytest.mark.slow
 def test_a_shipped_model_works_with_xdist(pytester):
     result = pytester.runpytest_subprocess("-n", "2", "--convlens", "mnist_cnn", "-k", "gram")
     result.assert_outcomes(passed=3)

@@ -26,6 +26,7 @@ def pytest_runtest_call(item):
 """
 
 
+@pytest.mark.slow
 def test_a_run_does_not_depend_on_the_clock(run, tiny_file, pytester):
     pytester.makeconftest(JUMPS)
     options = (

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from convlens.baselines.store import files, read, read_key
+
+pytestmark = pytest.mark.slow
 
 ITEMS = ("tiny.keras", "-k", "finite or dead or gram")
 FULL = "No space left on device"

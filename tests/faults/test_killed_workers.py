@@ -12,6 +12,8 @@ import signal
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 @pytest.mark.parametrize("number", range(24))
 def test_it(baseline, lens, number):
     baseline.check(np.full(20_000, number, np.float32))

@@ -15,6 +15,8 @@ WATCH = """
 import json
 import psutil
 
+pytestmark = pytest.mark.slow
+
 seen = {"collected": [], "run": []}
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_a_run_passes_with_read_only_caches(run, tiny_file, disk, pytester):
     place = str(disk(16, read_only=True))

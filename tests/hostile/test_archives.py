@@ -291,6 +291,7 @@ def test_a_healthy_array_passes(tmp_path):
     check_array(stream, len(stream.getvalue()))
 
 
+@pytest.mark.slow
 def test_a_model_larger_than_memory_is_refused(saved):
     """A process limited to 1 GiB of additional memory refuses the file and is not killed."""
 

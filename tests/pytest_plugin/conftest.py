@@ -61,7 +61,9 @@ def _models_are_shared(
     monkeypatch.setattr(loading, "load_model", load_once)
     monkeypatch.setattr(shipped, "load_mnist_cnn", lambda: mnist_network.model)
     monkeypatch.setattr(
-        models, "network_of", lambda config, model: known.get(id(model)) or network_of(config, model)
+        models,
+        "network_of",
+        lambda config, model: known.get(id(model)) or network_of(config, model),
     )
 
 

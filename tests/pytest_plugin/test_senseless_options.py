@@ -70,6 +70,7 @@ def test_senseless_values(option, attempt):
             attempt(f"--convlens{option}={value}", "test_it.py", "--collect-only")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "values"),
     [

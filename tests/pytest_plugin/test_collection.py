@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+SHOWN = ("--convlens-pictures=seen", "--convlens-report=report.html")
 QUICK = ("--convlens-steps=25", "-p", "no:cacheprovider")
 ITEMS = [
     "mnist_cnn::finite[conv2d_1]",
@@ -26,8 +27,9 @@ def test_the_shipped_model_is_collected_by_name(pytester):
 
 
 def test_the_shipped_model_passes_and_has_a_table(pytester):
-    result = pytester.runpytest("--convlens", "mnist_cnn", "--convlens-steps=60")
+    result = pytester.runpytest("--convlens", "mnist_cnn", "--convlens-steps=60", *SHOWN)
     result.assert_outcomes(passed=24)
+    assert "was not made" not in result.stdout.str()  # of pictures: it would be a note
     result.stdout.fnmatch_lines(
         [
             "*= convlens: mnist_cnn =*",

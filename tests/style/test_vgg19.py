@@ -18,6 +18,8 @@ from convlens.fixtures.pretrained import load_pretrained
 from convlens.fixtures.style_pictures import STYLES, content_picture, style_picture
 from convlens.style.transfer import default_layers
 
+pytestmark = pytest.mark.slow
+
 STYLE_LAYERS = ("block1_conv1", "block2_conv1", "block3_conv1")
 CONTENT = content_picture(96)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,7 @@ def test_parallel_processes_are_refused(pytester):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="links take a privilege on Windows")
 def test_the_suite_fails_in_a_worker_with_the_reason(pytester):
     folder = Path(__file__).parents[2] / "benchmarks"
     pytester.makepyfile("def test_other(): pass")

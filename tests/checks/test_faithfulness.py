@@ -78,7 +78,7 @@ def test_explanations_of_the_other_images_are_found_out_where_they_beat_random_o
     wrong = np.roll(heat, 1, axis=0)
     with pytest.raises(AssertionError, match="suit other images as well as their own") as error:
         assert_faithful(mnist_network, some[0], wrong, some[1], fraction=0.2)
-    assert "70% are asked for" in str(error.value)
+    assert "at least 70% must be won" in str(error.value)
     assert "its own wins" in str(error.value)
 
 

@@ -53,7 +53,7 @@ def test_items_fail_if_their_pictures_do_not_fit(run, tiny_file, disk):
     status, said = run(*ITEMS, f"--convlens-pictures={place}")
     assert status == 1
     assert re.search(rf"cannot write( to)? {place}\S* \({FULL}\)", said)
-    assert passed(said) == 3  # those without pictures
+    assert passed(said) == 3  # the items without pictures
     assert all(p.suffix == ".png" for p in place.rglob("*") if p.is_file())
 
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+import signal
+
+import pytest
 
 from convlens.baselines.store import files, read, read_key
 
+pytestmark = pytest.mark.skipif(
+    not hasattr(signal, "SIGKILL"), reason="needs a system with POSIX's signals"
+)
 TESTS = """
 import os
 import signal

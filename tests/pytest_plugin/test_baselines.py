@@ -281,7 +281,7 @@ GOOD = {"key": "k", "fingerprint": "0" * 16}
         ([], {"accept": {}}, "it has other entries than"),
         ([{"key": "k"}], {}, "entry 0 is not a key and a fingerprint"),
         ([GOOD, {**GOOD, "x": 1}], {}, "entry 1 is not a key and a fingerprint"),
-        ([{**GOOD, "key": 3}], {}, "the key of entry 0 is no text"),
+        ([{**GOOD, "key": 3}], {}, "the key of entry 0 is not a text"),
         ([{**GOOD, "fingerprint": "../x"}], {}, "the fingerprint of entry 0 is not 16 digits"),
         ([GOOD, {**GOOD, "fingerprint": "1" * 16}], {}, "entry 1 accepts another change of 'k'"),
     ],

@@ -34,9 +34,9 @@ def test_the_shipped_model_passes_and_has_a_table(pytester):
         [
             "*= convlens: mnist_cnn =*",
             "layer*units*dead*Gram residual*ascent gain*deconvnet residual*failed",
-            "conv2d_1*24*0*e-0*, *e-*",
-            "conv2d_2*48*0*e-0*, *e-*",
-            "conv2d_3*64*0*e-0*, *e-*",
+            "conv2d_1*24*0*e-0*e-0*",
+            "conv2d_2*48*0*e-0*e-0*",
+            "conv2d_3*64*0*e-0*e-0*",
             "classes: 10 recognized*",
             "images: 200 shipped digits",
         ]

@@ -175,6 +175,7 @@ def test_an_interrupted_run_leaves_a_report_of_what_was_finished(pytester):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no Ctrl-C to one process alone")
 def test_ctrl_c_leaves_a_report_of_what_was_finished(pytester, interruptible):
     wait = "import time; open('started', 'w').close(); time.sleep(120)"
     pytester.makepyfile(test_mine=INTERRUPTED.format(wait=wait))

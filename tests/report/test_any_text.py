@@ -29,10 +29,11 @@ def pages(text: str) -> tuple[str, str]:
         spool.add_event({"kind": "facts", "facts": {"command": f"a{text}"}})
         layers = [LayerComparison(f"a{text}", 0.5, 0.1, 1, False)]
         seen = Comparison(f"a{text}", "0" * 16, f"a{text}", False, f"a{text}", layers, [])
-        shown = Exhibit(*(f"a{text}" for _ in range(6)), comparisons=[seen], remarks=[f"a{text}"])
+        shown = Exhibit(*(f"a{text}" for _ in range(6)), comparisons=[seen])
         spool.write_exhibit(shown)
         numbers = {f"convlens.a{text}": f"a{text}"}
         more: dict[str, Any] = {"message": f"a{text}", "reason": f"a{text}", "numbers": numbers}
+        more["notes"] = [f"a{text}"]
         for nodeid in (shown.nodeid, f"b{text}"):
             spool.add_event(event(nodeid, "failed", **more))
             spool.add_event(event(nodeid, when="teardown"))

@@ -14,12 +14,33 @@ from convlens.baselines import provenance
 from convlens.baselines.provenance import Provenance, Weights
 from convlens.engine.features.sketch import LayerSketch, sketch_layers
 from convlens.engine.model.network import Network
+from convlens.engine.runtime.tolerance import Rounding
 from convlens.pictures import grid
 
 # Seed of the random projections; records with different seeds cannot be compared.
 SEED = 0
 MAX_PREDICTIONS = 2**17
 _ARRAYS = [f.name for f in fields(LayerSketch) if f.name not in ("shape", "dtype", "shown")]
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A network and the images of its record.
+
+    Attributes:
+        network: the network.
+        images: (n, h, w, c).
+    """
+
+    network: Network
+    images: NDArray[np.float32]
+
+    def __call__(
+        self, bits: int, scale: float
+    ) -> tuple[dict[str, LayerSketch], NDArray[np.float32]]:
+        """Return the sketches and the predictions with the factors of products rounded."""
+        layers, found = sketch_layers(self.network, self.images, seed=SEED, bits=bits, scale=scale)
+        return layers, found[: _predictions_kept(found)]
 
 
 @dataclass(frozen=True)
@@ -33,12 +54,20 @@ class Record:
             images, seed.
         weights: weights that are hashed when the provenance is first needed; None if the source
             includes them.
+        rerun: run of the network on the same images with coarser products; None if the record was
+            read from a file.
     """
 
     layers: dict[str, LayerSketch]
     predictions: NDArray[np.float32]
     source: Provenance
     weights: Weights | None = field(default=None, repr=False, compare=False)
+    rerun: Rerun | None = field(default=None, repr=False, compare=False)
+
+    def rounding(self, layer: str) -> Rounding:
+        """Return the rounding behind a layer's output, on the machine that made the record."""
+        precision, depth = self.source.get("rounding", {}).get(layer, ("float32", 0))
+        return Rounding(str(precision), int(depth))
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -81,19 +110,30 @@ def record_network(network: Network, images: ArrayLike, *, hash_weights: bool = 
                 f"{network.name} layer {name!r} gives NaN or infinity in channel {bad}, which "
                 "cannot be compared: find the faulty weights with assert_finite"
             )
-    images_kept = max(1, MAX_PREDICTIONS // max(1, predictions[0].size))
     return Record(
         layers,
-        predictions[:images_kept],
+        predictions[: _predictions_kept(predictions)],
         {
             **provenance.of_network(network, SEED),
             **(Weights(network).describe() if hash_weights else {}),
             "images": provenance.hash_arrays([x]),
             "count": len(x),
+            "rounding": {name: _rounding_of(network, name) for name in layers},
             "environment": provenance.environment(),
         },
         None if hash_weights else Weights(network),
+        Rerun(network, x),
     )
+
+
+def _predictions_kept(predictions: NDArray[np.float32]) -> int:
+    """Return the number of images whose predictions are recorded."""
+    return max(1, MAX_PREDICTIONS // max(1, predictions[0].size))
+
+
+def _rounding_of(network: Network, layer: str) -> list[Any]:
+    found = network.rounding(layer)
+    return [found.precision, found.depth]
 
 
 def pictures(record: Record) -> dict[str, NDArray[np.uint8]]:

@@ -15,9 +15,14 @@ from convlens.checks.finite import assert_finite
 from convlens.checks.finite_weights import assert_finite_weights
 from convlens.drawings import draw_curves, draw_maximized
 from convlens.engine.ascent.maximize import Maximization
+from convlens.engine.ascent.objectives import places_of
 from convlens.engine.ascent.scores import objective_values
 from convlens.engine.model.network import Network
+from convlens.engine.runtime.tolerance import Rounding, activation_tolerance
 from convlens.lens import Lens
+
+# Smallest tolerance for a trace: the ascent measures in batches of other sizes.
+_TRACE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class AscentGain:
         control: (n,) activations after random steps of the same length from the same start.
         result: the ascent that was measured.
         model: the model's name.
+        tol: tolerance for the trace, in units of the layer's largest activation.
     """
 
     units: NDArray[np.int64]
@@ -38,6 +44,7 @@ class AscentGain:
     control: NDArray[np.float32]
     result: Maximization
     model: str
+    tol: float
 
     @property
     def gain(self) -> NDArray[np.float32]:
@@ -51,7 +58,7 @@ def assert_activation_increases(
     *,
     gain: float = 0.1,
     over_control: float = 2.0,
-    tol: float = 1e-3,
+    tol: float | None = None,
     seed: int = 0,
 ) -> AscentGain:
     """Assert that each unit's activation rose by a stated gain, and more than by chance.
@@ -67,7 +74,8 @@ def assert_activation_increases(
         result: the result of `maximize`.
         gain: smallest rise, relative to the start.
         over_control: factor by which the rise must exceed the control's.
-        tol: largest difference between the trace and the measurement.
+        tol: largest difference between the trace and the measurement; by the precision of the
+            layers unless given, at least 1e-3.
         seed: seed of the control's steps.
 
     Returns:
@@ -134,14 +142,18 @@ def _measure(network: Network, result: Maximization, seed: int) -> AscentGain:
         objective_values(network, result.objectives, images)
         for images in (result.start, result.images, random_steps(result, seed))
     )
-    return AscentGain(result.units, start, final, control, result, network.name)
+    places, _ = places_of(network, result.objectives)
+    rounding = Rounding.join(network.rounding(place.layer) for place in places)
+    tol = max(_TRACE, activation_tolerance(rounding))
+    return AscentGain(result.units, start, final, control, result, network.name, tol)
 
 
 def _judge(
-    seen: AscentGain, gain: float = 0.1, over_control: float = 2.0, tol: float = 1e-3
+    seen: AscentGain, gain: float = 0.1, over_control: float = 2.0, tol: float | None = None
 ) -> None:
     __tracebackhide__ = True
     result, units = seen.result, seen.units
+    tol = seen.tol if tol is None else tol
     size = float(np.abs(seen.final).max())
     offenders: list[tuple[float, str]] = []
     for i, label in enumerate(result.labels):

@@ -17,6 +17,7 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.engine.model.network import INPUT, Network
+from convlens.engine.model.rounding import Coarse
 
 PROJECTIONS = 8
 GRAM_PROJECTIONS = 4
@@ -63,22 +64,22 @@ class LayerSketch:
 
 
 def sketched_layers(network: Network) -> tuple[str, ...]:
-    """Return the names of the layers to sketch, in the graph's order: all that compute values.
-
-    Any layer called in training mode counts as computing values.
-    """
+    """Return the names of the layers to sketch, in the graph's order: all that compute values."""
     chosen = [
         name
         for name, layer in network.layers.items()
-        if type(layer).__name__ not in _MOVERS
-        or name == network.output_layer
-        or network.calls(name)[-1].kwargs.get("training")
+        if type(layer).__name__ not in _MOVERS or name == network.output_layer
     ]
     return tuple(chosen)
 
 
 def sketch_layers(
-    network: Network, images: ArrayLike, *, seed: int = 0
+    network: Network,
+    images: ArrayLike,
+    *,
+    seed: int = 0,
+    bits: int | None = None,
+    scale: float = 1.0,
 ) -> tuple[dict[str, LayerSketch], NDArray[np.float32]]:
     """Return sketches of the images and of each layer's activations, and the model's output.
 
@@ -86,6 +87,9 @@ def sketch_layers(
         network: the network.
         images: (n, h, w, c) in the model's own range.
         seed: seed of the projections and of the sampled positions.
+        bits: number of bits that the factors of all products are rounded to, to simulate a coarser
+            machine; None to run as usual.
+        scale: scale at which they are rounded; see `Coarse`.
 
     Returns:
         The sketch of 'input' and of each layer, by name, in the graph's order (that of the output
@@ -100,17 +104,18 @@ def sketch_layers(
     def build() -> Callable[..., Any]:
         tensors = [network.image, *sketched.values(), network.result]
 
-        def summarize(batch: Any) -> Any:
-            *maps, result = network.run(batch, tensors)
+        def summarize(batch: Any, scale: Any) -> Any:
+            coarse = None if bits is None else Coarse(bits, scale)
+            *maps, result = network.run(batch, tensors, coarse=coarse)
             return [_summarize(value, seed) for value in maps], ops.cast(result, "float32")
 
         return summarize
 
-    run = network.compiled(("sketch", seed), build)
+    run = network.compiled(("sketch", seed, bits), build)
     parts: list[list[_Summary]] = [[] for _ in range(len(sketched) + 1)]
     results = []
     for batch, kept in _batches(x):
-        found, result = run(ops.convert_to_tensor(batch))
+        found, result = run(ops.convert_to_tensor(batch), ops.convert_to_tensor(np.float32(scale)))
         results.append(ops.convert_to_numpy(result)[:kept])
         for part, summary in zip(parts, found, strict=True):
             part.append({k: ops.convert_to_numpy(v)[:kept] for k, v in summary.items()})

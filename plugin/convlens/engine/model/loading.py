@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 
 from convlens.engine.model.declared import WEIGHTS, check_declared, check_links
+from convlens.engine.model.losses import stated_loss
 from convlens.files.archive import open_archive
 
 _NATIVE = ".keras"
@@ -69,9 +70,11 @@ def load_model(path: str | os.PathLike[str], *, allow_legacy: bool = False) -> k
     else:
         saved = _examine(file)
     try:
-        return keras.models.load_model(file, compile=False, safe_mode=True)
+        model = keras.models.load_model(file, compile=False, safe_mode=True)
+        model.convlens_loss = stated_loss(file)
     except Exception as error:  # Keras raises errors of nearly every type for a bad file
         raise ModelFileError(_explain_error(file, error, saved)) from error
+    return model
 
 
 def _check_keras(version: str) -> None:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from keras import layers
 
+pytestmark = pytest.mark.slow
+
 COUNT = 200
 MEGABYTES = 4
 WATCH = """
 import json
 import psutil
-
-pytestmark = pytest.mark.slow
 
 seen = {"collected": [], "run": []}
 

@@ -50,7 +50,14 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> SavedModel
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Add the models that pytest does not find by their paths to what the session collects."""
+    """Add the models that pytest does not find by their paths to what the session collects.
+
+    Raises:
+        pytest.UsageError: checks that cannot be added. In `collect`, it would be an error of each
+            model, with a traceback.
+    """
+    if isinstance(collector, ModelFile | NamedModel):
+        checks_of(collector.config)
     report = yield
     if isinstance(collector, pytest.Session) and report.passed:
         config = collector.config

@@ -11,7 +11,7 @@ FOLDER = "convlens-baselines"
 RUN = ("-p", "no:cacheprovider")
 MODEL = (*RUN, "--convlens", "mnist_cnn", "-k", "baseline")
 LAYERS = [
-    *("conv2d_1", "max_pooling2d_1", "conv2d_2", "max_pooling2d_2", "conv2d_3"),
+    *("input", "conv2d_1", "max_pooling2d_1", "conv2d_2", "max_pooling2d_2", "conv2d_3"),
     *("max_pooling2d_3", "dense_1", "predictions"),
 ]
 
@@ -59,22 +59,22 @@ def test_with_an_option_or_the_folder_each_layer_is_an_item(pytester, options):
 
 def test_with_the_ini_option_each_layer_is_an_item(pytester):
     pytester.makeini("[pytest]\nconvlens_baselines = kept/here")
-    pytester.runpytest(*MODEL).assert_outcomes(failed=8, deselected=24)
-    pytester.runpytest(*MODEL, "--convlens-update=missing").assert_outcomes(passed=8, deselected=24)
+    pytester.runpytest(*MODEL).assert_outcomes(failed=9, deselected=24)
+    pytester.runpytest(*MODEL, "--convlens-update=missing").assert_outcomes(passed=9, deselected=24)
     assert len(list((pytester.path / "kept" / "here").iterdir())) == 2
 
 
 def test_a_missing_baseline_fails_is_recorded_and_then_passes(pytester):
     result = pytester.runpytest(*MODEL, "--convlens-baselines", FOLDER)
-    result.assert_outcomes(failed=8, deselected=24)
+    result.assert_outcomes(failed=9, deselected=24)
     result.stdout.fnmatch_lines(
         ["there is no baseline of 'mnist_cnn::baseline' in *: record it with --convlens-update=m*"]
     )
     result = pytester.runpytest(*MODEL, "--convlens-update=missing")
-    result.assert_outcomes(passed=8, deselected=24)
+    result.assert_outcomes(passed=9, deselected=24)
     result.stdout.fnmatch_lines(["*= convlens: baselines =*", "recorded: *mnist-cnn-baseline~*npz"])
     assert len(files(pytester)) == len(files(pytester, "*.png")) == 1
-    pytester.runpytest(*MODEL).assert_outcomes(passed=8, deselected=24)
+    pytester.runpytest(*MODEL).assert_outcomes(passed=9, deselected=24)
 
 
 def test_one_item_can_be_named(pytester):
@@ -87,13 +87,13 @@ def test_a_changed_layer_fails_and_those_after_it_say_which_was_first(pytester, 
     path = pytester.path / "tiny.keras"
     tiny.save(path)
     run = (*RUN, str(path), "-k", "baseline")
-    pytester.runpytest(*run, "--convlens-update=missing").assert_outcomes(passed=5, deselected=16)
+    pytester.runpytest(*run, "--convlens-update=missing").assert_outcomes(passed=6, deselected=16)
     kernel, bias = tiny.get_layer("conv_b").get_weights()
     kernel[..., 2] *= 1.01
     tiny.get_layer("conv_b").set_weights([kernel, bias])
     tiny.save(path)
     result = pytester.runpytest(*run)
-    result.assert_outcomes(passed=2, failed=3, deselected=16)
+    result.assert_outcomes(passed=3, failed=3, deselected=16)
     result.stdout.fnmatch_lines(
         [
             "the first layer that diverges is 'conv_b', after 3 that agree*worst channel 2 *",
@@ -104,8 +104,8 @@ def test_a_changed_layer_fails_and_those_after_it_say_which_was_first(pytester, 
     )
     assert "Traceback" not in result.stdout.str()
     result = pytester.runpytest(*run, "--convlens-update=failed")
-    result.assert_outcomes(passed=5, deselected=16)
-    pytester.runpytest(*run).assert_outcomes(passed=5, deselected=16)
+    result.assert_outcomes(passed=6, deselected=16)
+    pytester.runpytest(*run).assert_outcomes(passed=6, deselected=16)
 
 
 @pytest.mark.parametrize(
@@ -259,13 +259,13 @@ def test_an_accepted_change_of_a_model(pytester, tiny, tiny_file):
         """
     )
     result = pytester.runpytest(*run)
-    result.assert_outcomes(failed=5, deselected=16)
+    result.assert_outcomes(failed=3, passed=3, deselected=16)
     (found,) = set((pytester.path / "found.txt").read_text().splitlines())
     key, mark = found.split()
     pytester.runpytest(*run, accept(pytester, {"key": key, "fingerprint": mark})).assert_outcomes(
-        passed=5, deselected=16
+        passed=6, deselected=16
     )
-    pytester.runpytest(*run).assert_outcomes(passed=5, deselected=16)
+    pytester.runpytest(*run).assert_outcomes(passed=6, deselected=16)
 
 
 GOOD = {"key": "k", "fingerprint": "0" * 16}
@@ -337,7 +337,7 @@ def test_a_folder_that_cannot_be_written_to_fails_in_one_line(pytester):
     result = pytester.runpytest(
         *MODEL, "--convlens-update=missing", "--convlens-baselines=blocked.txt/x"
     )
-    result.assert_outcomes(failed=8, deselected=24)
+    result.assert_outcomes(failed=9, deselected=24)
     result.stdout.fnmatch_lines(["cannot write to *blocked.txt/x*: make the folder*writable, or*"])
     assert "Traceback" not in result.stdout.str()
 
@@ -363,5 +363,5 @@ def test_eight_workers_that_update_at_once_lose_nothing(pytester):
 def test_workers_that_share_a_models_baseline_agree(pytester):
     run = (*MODEL, "-n2", "--dist=each")
     result = pytester.runpytest_subprocess(*run, "--convlens-update=all")
-    result.assert_outcomes(passed=16)
-    pytester.runpytest(*MODEL).assert_outcomes(passed=8, deselected=24)
+    result.assert_outcomes(passed=18)
+    pytester.runpytest(*MODEL).assert_outcomes(passed=9, deselected=24)

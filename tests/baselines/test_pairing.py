@@ -126,7 +126,7 @@ def test_a_changed_setting_of_a_renamed_network_is_named(model, before):
 def test_an_inserted_layer_is_named_in_a_renamed_network(before, model, start, block):
     other = drawn(network(start, inserted=f"conv2d {block}"))
     old = list(model.weights)
-    new = [w for w in other.weights]
+    new = list(other.weights)
     added = block + 1
     kernels = [i for i, w in enumerate(new) if w.path.endswith("kernel") and w.ndim == 4]
     del new[kernels[added]]

@@ -98,7 +98,7 @@ class Climb:
         size = chunk.carry[0].shape[1:3]
         schedule = Schedule.of(self.options, size, self.seed)
         rolls = max(self.options.transforms.reach(size)) > 0
-        factors = ops.convert_to_tensor(np.float32(self.options.factors))
+        factors = ops.convert_to_tensor(np.array(self.options.factors, np.float32))
         wakes = self.scores.may_wake[index]
         segment = self.compiled(bool(wakes.any()), bool(apart), rolls)
         wakes = ops.convert_to_tensor(wakes)
@@ -125,7 +125,7 @@ class Climb:
         """Put the iterate to return in place, and its own values at the end of the trace."""
         if chunk.taken > chunk.trace_steps[-1]:
             self.record_values(chunk, index)
-        if self.options.kept == "measured":
+        if self.options.kept == "measured" and chunk.best_values is not None:
             chunk.carry[0] = chunk.best
             chunk.trace[-1] = chunk.best_values
         elif self.options.kept == "climbed":

@@ -222,14 +222,15 @@ def maximize(
     )
     try:
         with progress_to(progress, f"{network.name} {goals.layer}", "steps") as report:
-            rounds.first(z, report)
+            climbed = rounds.first(z, report)
             if seed_images is None:
-                rounds.again(further, report)
+                climbed = rounds.again(climbed, further, report)
     except KeyboardInterrupt:
-        if rounds.finished() is None:
+        finished = rounds.finished()
+        if finished is None:
             raise
-        raise AscentInterrupted(_result(climb, goals, rounds.finished())) from None
-    return _result(climb, goals, rounds.climbed)
+        raise AscentInterrupted(_result(climb, goals, finished)) from None
+    return _result(climb, goals, climbed)
 
 
 @dataclass(frozen=True)

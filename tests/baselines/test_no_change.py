@@ -68,6 +68,7 @@ def test_a_saved_and_loaded_model_passes(subject, tmp_path):
     assert record_network(Network(loaded), subject[1]).fingerprint == subject[2].fingerprint
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_weights_pass(subject, tmp_path):
     subject[0].save_weights(tmp_path / "model.weights.h5")
     loaded = rebuilt(subject[0])
@@ -77,6 +78,7 @@ def test_saved_and_loaded_weights_pass(subject, tmp_path):
     assert found.passed, found.message
 
 
+@pytest.mark.slow
 def test_weights_from_an_exported_saved_model_pass(subject, tmp_path):
     import tensorflow as tf
 
@@ -104,6 +106,7 @@ def test_another_batch_size_passes(subject, size, monkeypatch):
     assert found.passed, found.message
 
 
+@pytest.mark.slow
 def test_batches_of_1_and_64_images_agree(subject, monkeypatch):
     model, images, _ = subject
     images = np.resize(images, (64, *images.shape[1:]))

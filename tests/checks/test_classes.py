@@ -41,6 +41,7 @@ def test_a_margin_after_the_softmax_is_no_margin(mnist_network, images):
         assert_class_images_recognized(mnist_network, unmoved)
 
 
+@pytest.mark.slow
 def test_a_softmax_left_in_is_caught(mnist_cnn):
     clone = keras.models.clone_model(mnist_cnn)
     clone.set_weights(mnist_cnn.get_weights())

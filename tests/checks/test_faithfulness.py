@@ -59,7 +59,15 @@ def of_another_class(network, images, classes, product):
     return times_input(network, images, np.argsort(class_scores(network, images), axis=1)[:, -2])
 
 
-@pytest.mark.parametrize("defect", [shuffled, negated, of_another_image, of_another_class])
+@pytest.mark.parametrize(
+    "defect",
+    [
+        negated,
+        pytest.param(shuffled, marks=pytest.mark.slow),
+        pytest.param(of_another_image, marks=pytest.mark.slow),
+        pytest.param(of_another_class, marks=pytest.mark.slow),
+    ],
+)
 def test_an_explanation_of_something_else_is_found_out(mnist_network, some, product, defect):
     wrong = defect(mnist_network, *some, product)
     with pytest.raises(AssertionError) as error:

@@ -25,8 +25,18 @@ def healthy(network):
     return transfer_style(CONTENT, STYLE, network, steps=40, style_weight=200.0, **LAYERS)
 
 
-@pytest.mark.parametrize("convention", ["gatys", "tensorflow-tutorial", "johnson"])
-@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize(
+    ("convention", "optimizer"),
+    [
+        ("gatys", "lbfgs"),
+        pytest.param("gatys", "adam", marks=pytest.mark.slow),
+        *(
+            pytest.param(convention, optimizer, marks=pytest.mark.slow)
+            for convention in ("tensorflow-tutorial", "johnson")
+            for optimizer in ("lbfgs", "adam")
+        ),
+    ],
+)
 def test_healthy_transfers_pass(network, convention, optimizer):
     scale = {"gatys": 200.0, "tensorflow-tutorial": 0.1, "johnson": 3.0}[convention]
     result = transfer_style(
@@ -47,6 +57,7 @@ def test_healthy_transfers_pass(network, convention, optimizer):
     assert list(distances) == ["low", "high"]
 
 
+@pytest.mark.slow
 def test_several_styles_with_masks_pass(network):
     left = np.zeros((40, 40))
     left[:, :20] = 1
@@ -81,6 +92,7 @@ def test_bgr_taken_for_rgb(network, which):
         assert_style_transfer_converges(network, result, content=CONTENT, style=STYLE)
 
 
+@pytest.mark.slow
 def test_a_gram_matrix_of_the_wrong_divisor(monkeypatch, new_style_network):
     right = style_objective.style_gram
 
@@ -94,6 +106,7 @@ def test_a_gram_matrix_of_the_wrong_divisor(monkeypatch, new_style_network):
         assert_style_transfer_converges(network, result)
 
 
+@pytest.mark.slow
 def test_clipping_left_out(monkeypatch, new_style_network):
     from convlens.style import descent as style_descent
 
@@ -106,6 +119,7 @@ def test_clipping_left_out(monkeypatch, new_style_network):
         assert_style_transfer_converges(network, result)
 
 
+@pytest.mark.slow
 def test_targets_recomputed_from_the_generated_image(monkeypatch, new_style_network):
     terms = style_objective.StyleObjective.terms
 

@@ -226,6 +226,7 @@ def test_a_model_in_a_folder_that_is_given_too_is_checked_once(pytester, tiny_fi
     result.stdout.fnmatch_lines(["*model.keras::ascent?conv_a?"])
 
 
+@pytest.mark.slow
 def test_pictures_are_written_for_each_layer_and_for_failures_too(pytester, tiny):
     from PIL import Image
 
@@ -258,7 +259,11 @@ def test_a_layers_name_cannot_leave_the_folder(pytester):
 
 
 @pytest.mark.parametrize(
-    "option", ["--convlens-preset=feature-visualization", "--convlens-steps=7"]
+    "option",
+    [
+        "--convlens-steps=7",
+        pytest.param("--convlens-preset=feature-visualization", marks=pytest.mark.slow),
+    ],
 )
 def test_options_of_the_ascent_reach_it(pytester, tiny_file, option):
     def gain(*options):

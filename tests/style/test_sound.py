@@ -57,6 +57,7 @@ def test_resampling_keeps_the_pitch(tone):
     assert np.argmax(spectrum) / sound.seconds == pytest.approx(440, abs=2)
 
 
+@pytest.mark.slow
 def test_the_phase_is_found_again():
     """A chord's spectrogram is recovered from its magnitudes alone, with an initial phase of 0."""
     t = np.arange(RATE) / RATE

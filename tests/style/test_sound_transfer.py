@@ -120,7 +120,7 @@ def test_the_picture_shows_the_three_spectrograms(result):
     assert len(np.unique(np.asarray(page).reshape(-1, 3), axis=0)) > 50
 
 
-@pytest.mark.parametrize("where", ["descent", "phase"])
+@pytest.mark.parametrize("where", ["descent", pytest.param("phase", marks=pytest.mark.slow)])
 def test_ctrl_c_keeps_the_best_sound(beats, texture, monkeypatch, where):
     def stop(done, total, losses):
         if where == "descent" and done == 4:

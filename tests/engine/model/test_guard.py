@@ -141,6 +141,7 @@ def not_finite():
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "build",
     [
@@ -160,7 +161,7 @@ def test_no_other_fault_is_taken_for_a_wrong_reading(build):
         assert len(activations(build(), images, "out")["out"]) == len(images)
 
 
-@pytest.mark.parametrize("mode", ["int8", "int4"])
+@pytest.mark.parametrize("mode", ["int8", pytest.param("int4", marks=pytest.mark.slow)])
 def test_a_quantized_model_is_looked_at(mode):
     keras.utils.set_random_seed(2)
     model = keras.Sequential(

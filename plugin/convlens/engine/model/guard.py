@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -91,7 +92,7 @@ class _Comparison:
             inner = next((g for g in self.flat.graphs if _is_run_of(g, op, symbols)), None)
             if inner is None or any(t is None for t in inner.inputs):
                 return found
-            graph, inputs = inner, self.run(lambda g=inner: self.reading(g.inputs))
+            graph, inputs = inner, self.run(partial(self.reading, inner.inputs))
 
     def first_node(self, graph: Graph, inputs: list[Any]) -> tuple[Any, list[Any], float] | None:
         """Return the first node of a model whose outputs differ: operation, outputs, difference."""
@@ -144,7 +145,8 @@ def _noise(network: Network) -> NDArray[np.float32] | None:
         # In 16 bits large values could overflow in the one and not in the other.
         high = 255 if _tolerance_of(network) == _TOLERANCE else 1
         noise = np.random.default_rng(0).random(shape, dtype=np.float32)
-        return noise * np.float32([1, high])[:, None, None, None]
+        noise[1] *= high
+        return noise
     return None
 
 

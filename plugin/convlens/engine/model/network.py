@@ -291,7 +291,7 @@ class Network:
             )
             if method != "gradient" and self._bound_of(call) is not None:
                 one = values[id(call.inputs[0])]
-                results = [rectified(lambda x, call=call: call.compute_one(x), one, method)]
+                results = [rectified(call.compute_one, one, method)]
             else:
                 results = call.compute(args, kwargs, fixed_modes and bool(call.training))
             for symbol, value in zip(call.outputs, results, strict=True):

@@ -143,8 +143,8 @@ def _noise(network: Network) -> NDArray[np.float32] | None:
         # In 16 bits large values could overflow in the one and not in the other.
         high = 1 if tolerance.is_coarse(_rounding_of(network).precision) else 255
         noise = np.random.default_rng(0).random(shape, dtype=np.float32)
-        scale: NDArray[np.float32] = np.array([1, high], np.float32)
-        return noise * scale[:, None, None, None]
+        noise[1] *= high
+        return noise
     return None
 
 

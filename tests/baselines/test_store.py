@@ -315,6 +315,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_process_killed_during_a_write_leaves_a_complete_file(tmp_path):
     path = tmp_path / "k.npz"
     write(path, Stored("k", "values", {"a": np.zeros(200_000, np.uint8)}))

@@ -293,6 +293,7 @@ def test_a_healthy_array_passes(tmp_path):
     check_array(stream, len(stream.getvalue()))
 
 
+@pytest.mark.slow
 def test_a_model_larger_than_memory_is_refused(saved):
     """A process that may have 1 GiB more than it has refuses, and is not killed."""
     pytest.importorskip("resource", reason="needs POSIX's limits of a process")

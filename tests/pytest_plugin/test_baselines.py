@@ -281,7 +281,7 @@ GOOD = {"key": "k", "fingerprint": "0" * 16}
         ([], {"accept": {}}, "it has other entries than"),
         ([{"key": "k"}], {}, "entry 0 is not a key and a fingerprint"),
         ([GOOD, {**GOOD, "x": 1}], {}, "entry 1 is not a key and a fingerprint"),
-        ([{**GOOD, "key": 3}], {}, "the key of entry 0 is no text"),
+        ([{**GOOD, "key": 3}], {}, "the key of entry 0 is not a text"),
         ([{**GOOD, "fingerprint": "../x"}], {}, "the fingerprint of entry 0 is not 16 digits"),
         ([GOOD, {**GOOD, "fingerprint": "1" * 16}], {}, "entry 1 accepts another change of 'k'"),
     ],
@@ -440,7 +440,8 @@ def test_a_folder_that_cannot_be_written_to_fails_in_one_line(pytester):
     assert "Traceback" not in result.stdout.str()
 
 
-def test_eight_workers_that_update_at_once_lose_nothing(pytester):
+@pytest.mark.slow
+def test_four_workers_that_update_at_once_lose_nothing(pytester):
     pytester.makepyfile(
         """
         import pytest
@@ -450,7 +451,7 @@ def test_eight_workers_that_update_at_once_lose_nothing(pytester):
             baseline.check([float(n)] * 1000)
         """
     )
-    result = pytester.runpytest_subprocess(*RUN, "-n8", "--convlens-update=all")
+    result = pytester.runpytest_subprocess(*RUN, "-n4", "--convlens-update=all")
     result.assert_outcomes(passed=64)
     assert len(files(pytester)) == len(files(pytester, "*.png")) == 64
     assert files(pytester, ".*") == []
@@ -458,6 +459,7 @@ def test_eight_workers_that_update_at_once_lose_nothing(pytester):
     pytester.runpytest(*RUN).assert_outcomes(passed=64)
 
 
+@pytest.mark.slow
 def test_workers_that_share_a_models_baseline_agree(pytester):
     run = (*MODEL, "-n2", "--dist=each")
     result = pytester.runpytest_subprocess(*run, "--convlens-update=all")

@@ -16,6 +16,7 @@ from convlens.baselines.provenance import Provenance, Weights
 from convlens.baselines.store import Name
 from convlens.engine.features.sketch import LayerSketch, sketch_layers
 from convlens.engine.model.network import INPUT, Network
+from convlens.engine.runtime.tolerance import Rounding
 from convlens.pictures import grid
 
 # Seed of the random projections; records with different seeds cannot be compared.
@@ -24,6 +25,25 @@ _DESCRIBED = ("kind", "shape", "dtype", "shown")
 _ARRAYS = [f.name for f in fields(LayerSketch) if f.name not in _DESCRIBED]
 # The images' rounding errors that a fingerprint ignores, relative to the images' size.
 _IMAGE_ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A network and the images of its record.
+
+    Attributes:
+        network: the network.
+        images: (n, h, w, c).
+    """
+
+    network: Network
+    images: NDArray[np.float32]
+
+    def __call__(
+        self, bits: int, scale: float
+    ) -> tuple[dict[str, LayerSketch], dict[str, NDArray[np.float32]]]:
+        """Return the sketches and the outputs with the factors of products rounded."""
+        return sketch_layers(self.network, self.images, seed=SEED, bits=bits, scale=scale)
 
 
 @dataclass(frozen=True)
@@ -38,12 +58,20 @@ class Record:
             images, seed.
         weights: weights that are hashed when the provenance is first needed; None if the source
             includes them.
+        rerun: run of the network on the same images with coarser products; None if the record was
+            read from a file.
     """
 
     layers: dict[str, LayerSketch]
     outputs: dict[str, NDArray[np.float32]]
     source: Provenance
     weights: Weights | None = field(default=None, repr=False, compare=False)
+    rerun: Rerun | None = field(default=None, repr=False, compare=False)
+
+    def rounding(self, layer: str) -> Rounding:
+        """Return the rounding behind a layer's output, on the machine that made the record."""
+        precision, depth = self.source.get("rounding", {}).get(layer, ("float32", 0))
+        return Rounding(str(precision), int(depth))
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -116,10 +144,17 @@ def record_network(network: Network, images: ArrayLike, *, hash_weights: bool = 
             **(Weights(network).describe() if hash_weights else {}),
             "images": provenance.hash_arrays([x]),
             "count": len(x),
+            "rounding": {name: _rounding_of(network, name) for name in layers},
             "environment": provenance.environment(),
         },
         None if hash_weights else Weights(network),
+        Rerun(network, x),
     )
+
+
+def _rounding_of(network: Network, layer: str) -> list[Any]:
+    found = network.rounding(layer)
+    return [found.precision, found.depth]
 
 
 def pictures(record: Record) -> dict[str, NDArray[np.uint8]]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convlens.engine.runtime.lru_cache import LRUCache
 from convlens.pytest_plugin.accept import read_accepted
-from convlens.pytest_plugin.lru_cache import LRUCache
+from convlens.pytest_plugin.notes import noting
 from convlens.pytest_plugin.unused import Usage
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class BaselineSession:
 
     @property
     def asked(self) -> bool:
-        """Whether models are held against baselines in this run."""
+        """True if this run compares models with baselines."""
         option = self.config.getoption
         named = ("baselines", "update", "accept")
         return (
@@ -202,7 +203,7 @@ class BaselineSession:
 
     @property
     def recording(self) -> Recording:
-        """What this run may record."""
+        """The recordings that the options allow."""
         from convlens.baselines.check import Recording
 
         option = self.config.getoption
@@ -250,7 +251,7 @@ class Baseline:
 
         key = self._key(name)
         found = self._session.compare(key, lambda: observe(value), tol=tol)
-        self._item.ihook.pytest_convlens_compared(item=self._item, comparison=found)
+        tell_compared(self._item, found)
         if not found.passed:
             raise AssertionError(found.message)
         return found
@@ -276,9 +277,15 @@ class Baseline:
         return key
 
 
+def tell_compared(item: pytest.Item, comparison: Comparison) -> None:
+    """Hand a comparison to the report and to other plugins, which cannot change the verdict."""
+    with noting(item, "another plugin did not take the comparison with the baseline"):
+        item.ihook.pytest_convlens_compared(item=item, comparison=comparison)
+
+
 @pytest.fixture
 def baseline(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Baseline:
-    """Holds values against what they were: `baseline.check(value, name=None, tol=None)`."""
+    """Compares values with recorded ones: `baseline.check(value, name=None, tol=None)`."""
     session = pytestconfig.stash[SESSION]
     session.usage.ask(request.node.nodeid)
     return Baseline(request.node, session)

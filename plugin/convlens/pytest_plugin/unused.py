@@ -1,4 +1,4 @@
-"""Which baselines a run used, and which nobody did: listed, and removed only after a whole run."""
+"""Used and unused baselines: listed at the end, and removed only after a whole run."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _OUTPUT = "convlens_usage"
 
 
 class Usage:
-    """Keeps, in each process of a run, what it used; the controller of xdist gathers it.
+    """The baselines that a process of a run used; the controller of xdist gathers them.
 
     Attributes:
         folder: of the baselines.
-        used: the names of the baselines that were used.
+        used: names of the baselines that were used.
         written: the files that were recorded.
-        seen: what was collected: files, and models that are none.
+        seen: collected files, and collected models that are not files.
         asking: node ids of tests that have the fixture `baseline`.
-        partial: why the suite did not run whole; empty where it did.
+        partial: reasons why the suite did not run whole; empty if it did.
     """
 
     def __init__(self, config: pytest.Config, folder: Path) -> None:
@@ -68,7 +68,7 @@ class Usage:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        """Gather what a worker of xdist used."""
+        """Gather the names from a worker of xdist."""
         found = getattr(node, "workeroutput", {}).get(_OUTPUT)
         if found is None:
             self.partial.add("a worker crashed")
@@ -79,7 +79,7 @@ class Usage:
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter, exitstatus: int
     ) -> None:
-        """List what was recorded and what nobody used; remove the latter if that was asked for."""
+        """List recorded and unused baselines; remove the unused ones if the option says so."""
         if hasattr(self.config, "workerinput"):  # a worker of xdist knows its own tests alone
             return
         remove = self.config.getoption("convlens_remove_unused")

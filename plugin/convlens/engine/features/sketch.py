@@ -18,6 +18,7 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.engine.model.network import INPUT, Network
+from convlens.engine.model.rounding import Coarse
 
 PROJECTIONS = 8
 GRAM_PROJECTIONS = 4
@@ -72,17 +73,12 @@ class LayerSketch:
 
 
 def sketched_layers(network: Network) -> tuple[str, ...]:
-    """Return the names of the layers to sketch, in the graph's order: all that compute values.
-
-    Any layer called in training mode counts as computing values.
-    """
+    """Return the names of the layers to sketch, in the graph's order: all that compute values."""
     outputs = network.output_tensors
     chosen = [
         name
         for name, layer in network.layers.items()
-        if type(layer) not in _MOVERS
-        or name in outputs
-        or network.calls(name)[-1].kwargs.get("training")
+        if type(layer) not in _MOVERS or name in outputs
     ]
     return tuple(chosen)
 
@@ -93,7 +89,12 @@ def compared_entries(network: Network) -> tuple[str, ...]:
 
 
 def sketch_layers(
-    network: Network, images: ArrayLike, *, seed: int = 0
+    network: Network,
+    images: ArrayLike,
+    *,
+    seed: int = 0,
+    bits: int | None = None,
+    scale: float = 1.0,
 ) -> tuple[dict[str, LayerSketch], dict[str, NDArray[np.float32]]]:
     """Return sketches of the images and of each layer's activations, and the model's outputs.
 
@@ -104,6 +105,9 @@ def sketch_layers(
         network: the network.
         images: (n, h, w, c) in the model's own range.
         seed: seed of the projections and of the sampled positions.
+        bits: number of bits that the factors of all products are rounded to, to simulate a coarser
+            machine; None to run as usual.
+        scale: scale at which they are rounded; see `Coarse`.
 
     Returns:
         The sketch of 'input' and of each layer, by name, in the graph's order (that of an output
@@ -119,19 +123,20 @@ def sketch_layers(
     def build() -> Callable[..., Any]:
         tensors = [network.image, *sketched.values(), *outputs.values()]
 
-        def summarize(batch: Any) -> Any:
-            values = network.run(batch, tensors)
+        def summarize(batch: Any, scale: Any) -> Any:
+            coarse = None if bits is None else Coarse(bits, scale)
+            values = network.run(batch, tensors, coarse=coarse)
             maps, results = values[: len(sketched) + 1], values[len(sketched) + 1 :]
             summaries = [_summarize(value, seed) for value in maps]
             return summaries, [ops.cast(result, "float32") for result in results]
 
         return summarize
 
-    run = network.compiled(("sketch", seed), build)
+    run = network.compiled(("sketch", seed, bits), build)
     parts: list[list[_Summary]] = [[] for _ in range(len(sketched) + 1)]
     kept_results: list[list[NDArray[np.float32]]] = [[] for _ in outputs]
     for batch, new in _batches(x):
-        found, results = run(ops.convert_to_tensor(batch))
+        found, results = run(ops.convert_to_tensor(batch), ops.convert_to_tensor(np.float32(scale)))
         for kept, result in zip(kept_results, results, strict=True):
             size = max(1, math.prod(result.shape[1:]))
             left = max(1, MAX_RESULTS // size) - sum(map(len, kept))

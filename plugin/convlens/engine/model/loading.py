@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 
 from convlens.engine.model.declared import WEIGHTS, check_declared, check_links
+from convlens.engine.model.losses import stated_loss
 from convlens.files.archive import open_archive
 from convlens.files.formats import format_of
 
@@ -70,9 +71,11 @@ def load_model(path: str | os.PathLike[str], *, allow_legacy: bool = False) -> k
     is_legacy = kind == "hdf5"
     saved = _examine_legacy(file, allow_legacy) if is_legacy else _examine(file)
     try:
-        return _load(file, _LEGACY if is_legacy else (_NATIVE,))
+        model = _load(file, _LEGACY if is_legacy else (_NATIVE,))
+        model.convlens_loss = stated_loss(file)
     except Exception as error:  # Keras raises errors of nearly every type for a bad file
         raise ModelFileError(_explain_error(file, error, saved)) from error
+    return model
 
 
 def _load(file: Path, suffixes: tuple[str, ...]) -> keras.Model:
@@ -112,8 +115,10 @@ def _examine(file: Path) -> str:
             check_declared(archive)
             for name in WEIGHTS[:1]:
                 if name in archive.namelist():
-                    with archive.open(name) as stream:
-                        check_links(stream)
+                    # HDF5 jumps to and fro; a jump back in an archive reads the entry anew.
+                    with archive.open(name) as stream, tempfile.TemporaryFile() as copy:
+                        shutil.copyfileobj(stream, copy)
+                        check_links(copy)
     except Exception as error:  # of nearly every type, as from Keras
         raise ModelFileError(_explain_error(file, error, saved)) from error
     return saved

@@ -233,6 +233,7 @@ def test_weights_rounded_to_8_bits_are_reported(subject, per_channel):
     assert "rounded to int8" in found.verdict
 
 
+@pytest.mark.slow
 def test_computation_in_half_precision_is_detected(subjects):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")

@@ -52,7 +52,7 @@ def test_a_softmax_left_in_is_caught(mnist_cnn):
 
 def test_nan_never_passes(mnist_network, images):
     bad = replace(images, images=images.images * np.nan)
-    with pytest.raises(AssertionError, match="the ascent of the classes is not finite"):
+    with pytest.raises(AssertionError, match="a class image is not finite"):
         assert_class_images_recognized(mnist_network, bad)
 
 

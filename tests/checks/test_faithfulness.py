@@ -31,6 +31,7 @@ def heat(mnist_network, some):
     return occlude(mnist_network, *some, value=0.0, patch=5, stride=1).heat
 
 
+@pytest.mark.slow
 def test_gradient_times_input_and_occlusion_pass(mnist_network, some, product, heat):
     for saliency in (product, heat):
         found = assert_faithful(mnist_network, some[0], saliency, some[1])
@@ -70,6 +71,7 @@ def test_an_explanation_of_something_else_is_found_out(mnist_network, some, prod
     assert message.count("\n") <= 11
 
 
+@pytest.mark.slow
 def test_explanations_of_the_other_images_are_found_out_where_they_beat_random_orders(
     mnist_network, some, heat
 ):
@@ -80,6 +82,7 @@ def test_explanations_of_the_other_images_are_found_out_where_they_beat_random_o
     assert "its own wins" in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_brightness_of_the_image_is_no_explanation(mnist_network, some):
     with pytest.raises(AssertionError, match="suit other images as well as their own"):
         assert_faithful(mnist_network, some[0], some[0], some[1])
@@ -106,7 +109,7 @@ def test_outputs_that_are_not_numbers_never_pass(some, product):
     model = keras.Model(image, y, name="broken")
     kernel, bias = model.get_layer("out").get_weights()
     model.get_layer("out").set_weights([kernel, bias * np.nan])
-    with pytest.raises(AssertionError, match="areas under the curves is not finite"):
+    with pytest.raises(AssertionError, match="an area under a curve is not finite"):
         assert_faithful(Network(model), some[0], product, some[1])
 
 

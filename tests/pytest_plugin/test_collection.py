@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+SHOWN = ("--convlens-pictures=seen", "--convlens-report=report.html")
 QUICK = ("--convlens-steps=25", "-p", "no:cacheprovider")
 ITEMS = [
     "mnist_cnn::finite[conv2d_1]",
@@ -26,8 +27,9 @@ def test_the_shipped_model_is_collected_by_name(pytester):
 
 
 def test_the_shipped_model_passes_and_has_a_table(pytester):
-    result = pytester.runpytest("--convlens", "mnist_cnn", "--convlens-steps=60")
+    result = pytester.runpytest("--convlens", "mnist_cnn", "--convlens-steps=60", *SHOWN)
     result.assert_outcomes(passed=24)
+    assert "was not made" not in result.stdout.str()  # of pictures: it would be a note
     result.stdout.fnmatch_lines(
         [
             "*= convlens: mnist_cnn =*",
@@ -131,6 +133,7 @@ def test_last_failed_works_with_a_shipped_model(pytester):
     again.assert_outcomes(passed=failed, deselected=21)
 
 
+@pytest.mark.slow
 def test_it_works_with_xdist(pytester, tiny_file):
     result = pytester.runpytest_subprocess(
         "-n", "2", "--convlens", str(tiny_file), "--convlens-steps=25", "-k", "conv_b"
@@ -139,6 +142,7 @@ def test_it_works_with_xdist(pytester, tiny_file):
     result.stdout.fnmatch_lines(["conv_b * 5 *"])
 
 
+@pytest.mark.slow
 def test_a_shipped_model_works_with_xdist(pytester):
     result = pytester.runpytest_subprocess("-n", "2", "--convlens", "mnist_cnn", "-k", "gram")
     result.assert_outcomes(passed=3)

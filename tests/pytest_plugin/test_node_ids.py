@@ -55,6 +55,7 @@ def test_node_ids_and_tests_that_failed_before(pytester):
     again.assert_outcomes(passed=2)
 
 
+@pytest.mark.slow
 def test_node_ids_work_with_xdist(pytester):
     one = pytester.runpytest_subprocess("-n", "1", ID, "mnist_cnn::gram[conv2d_3]")
     one.assert_outcomes(passed=2)

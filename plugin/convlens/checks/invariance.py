@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.finite import assert_finite
 from convlens.engine.explain.invariance import Invariance
+from convlens.engine.runtime.tolerance import stage_tolerance
 
-_TOLERANCE = 1e-5
+# Difference of the features of the same images, computed twice in batches of the same size.
+_TOLERANCE = stage_tolerance("float32")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from convlens.files.npz import read_npz
 from convlens.pictures.photographs import read_resized
@@ -33,15 +33,17 @@ class ImageSet:
 
     Attributes:
         images: (n, h, w, c).
-        labels: (n,) classes, or None.
+        labels: classes in one of the forms that `class_numbers` takes, or None.
         value_range: (low, high) of the pixels.
         source: where they came from, in words.
+        range_given: False if the images were made for a range that nobody stated.
     """
 
     images: NDArray[Any]
-    labels: NDArray[Any] | None
+    labels: ArrayLike | None
     value_range: tuple[float, float]
     source: str
+    range_given: bool = True
 
 
 def shipped_digits() -> ImageSet:
@@ -86,7 +88,7 @@ def read_images(
     if os.path.isdir(path):  # which takes what nothing can be called, too
         taken = value_range or (0.0, 1.0)
         images, labels, words = _read_folder(path, shape, taken)
-        return ImageSet(images, labels, taken, words)
+        return ImageSet(images, labels, taken, words, range_given=value_range is not None)
     if path.suffix == ".npz":
         images, labels = _read_npz(path)
     elif ":" in source and not os.path.exists(path):
@@ -181,5 +183,4 @@ def as_image_set(given: Any) -> ImageSet:
         return given
     images, labels = given if isinstance(given, tuple) else (given, None)
     images = np.asarray(images)
-    labels = None if labels is None else np.asarray(labels)
     return ImageSet(images, labels, _range_of(images), f"{len(images)} given by convlens_images")

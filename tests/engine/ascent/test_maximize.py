@@ -64,6 +64,7 @@ def test_images_stay_in_the_range_and_repeat_from_the_seed(tiny_network):
     assert np.abs(one.images - other.images).max() > 0.01
 
 
+@pytest.mark.slow
 def test_an_image_does_not_depend_on_which_others_are_asked_for(tiny_network):
     every = maximize(tiny_network, "conv_b", steps=15)
     some = maximize(tiny_network, "conv_b", [3, 1], steps=15)

@@ -149,5 +149,5 @@ def test_an_empty_selection_and_a_control_of_nothing_are_refused(mnist_network, 
     with pytest.raises(ValueError, match="no image"):
         assert_faithful(mnist_network, some[0][:0], product[:0])
     for wrong in ({"orders": 0}, {"margin": 0}, {"fraction": 0}, {"own": np.nan}):
-        with pytest.raises(ValueError, match="margin is above 0"):
+        with pytest.raises(ValueError, match="margin must be above 0"):
             assert_faithful(mnist_network, some[0], product, some[1], **wrong)

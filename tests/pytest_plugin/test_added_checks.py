@@ -136,11 +136,9 @@ def test_an_error_in_drawing_is_a_note_and_changes_no_verdict(
     result = pytester.runpytest(str(tiny_file), *RUN, *SHOWN)
     result.assert_outcomes(**{outcome: 2, "deselected": 16})
     error = {"all": "list index out of range", "one": "division by zero"}[kind]
-    what = {"all": "figures", "one": "weights"}[kind]
+    what = {"all": "no picture", "one": "the picture 'weights'"}[kind]
     for layer in ("conv_a", "conv_b"):
-        result.stdout.fnmatch_lines(
-            [f"largest?{layer}?: the picture '{what}' was not made: {error}"]
-        )
+        result.stdout.fnmatch_lines([f"largest?{layer}?: {what} was not made: {error}"])
     if outcome == "failed":
         result.stdout.fnmatch_lines(["a weight is too large"])
     others = {p.name for p in pytester.path.glob("seen/*/*.png")}

@@ -121,18 +121,6 @@ def test_exitfirst_last_failed_and_junit(pytester, tiny):
     assert 'name="convlens.dead" value="1"' in xml
 
 
-def test_last_failed_works_with_a_shipped_model(pytester):
-    fail = ("--convlens", "mnist_cnn", "--convlens-images", "black.npz", "-k", "dead or gram")
-    import numpy as np
-
-    np.savez(pytester.path / "black.npz", images=np.zeros((4, 28, 28, 1), np.float32))
-    first = pytester.runpytest(*fail)
-    failed = first.parseoutcomes()["failed"]
-    assert failed > 0
-    again = pytester.runpytest("--convlens", "mnist_cnn", "--lf", "-k", "dead or gram")
-    again.assert_outcomes(passed=failed, deselected=21)
-
-
 @pytest.mark.slow
 def test_it_works_with_xdist(pytester, tiny_file):
     result = pytester.runpytest_subprocess(

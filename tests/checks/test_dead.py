@@ -200,7 +200,7 @@ def test_a_depthwise_filter_is_found():
     assert "layer 'conv'" not in str(e.value)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
 def test_half_precision(dtype):
     def net():
         relu = kl.ReLU(name="relu", dtype=dtype)

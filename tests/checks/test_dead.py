@@ -204,7 +204,8 @@ def test_a_depthwise_filter_is_found():
 def test_half_precision(dtype):
     def net():
         relu = kl.ReLU(name="relu", dtype=dtype)
-        return model(kl.BatchNormalization(name="norm", dtype=dtype), relu, *tail(), dtype=dtype)
+        norm = kl.BatchNormalization(name="norm", dtype=dtype)
+        return model(norm, relu, *tail(), dtype=dtype, bias_initializer="ones")
 
     assert_no_dead_filters(net(), IMAGES)
     with pytest.raises(AssertionError, match="units 3 "):

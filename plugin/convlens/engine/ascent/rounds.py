@@ -92,11 +92,17 @@ class Rounds:
         self._start = np.zeros(0, np.float32)
         self._done = 0
 
-    def first(self, z: NDArray[np.float32], report: Callable[[int, int], None]) -> None:
+    def first(self, z: NDArray[np.float32], report: Callable[[int, int], None]) -> Climbed:
         """Climb all objectives from the parameters z (n, h, w, c)."""
         self.climbed = self._climb(z, np.arange(len(z)), self.copies, report)
+        return self.climbed
 
-    def again(self, further: NDArray[np.float32], report: Callable[[int, int], None]) -> None:
+    def again(
+        self,
+        climbed: Climbed,
+        further: NDArray[np.float32],
+        report: Callable[[int, int], None],
+    ) -> Climbed:
         """Climb the objectives that did not rise from the plain images that excite them most.
 
         Each starts at the image, of `plain_starts` and of the further ones, on which its value is
@@ -104,17 +110,17 @@ class Rounds:
         than its own image reached. It keeps the better one of its two results.
 
         Args:
+            climbed: the result of the first round.
             further: (m, h, w, c) images of the model's own kind.
             report: callback, called with (steps done, total steps).
         """
-        assert self.climbed is not None
-        stuck = self.climbed.not_risen
+        stuck = climbed.not_risen
         if not len(stuck):
-            return
+            return climbed
         space, seed = self.climb.space, self.climb.seed
-        shape = self.climbed.images.shape[1:]
+        shape = climbed.images.shape[1:]
         plain = plain_starts(shape, space.value_range, seed)
-        offered = np.concatenate([plain, further, self.climbed.images[stuck]])
+        offered = np.concatenate([plain, further, climbed.images[stuck]])
         batch = len(self._parts[0].index)
         reached = self.climb.scores.excitement(offered, stuck, batch)
         count = len(plain) + len(further)
@@ -124,11 +130,11 @@ class Rounds:
         best = order[np.arange(len(stuck)), stuck % self.copies]
         better = reached[np.arange(len(stuck)), best] > own + _RISE * np.abs(own)
         if not better.any():
-            return
+            return climbed
         index = stuck[better]
         found = self._climb(space.encode(offered[best[better]]), index, 1, report)
-        higher = found.trace[-1] > self.climbed.trace[-1, index]
-        self.climbed = self.climbed.with_members(index[higher], found.members(higher))
+        higher = found.trace[-1] > climbed.trace[-1, index]
+        return climbed.with_members(index[higher], found.members(higher))
 
     def finished(self) -> Climbed | None:
         """Return what was finished when an interruption came; None if nothing was.

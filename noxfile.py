@@ -68,14 +68,14 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests that take seconds."""
+    """Run the tests of the core of every module, each of which takes seconds."""
     install(session, ".[test]")
     pytest(session, *TWO_PROCESSES, *session.posargs)
 
 
 @nox.session
 def full(session: nox.Session) -> None:
-    """Run the tests that take minutes: every kind of network, each way to install the package."""
+    """Run the tests marked slow: every kind of network, faults, each way to install the package."""
     install(session, ".[test]")
     pytest(session, "-n", "2", "--dist", "loadfile", *SLOW, *session.posargs)
 
@@ -98,7 +98,7 @@ def browser(session: nox.Session) -> None:
 def record(session: nox.Session) -> None:
     """Keep what the engine finds on TensorFlow, for the session `jax`."""
     install(session, ".[test]")
-    session.run("python", "tests/engine/results.py", f"{session.cache_dir / 'tensorflow.npz'}")
+    session.run("python", "tests/engine/results.py", str(session.cache_dir / "tensorflow.npz"))
     baselines = session.cache_dir / "tensorflow"
     shutil.rmtree(baselines, ignore_errors=True)
     session.run("python", "tests/baselines/record_all.py", str(baselines))
@@ -135,6 +135,15 @@ def peers(session: nox.Session) -> None:
     install(session, "--no-deps", "-r", "requirements/peers.txt", lock="peers")
     install(session, "--no-deps", ".", lock="peers")
     pytest(session, *(session.posargs or ["tests/engine/test_peers.py"]))
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build what a release publishes, into dist/: the archive of the sources and the wheel."""
+    install(session, "build", "twine")
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    session.run("python", "-m", "build", *session.posargs)
+    session.run("twine", "check", "--strict", *(str(path) for path in ROOT.glob("dist/*")))
 
 
 @nox.session

@@ -38,7 +38,7 @@ def test_one_of_each_class_or_the_first_few(mnist_network, digits):
     ("change", "message"),
     [
         ({"images": np.full((2, 28, 28, 1), 255.0)}, "range from 255 to 255, but mnist_cnn takes"),
-        ({"labels": [1, 2, 3]}, r"2 images have labels of shape \(3,\)"),
+        ({"labels": [1, 2, 3]}, r"2 images need 2 whole numbers as labels, .*, not int64 \(3,\)"),
         ({"value_range": (1, 1)}, "low < high"),
     ],
 )
@@ -46,6 +46,13 @@ def test_what_does_not_fit_is_refused(mnist_network, change, message):
     given = {"images": np.zeros((2, 28, 28, 1)), **change}
     with pytest.raises(ValueError, match=message):
         Lens(mnist_network, **given)
+
+
+def test_labels_of_every_form_become_class_numbers(mnist_network, digits):
+    for labels in (digits.labels[:, None], np.eye(10)[digits.labels], digits.labels.astype(float)):
+        lens = Lens(mnist_network, digits.images, labels)
+        assert lens.labels.tolist() == digits.labels.tolist()
+        assert sorted(digits.labels[lens.one_of_each()]) == list(range(10))
 
 
 def test_a_network_of_any_size_climbs_at_the_images_size():

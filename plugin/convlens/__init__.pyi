@@ -12,9 +12,7 @@ from .checks.check import (
     Check as Check,
     Column as Column,
     Effort as Effort,
-    Figures as Figures,
     LayerCheck as LayerCheck,
-    Measures as Measures,
     ModelCheck as ModelCheck,
 )
 from .checks.classes import assert_class_images_recognized as assert_class_images_recognized

@@ -19,6 +19,7 @@ from convlens.engine.explain.patches import TopPatches, top_patches
 from convlens.engine.explain.topk import TopImages, top_images
 from convlens.engine.features.activations import activations
 from convlens.engine.features.gram import Divisor, gram_matrix
+from convlens.engine.model.classes import class_numbers
 from convlens.engine.model.network import Network, Units
 
 
@@ -30,9 +31,12 @@ class Lens:
     Attributes:
         network: the model as a `Network`, which all functions and checks accept as a model.
         images: (n, h, w, c) float32.
-        labels: (n,) the classes of the images, or None.
+        labels: (n,) int64, the classes of the images, or None.
         value_range: (low, high) of the pixels that the model takes.
         source: description of the origin of the images.
+        range_given: False if nobody stated the range and (0, 1) was assumed.
+        labels_problem: the reason why labels that came with the images are not used; None where
+            they are, or where there were none.
     """
 
     def __init__(
@@ -43,13 +47,24 @@ class Lens:
         *,
         value_range: tuple[float, float] = (0.0, 1.0),
         source: str = "given images",
+        range_given: bool = True,
+        labels_problem: str | None = None,
     ) -> None:
         """Bind a model to images.
+
+        Args:
+            model: a Keras model or a `Network`.
+            images: (n, h, w, c).
+            labels: the classes of the images in one of the forms of `class_numbers`, or None.
+            value_range: (low, high) of the pixels that the model takes.
+            source: description of the origin of the images.
+            range_given: whether the range was stated, and not assumed.
+            labels_problem: the reason why labels that came with the images are left out.
 
         Raises:
             TypeError: not a Keras model.
             ValueError: a model that `Network` does not support, images of a wrong shape or outside
-                the range, or not one label for each image.
+                the range, or labels that are not one class for each image.
         """
         self.network = Network.of(model)
         self.images = self.network.check_images(images)
@@ -63,9 +78,9 @@ class Lens:
                 f"the images' values range from {smallest:g} to {largest:g}, but "
                 f"{self.network.name} takes {low:g} to {high:g}: rescale them, or state the range"
             )
-        self.labels = None if labels is None else np.asarray(labels)
-        if self.labels is not None and self.labels.shape != (len(self.images),):
-            raise ValueError(f"{len(self.images)} images have labels of shape {self.labels.shape}")
+        self.range_given = range_given
+        self.labels = None if labels is None else class_numbers(labels, len(self.images))
+        self.labels_problem = labels_problem
 
     @property
     def model(self) -> Any:
@@ -155,6 +170,21 @@ class Lens:
         layer = self.network.find(layer)
         gram: NDArray[np.float32] = gram_matrix(self.activations(layer, images)[layer], divisor)
         return gram
+
+    def distinct_images(self, max_images: int) -> Sequence[int]:
+        """Return the indices of images that all differ: one of each class, then further ones.
+
+        Args:
+            max_images: maximum number of images; there may be fewer.
+        """
+        first = self.one_of_each(max_images)
+        found: list[int] = []
+        for i in [*first, *range(len(self.images))]:
+            if len(found) == max_images:
+                break
+            if not any(np.array_equal(self.images[i], self.images[j]) for j in found):
+                found.append(int(i))
+        return found
 
     def one_of_each(self, max_images: int = 10) -> Sequence[int]:
         """Return the index of the first image of each class; without labels, of the first images.

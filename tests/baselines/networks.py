@@ -25,7 +25,7 @@ def build_residual() -> Any:
         x = layers.Add(name=f"{block}_add")([x, y])
         x = layers.ReLU(name=f"{block}_out")(x)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
-    return _trained(
+    return with_weights(
         keras.Model(image, layers.Dense(4, "softmax", name="classes")(x), name="residual")
     )
 
@@ -44,7 +44,7 @@ def build_inception() -> Any:
         pool = layers.Conv2D(6, 1, activation="relu", name=f"{module}_project")(pool)
         x = layers.Concatenate(name=f"{module}_join")([one, three, five, pool])
     x = layers.GlobalAveragePooling2D(name="pool")(x)
-    return _trained(
+    return with_weights(
         keras.Model(image, layers.Dense(4, "softmax", name="classes")(x), name="inception")
     )
 
@@ -53,8 +53,8 @@ def random_images(count: int = 12) -> Any:
     return np.random.default_rng(4).random((count, 16, 16, 3), dtype=np.float32)
 
 
-def _trained(model: Any) -> Any:
-    """Set weights that are the same on every backend and differ from the initial values."""
+def with_weights(model: Any) -> Any:
+    """Return the model with new weights, which are the same on every backend."""
     draw = np.random.default_rng(8)
     weights = []
     for variable in model.weights:

@@ -47,6 +47,19 @@ def test_one_answer_for_all_is_no_knowledge(mnist_cnn, digits):
         assert_accuracy(model, images, uneven)
 
 
+def test_few_labels_that_are_all_right_are_no_mistake(mnist_cnn, digits):
+    same = digits.labels == 3
+    assert assert_accuracy(mnist_cnn, digits.images[same], digits.labels[same]) == 1.0
+
+
+def test_labels_as_columns_and_as_one_hot_rows(mnist_cnn, digits):
+    images, labels = digits
+    for given in (labels[:, None], np.eye(10, dtype=np.float32)[labels], labels.astype(float)):
+        assert assert_accuracy(mnist_cnn, images, given) == 1.0
+    with pytest.raises(AssertionError, match=r"gets about 10\.0%"):
+        assert_accuracy(mnist_cnn, images, np.eye(10)[(labels + 1) % 10])
+
+
 def test_chance_and_luck():
     assert chance([0, 0, 1, 2], 10) == 0.5
     assert chance(np.arange(10), 10) == pytest.approx(0.1)
@@ -59,7 +72,7 @@ def test_chance_and_luck():
     ("labels", "least", "message"),
     [
         (np.zeros(3, int), None, "200 images need 200 whole numbers"),
-        (np.zeros(200), None, "200 images need 200 whole numbers"),
+        (np.full(200, 0.5), None, "200 images need 200 whole numbers"),
         (np.full(200, 10), None, "labels range from 10 to 10, but mnist_cnn has classes 0 to 9"),
         (np.full(200, -1), None, "labels range from -1 to -1"),
         (np.zeros(200, int), None, "cannot tell knowledge from guessing"),

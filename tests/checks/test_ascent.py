@@ -27,6 +27,7 @@ def test_a_healthy_ascent_passes_and_returns_its_gains(tiny_network, healthy):
     assert (found.final > found.control).all()
 
 
+@pytest.mark.slow
 def test_every_layer_of_the_trained_network_passes(mnist_network):
     for layer in mnist_network.conv_layers:
         assert_activation_increases(mnist_network, maximize(mnist_network, layer, steps=60))

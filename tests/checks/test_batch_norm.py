@@ -45,6 +45,51 @@ def test_a_moved_variance_alone_is_a_statistic():
     assert assert_batch_norm_trained(model, "first") == {"first": True}
 
 
+FRESH = {
+    "zeros": {"gamma_initializer": "zeros"},
+    "constants": {
+        "gamma_initializer": keras.initializers.Constant(1.5),
+        "beta_initializer": keras.initializers.Constant(0.2),
+        "moving_mean_initializer": keras.initializers.Constant(0.1),
+        "moving_variance_initializer": keras.initializers.Constant(2.0),
+    },
+    "random": {"gamma_initializer": keras.initializers.RandomNormal(1.0, 0.1)},
+    "seeded": {"gamma_initializer": keras.initializers.RandomNormal(1.0, 0.1, seed=3)},
+}
+
+
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("case", FRESH)
+def test_what_the_layers_own_initializers_give_was_never_trained(case, saved, tmp_path):
+    model = network(**FRESH[case])
+    if saved:  # an initializer without a seed draws anew in the loaded model
+        model.save(tmp_path / "m.keras")
+        model = keras.saving.load_model(tmp_path / "m.keras")
+    assert assert_batch_norm_trained(model) == {"first": False, "second": False}
+
+
+@pytest.mark.parametrize("case", FRESH)
+def test_a_trained_shift_with_initial_statistics_is_found_whatever_the_initializers(case):
+    model = network(**FRESH[case])
+    model.get_layer("second").beta.assign([0.3, 0.2, 0.2, -0.1])
+    with pytest.raises(AssertionError, match=r"layer 'second' \(mean 0(\.1)?, variance (1|2)\)"):
+        assert_batch_norm_trained(model)
+
+
+def test_a_scale_of_zeros_that_was_trained_in_one_channel_is_found():
+    model = network(gamma_initializer="zeros")
+    model.get_layer("first").gamma.assign([0, 0, 1e-3, 0])
+    with pytest.raises(AssertionError, match="layer 'first'"):
+        assert_batch_norm_trained(model)
+
+
+def test_numbers_that_were_folded_away_pass_whatever_the_initializers():
+    model = network(gamma_initializer="zeros")
+    for name in ("first", "second"):
+        model.get_layer(name).gamma.assign(np.ones(4))
+    assert assert_batch_norm_trained(model) == {"first": False, "second": False}
+
+
 def test_bad_input(mnist_cnn):
     with pytest.raises(ValueError, match="no batch normalization"):
         assert_batch_norm_trained(mnist_cnn)

@@ -32,6 +32,7 @@ def test_every_layer_of_the_trained_network_passes(mnist_network, digits):
         assert_deconv_round_trip(mnist_network, digits.images[:3], layer)
 
 
+@pytest.mark.slow
 def test_batch_norm_average_pools_strides_and_residuals_pass(tiny_images):
     keras.utils.set_random_seed(0)
     x = keras.Input((13, 13, 2))
@@ -172,7 +173,7 @@ def test_nan_never_passes(tiny_network, tiny_images):
 
 
 def test_images_that_do_not_differ_are_refused(tiny_network, tiny_images):
-    with pytest.raises(ValueError, match="the first two images must differ"):
+    with pytest.raises(ValueError, match="at least two images that differ are needed"):
         assert_deconv_round_trip(tiny_network, tiny_images[[0, 0]], "conv_b")
-    with pytest.raises(ValueError, match="the first two images must differ"):
+    with pytest.raises(ValueError, match="at least two images that differ are needed"):
         assert_deconv_round_trip(tiny_network, tiny_images[:1], "conv_b")

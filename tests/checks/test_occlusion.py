@@ -45,7 +45,7 @@ def test_a_network_that_ignores_its_image_is_caught(some, strokes):
     found = occlude(constant, *some, value=0.0)
     with pytest.raises(AssertionError, match="hiding parts of 20 of 20 images does not"):
         assert_occlusion_sensitive(found)
-    with pytest.raises(AssertionError, match="does not hang on the object") as caught:
+    with pytest.raises(AssertionError, match="does not depend on the object") as caught:
         assert_occlusion_on_object(found, strokes)
     assert "and 10 more" in str(caught.value)
 
@@ -89,7 +89,7 @@ def test_nan_never_passes(healthy, strokes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m[:3], r"masks have shape \(20, 28, 28\)"),
+        (lambda m: m[:3], r"masks must have shape \(20, 28, 28\)"),
         (lambda m: np.zeros_like(m), "mask of image 0 is empty"),
         (lambda m: np.ones_like(m), "as large as the image"),
     ],

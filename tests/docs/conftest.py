@@ -1,4 +1,4 @@
-"""What the blocks of the documentation run with."""
+"""Fixtures and items for the blocks of the documentation."""
 
 from __future__ import annotations
 

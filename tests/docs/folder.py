@@ -48,7 +48,7 @@ def prepare(folder: Path, model_file: Path, images: Any, labels: Any) -> None:
 
 @dataclass(frozen=True)
 class State:
-    """What a folder is brought into before a block runs.
+    """A state that a folder is put into before a block runs.
 
     Attributes:
         reach: brings it there, given the folder and what runs a command.

@@ -24,7 +24,7 @@ _LOOSE = re.compile(rf"(?P<number>{_NUMBER})|(?P<fill>[=.]{{4,}}|\s{{2,}}|…)",
 
 
 class PageRun:
-    """What one page's blocks do, one after the other."""
+    """A run of one page's blocks, one after the other."""
 
     def __init__(self, page: str, pytester: pytest.Pytester, names: dict[str, Any]) -> None:
         self.page = page

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import re
+import signal
+
+import pytest
 
 from convlens.baselines.store import files, read, read_key
 
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not hasattr(signal, "SIGKILL"), reason="needs a system with POSIX's signals"
+    ),
+]
 TESTS = """
 import os
 import signal

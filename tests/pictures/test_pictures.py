@@ -22,6 +22,7 @@ from convlens.pictures import (
     viridis,
 )
 from convlens.pictures.sheet import fit, font
+from convlens.pictures.ticks import ticks
 
 FINITE = hnp.arrays(
     np.float32,
@@ -138,10 +139,48 @@ def test_charts_draw_each_series_and_many_with_a_median():
     many = {str(i): [0, i, 2 * i] for i in range(12)}
     page = np.asarray(curves(many, [0, 1, 2], "t", x_label="x", y_label="y"))
     assert (page == (170, 190, 215)).all(axis=2).sum() > 300
-    with pytest.raises(ValueError, match="finite"):
-        curves({"a": [0, np.nan]}, [0, 1], "t", x_label="x", y_label="y")
+    with pytest.raises(ValueError, match="finite positions"):
+        curves({"a": [0, 1]}, [0, np.nan], "t", x_label="x", y_label="y")
     with pytest.raises(ValueError, match="as long as x"):
         curves({"a": [0]}, [0, 1], "t", x_label="x", y_label="y")
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_values_that_are_not_finite_are_gaps_of_a_chart(many):
+    def columns(values):
+        """Return the columns of the chart's area that have a pixel of the line."""
+        series = {str(i): values for i in range(12 if many else 1)}
+        page = curves(series, range(len(values)), "t", x_label="x", y_label="y")
+        color = (20, 20, 20) if many else (31, 119, 180)
+        drawn = (np.asarray(page)[110:400, 95:735] == color).all(axis=2).any(axis=0)
+        return set(np.flatnonzero(drawn).tolist())
+
+    whole = columns([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    gap = columns([0.0, 1.0, np.nan, np.inf, 4.0, 5.0, 6.0])
+    assert len(whole) > 500
+    assert 200 < len(gap) < 300
+    assert gap < whole
+    alone = columns([np.nan, -np.inf, 3.0, np.nan, 1e308, -1e308, np.nan])
+    assert 0 < len(alone) < 12
+    assert columns([np.nan] * 3) == set()
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(0, 0), (-1e300, 1e300), (0, 5e-324), (1e16, 1e16 + 2), (-3e38, 3e38), (7, 7), (-2e-310, 0)],
+)
+def test_ticks_enclose_any_finite_range(low, high):
+    found = ticks(low, high)
+    assert 2 <= len(found) <= 9
+    assert found[0] <= low + 1e-6 * abs(low) + 1e-300
+    assert high - 1e-6 * abs(high) - 1e-300 <= found[-1]
+    assert found == sorted(set(found))
+
+
+def test_ticks_refuse_what_cannot_be_drawn():
+    for bad in (np.nan, np.inf, 1e301):
+        with pytest.raises(ValueError, match="an axis needs finite limits"):
+            ticks(0.0, bad)
 
 
 def test_a_heat_map_shows_its_extremes():

@@ -154,7 +154,7 @@ def test_image_sources_that_cannot_be_read(pytester, tiny_file):
         "bad.npz": "bad.npz cannot be read as .npz",
         "pickled.npz": "pickled.npz cannot be read as .npz",
         "none.npz": "none.npz cannot be read as .npz (No such file",
-        "other.npz": "it has weights, but no array 'images'",
+        "other.npz": "it has weights (3,), but no array of images",
         "empty": "the folder holds no picture",
         "what": "give a folder of pictures, an .npz file or module:factory",
         "nomodule:images": "there is no module 'nomodule'",
@@ -179,7 +179,7 @@ def test_a_folder_of_pictures_is_resized_and_read(pytester):
     result.assert_outcomes(passed=1, deselected=7)
     result.stdout.fnmatch_lines(["images: 2 from photos"])
     (folder / "2.png").write_bytes(b"no picture")
-    assert "2.png cannot be read" in collection_error(pytester, *arguments)
+    assert "2.png is not a picture" in collection_error(pytester, *arguments)
 
 
 def test_nan_weights_are_located_by_every_item(pytester, tiny):
@@ -211,3 +211,18 @@ def test_factories_that_do_not_exist_or_return_something_else(pytester):
         "mine:number": "mine:number returned int, not a Keras model",
     }.items():
         assert message in collection_error(pytester, "--convlens", spec)
+
+
+@pytest.mark.parametrize("argument", ["exported", "--convlens=exported", "net.tflite"])
+def test_models_of_other_formats_are_told_what_to_do(pytester, argument):
+    pytester.mkdir("exported")
+    (pytester.path / "exported" / "saved_model.pb").write_bytes(b"")
+    (pytester.path / "net.tflite").write_bytes(b"\x1c\0\0\0TFL3")
+    result = pytester.runpytest(argument)
+    assert result.ret in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR)
+    text = result.stdout.str() + result.stderr.str()
+    assert "is a TFLite model" in text or "exported is a SavedModel" in text
+    assert "model.save('model.keras')" in text
+    assert "Traceback" not in text
+    pytester.makepyfile("def test_it(): pass")
+    pytester.runpytest(".").assert_outcomes(passed=1)  # nobody asked for them

@@ -145,14 +145,34 @@ def test_a_chart_has_lines_legend_and_summary():
     few = chart(Lines("t", "step", "loss", [0, 1, 2], [("a", [3.0, 2.0, 1.0]), ("b", [1.0] * 3)]))
     assert [path.name for path in few.legend] == ["a", "b"]
     assert few.summary == "loss over step: a ends at 1; b ends at 1"
-    points = [tuple(map(float, p.split(","))) for p in few.paths[0].points.split()]
+    points = [tuple(map(float, p.split(","))) for p in few.paths[0].parts[0].split()]
     assert points == sorted(points)
     assert points[0][1] < points[-1][1]  # the y coordinate grows downwards as the loss falls
     many = chart(Lines("t", "x", "y", [0, 1], [(str(i), [0.0, float(i)]) for i in range(9)]))
     assert [path.name for path in many.legend] == ["median"]
     assert many.legend[0].end == "4"
     flat = chart(Lines("t", "x", "y", [0], [("a", [1.0])]))
-    assert flat.paths[0].points
+    assert flat.paths[0].parts
+
+
+def test_values_that_are_not_finite_are_gaps_of_a_chart():
+    nan, inf = float("nan"), float("inf")
+    found = chart(Lines("t", "x", "y", [0, 1, 2, 3, 4], [("a", [0.0, 1.0, nan, 2.0, inf])]))
+    (path,) = found.paths
+    assert [len(part.split()) for part in path.parts] == [2, 2]
+    assert path.parts[1].split()[0] == path.parts[1].split()[1]  # a dot
+    assert path.end == "inf"
+    assert "nan" not in "".join(path.parts)
+    assert found.y_ticks[-1].text == "2"
+    nothing = chart(Lines("t", "x", "y", [0, 1], [("a", [nan, nan]), ("b", [-inf, 1e308])]))
+    assert [path.parts for path in nothing.paths] == [[], []]
+    many = chart(Lines("t", "x", "y", [0, 1], [(str(i), [float(i), nan]) for i in range(9)]))
+    assert [len(part.split()) for part in many.legend[0].parts] == [2]
+    one = chart(
+        Lines("t", "x", "y", [0, 1], [(str(i), [nan, [nan, 3.0][i == 4]]) for i in range(9)])
+    )
+    assert one.legend[0].end == "3"
+    assert chart(Lines("t", "x", "y", [], [("a", [])])).legend[0].end == "nothing"
 
 
 def test_curves_are_reduced_and_keep_their_ends(tmp_path):

@@ -8,6 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from convlens.baselines.allowance import (
+    Allowance,
+    Allowances,
+    by_rule,
+    follows_values,
+    is_finer_than,
+    is_same_model,
+    known_precision,
+    measured,
+    rule_of,
+)
 from convlens.baselines.bars import predictions_pair
 from convlens.baselines.comparison import (
     MAX_LINES,
@@ -19,32 +30,34 @@ from convlens.baselines.comparison import (
     mismatch,
     norm,
 )
+from convlens.baselines.distance import (
+    TINY,
+    channel_errors,
+    channel_sizes,
+    distance,
+    prediction_errors,
+)
 from convlens.baselines.explain import changed_keys, differences, explanation, newly_rounded
+from convlens.baselines.pairing import Pairs, pair_layers, renamed
 from convlens.baselines.record import Record, show
 from convlens.engine.features.sketch import LayerSketch
 from convlens.engine.model.network import INPUT
+from convlens.engine.runtime.tolerance import (
+    TF32,
+    activation_tolerance,
+    is_coarse,
+    precision_name,
+    precision_of,
+)
 
-__all__ = ["Comparison", "LayerDifference", "PicturePair", "compare_records", "tolerance_of"]
+__all__ = ["Comparison", "LayerDifference", "PicturePair", "compare_records"]
 
-# Name of the entry for the predictions, and its name if an inner layer is called "predictions".
-PREDICTIONS, OUTPUT = "predictions", "output"
-# In units of a channel's size. Backends, threads, batch sizes and oneDNN differ by up to 2e-6 in
-# float32.
-_TOLERANCES = {"float64": 5e-5, "float32": 5e-5, "float16": 2e-2, "bfloat16": 1e-1}
-_TF32_TOLERANCE = 1e-2
-# Minimum size of a channel, relative to its layer: rounding errors scale with the summed products.
-_MIN_CHANNEL_SIZE = 0.1
 _MAX_MATCHED_CHANNELS = 1024
-_TINY = float(np.finfo(np.float32).tiny)
-
-
-def tolerance_of(dtype: str, expected: Record, actual: Record) -> float:
-    """Return the tolerance for a channel's difference, in units of the channel's size."""
-    own = _TOLERANCES.get(dtype, _TOLERANCES["float32"])
-    records = (expected, actual)
-    if any(r.source.get("environment", {}).get("TF32") for r in records):
-        return max(own, _TF32_TOLERANCE)
-    return own
+# A hundred roundings to bfloat16, in units of a channel's size.
+_MAX_FIRST_ROUNDING = 0.5
+_OTHER_PRECISION = "it computes in"
+# Precisions to which a machine may round the factors of products without telling.
+_UNTOLD = (TF32, "bfloat16")
 
 
 def compare_records(
@@ -60,113 +73,144 @@ def compare_records(
         expected, actual: record of the baseline and record of the network.
         key: name of the baseline.
         tol: tolerance for the difference of a channel, in units of its size; by default chosen by
-            the layer's data type and the device.
+            the precision of both records. If it is exceeded and one of them is coarser than
+            float32, or has the same weights and images, then the network is run again to measure
+            the rounding of that precision; see `allowance`.
     """
-    output = actual.source.get("output")
-    names = _pair_layers(expected, actual)
+
+    def agree(old: str, name: str) -> bool:
+        allowed = rule_of(expected, actual, old, name, tol)
+        return _compare(name, expected.layers[old], actual.layers[name], allowed).passed
+
+    pairs = pair_layers(expected, actual, agree)
+    rule = by_rule(expected, actual, pairs, tol)
+    found = _compare_all(expected, actual, key, pairs, rule)
+    if found.passed or tol is not None or actual.rerun is None or not _may_be_rounding(found):
+        return found
+    known = known_precision(expected, actual)
+    if is_coarse(known):
+        found = _compare_all(expected, actual, key, pairs, measured(actual, known, rule))
+    same = is_same_model(expected, actual)
+    if found.passed or not same or _is_scaled(expected, actual, pairs, found):
+        return found
+    for precision in _UNTOLD:
+        if is_finer_than(known, precision):
+            allowed = measured(actual, precision, rule)
+            as_coarse = _compare_all(expected, actual, key, pairs, allowed)
+            if as_coarse.passed:
+                return as_coarse
+    return found
+
+
+def _may_be_rounding(found: Comparison) -> bool:
+    """Return whether all layers can be compared, and the first difference is not beyond rounding.
+
+    Rounding has its largest effect where it has gone through many layers.
+    """
+    first = next((layer for layer in found.layers if not layer.passed), None)
+    comparable = all(np.isfinite(layer.worst_error) for layer in found.layers)
+    return comparable and first is not None and first.worst_error <= _MAX_FIRST_ROUNDING
+
+
+def _is_scaled(expected: Record, actual: Record, pairs: Pairs, found: Comparison) -> bool:
+    """Return whether the first layer that diverges changed by a factor."""
+    old = {name: before for before, name in pairs}.get(found.first or "")
+    return old is not None and follows_values(expected.layers[old], actual.layers[str(found.first)])
+
+
+def _compare_all(
+    expected: Record, actual: Record, key: str, pairs: Pairs, allowed: Allowances
+) -> Comparison:
+    """Compare two records, whose layers are paired, with given allowances."""
     layers = {name: mismatch(name, "the layer is not in the baseline") for name in actual.layers}
-    for old, name in names:
+    for old, name in pairs:
         layers[name] = _compare(
-            name, expected.layers[old], actual.layers[name], tol, expected, actual
+            name, expected.layers[old], actual.layers[name], allowed.layers[name]
         )
-    predictions = _compare_predictions(expected, actual, tol)
-    if predictions.layer in layers and predictions.layer == output:
-        predictions = _merge_predictions(layers[output], predictions)
-    elif predictions.layer in layers:
-        predictions = replace(predictions, layer=OUTPUT)
-    structure = _describe_structure_change(expected, actual)
-    if structure:
-        predictions = replace(predictions, passed=False, note=predictions.note or structure)
-    layers[predictions.layer] = predictions
+    structure = _describe_structure_change(expected, actual, pairs)
+    for name, difference in _compare_outputs(expected, actual, allowed.predictions).items():
+        if structure:
+            difference = replace(difference, passed=False, note=difference.note or structure)
+        known = layers.get(name)
+        layers[name] = difference if known is None else _merge_output(known, difference)
     found = list(layers.values())
     failed = [layer for layer in found if not layer.passed]
-    pairs = [_pictures(expected.layers[old], actual.layers[name], name) for old, name in names]
-    pairs.append(predictions_pair(predictions.layer, expected.predictions, actual.predictions))
+    pictures = [_pictures(expected.layers[old], actual.layers[name], name) for old, name in pairs]
+    outputs = zip(expected.outputs.values(), actual.outputs.items(), strict=False)
+    pictures += [predictions_pair(name, before, now) for before, (name, now) in outputs]
+    if failed:  # the layers of the baseline are called as in the network from here on
+        provenance = renamed(expected.provenance, actual.provenance, pairs)
+        expected = replace(expected, source=provenance, weights=None)
     return Comparison(
         key=key,
         fingerprint=actual.fingerprint if failed else "",
-        verdict=structure or _verdict(expected, actual, found, output),
+        verdict=structure or _verdict(expected, actual, found, allowed.precision),
         passed=not failed,
         first=failed[0].layer if failed else None,
         layers=tuple(found),
-        pictures=tuple(pair for pair in pairs if pair is not None),
+        pictures=tuple(pair for pair in pictures if pair is not None),
         details=tuple(_details(expected, actual, found)) if failed else (),
     )
 
 
-def _merge_predictions(layer: LayerDifference, predictions: LayerDifference) -> LayerDifference:
-    """Return the output layer's difference combined with that of the predictions."""
-    note = "; ".join(part for part in (layer.note, predictions.note) if part)
-    return replace(layer, passed=layer.passed and predictions.passed, note=note)
+def _merge_output(layer: LayerDifference, output: LayerDifference) -> LayerDifference:
+    """Return a layer's difference combined with that of the output that it returns."""
+    note = "; ".join(part for part in (layer.note, output.note) if part)
+    return replace(layer, passed=layer.passed and output.passed, note=note)
 
 
-def _describe_structure_change(expected: Record, actual: Record) -> str:
+def _describe_structure_change(expected: Record, actual: Record, pairs: Pairs) -> str:
     """Return a sentence that names removed and added layers; "" if there are none."""
-    if len(_pair_layers(expected, actual)) == len(expected.layers) == len(actual.layers):
-        return ""
-    gone = [name for name in expected.layers if name not in actual.layers]
-    new = [name for name in actual.layers if name not in expected.layers]
+    old, new = ({pair[side] for pair in pairs} for side in (0, 1))
+    gone = [name for name in expected.layers if name not in old]
+    more = [name for name in actual.layers if name not in new]
     parts = [f"removed {join_names(gone)}"] if gone else []
-    parts += [f"added {join_names(new)}"] if new else []
-    return f"the network's layers differ from its baseline's: {'; '.join(parts)}."
+    parts += [f"added {join_names(more)}"] if more else []
+    if parts:
+        return f"the network's layers differ from its baseline's: {'; '.join(parts)}."
+    counts = len(expected.outputs), len(actual.outputs)
+    if counts[0] != counts[1]:
+        return f"the network has {counts[1]} outputs, but {counts[0]} in its baseline."
+    return ""
 
 
-def _pair_layers(expected: Record, actual: Record) -> list[tuple[str, str]]:
-    """Return pairs of layer names (expected, actual).
-
-    Layers are paired by name, or by position if only their names differ: Keras numbers unnamed
-    layers anew for each model.
-    """
-    if expected.layers.keys() != actual.layers.keys():
-        old, new = ([s.shape for s in r.layers.values()] for r in (expected, actual))
-        if old == new:
-            return list(zip(expected.layers, actual.layers, strict=True))
-    return [(name, name) for name in actual.layers if name in expected.layers]
-
-
-def _compare(
-    name: str,
-    old: LayerSketch,
-    new: LayerSketch,
-    tol: float | None,
-    expected: Record,
-    actual: Record,
-) -> LayerDifference:
+def _compare(name: str, old: LayerSketch, new: LayerSketch, allowed: Allowance) -> LayerDifference:
     if old.shape != new.shape or len(old.samples) != len(new.samples):
         note = f"its shape is {new.shape}, but {old.shape} in the baseline"
         if old.shape == new.shape:
             note = "the number of images differs"
         return mismatch(name, note)
-    tol = tolerance_of(old.dtype, expected, actual) if tol is None else tol
-    scale = _channel_sizes(old)
-    errors = _channel_errors(old, new, scale)
-    worst = int(errors.argmax())
+    found = distance(old, new)
+    errors = found.channels
+    worst = int((errors / np.maximum(allowed.channels, TINY)).argmax())
     size, difference = norm(old.projection), norm(new.projection - old.projection)
     relative = difference / size if size else float(difference > 0)
     cosine = cosine_similarity(old.projection, new.projection)
-    wrong = np.flatnonzero(~(errors <= tol))
-    layer_size = float(np.sqrt(np.mean(old.rms.astype(np.float64) ** 2))) or _TINY
-    by_sample = np.abs(new.samples - old.samples) / np.maximum(np.abs(old.samples), layer_size)
-    by_gram = norm(new.gram - old.gram) / (norm(old.gram) or _TINY)
-    passed = not wrong.size and by_sample.max() <= 4 * tol and by_gram <= 4 * tol
+    wrong = np.flatnonzero(~(errors <= allowed.channels))
+    passed = not wrong.size and found.samples <= allowed.samples and found.gram <= allowed.gram
     notes: list[str] = []
     moved: tuple[tuple[int, int], ...] = ()
-    if old.dtype != new.dtype:
+    other_precision = any(is_coarse(precision_of(s.dtype)) for s in (old, new)) and (
+        old.dtype != new.dtype
+    )
+    if other_precision:
         passed = False
-        notes.append(f"it computes in {new.dtype}, but in {old.dtype} in the baseline")
+        notes.append(f"{_OTHER_PRECISION} {new.dtype}, but in {old.dtype} in the baseline")
     if wrong.size:
-        moved = _find_permutation(old, new, scale, wrong, tol)
-        notes.append(f"{wrong.size} of {len(errors)} channels diverge (tolerance {tol:g})")
+        moved = _find_permutation(old, new, wrong, allowed.channels)
+        notes.append(
+            f"{wrong.size} of {len(errors)} channels diverge (tolerance {allowed.smallest:.3g})"
+        )
         silent = [int(c) for c in wrong if new.rms[c] == 0 < old.rms[c]]
         if moved:
             swaps = join_names([f"{a}→{b}" for a, b in moved])
             notes.append(f"only the order of channels changed: {swaps}")
         elif silent:
             notes.append(f"channels that are now silent (always 0): {join_names(silent)}")
-    elif not passed and old.dtype == new.dtype:
+    elif not passed and not other_precision:
         notes.append(
-            f"samples differ by up to {by_sample.max():.3g}, Gram matrices by {by_gram:.3g} "
-            f"(tolerance {4 * tol:g})"
+            f"samples differ by up to {found.samples:.3g} (tolerance {allowed.samples:.3g}), Gram "
+            f"matrices by {found.gram:.3g} (tolerance {allowed.gram:.3g})"
         )
     return LayerDifference(
         name,
@@ -180,37 +224,11 @@ def _compare(
     )
 
 
-def _channel_sizes(sketch: LayerSketch) -> NDArray[np.float64]:
-    """Return each channel's size (c,): its rms, but at least a tenth of the layer's rms."""
-    rms = sketch.rms.astype(np.float64)
-    layer = float(np.sqrt(np.mean(rms**2)))
-    return np.maximum(rms, max(_MIN_CHANNEL_SIZE * layer, _TINY))
-
-
-def _channel_errors(
-    old: LayerSketch, new: LayerSketch, scale: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the largest difference (c,) of each channel, in units of the channel's size."""
-    projected = np.sqrt(np.mean((new.projection.astype(np.float64) - old.projection) ** 2, axis=0))
-    high = np.abs(new.high.astype(np.float64) - old.high)
-    errors: NDArray[np.float64] = np.max(
-        [
-            projected / scale,
-            np.abs(new.mean.astype(np.float64) - old.mean) / scale,
-            np.abs(new.rms.astype(np.float64) - old.rms) / scale,
-            high / np.maximum(scale, np.abs(old.high)),
-        ],
-        axis=0,
-    )
-    return errors
-
-
 def _find_permutation(
     old: LayerSketch,
     new: LayerSketch,
-    scale: NDArray[np.float64],
     wrong: NDArray[np.int64],
-    tol: float,
+    tol: NDArray[np.float64] | float,
 ) -> tuple[tuple[int, int], ...]:
     """Return the permutation of the diverging channels as pairs (old index, new index).
 
@@ -224,7 +242,7 @@ def _find_permutation(
     ]
     cost = np.linalg.norm(features[0][:, None] - features[1][None], axis=2)
     before, now = linear_sum_assignment(cost)
-    source = np.arange(len(scale))
+    source = np.arange(len(old.rms))
     source[wrong[now]] = wrong[before]
     permuted = replace(
         old,
@@ -233,24 +251,31 @@ def _find_permutation(
         high=old.high[source],
         projection=old.projection[:, source],
     )
-    if not (_channel_errors(permuted, new, scale[source]) <= tol).all():
+    if not (channel_errors(permuted, new, channel_sizes(old)[source]) <= tol).all():
         return ()
     return tuple((int(a), int(b)) for a, b in zip(wrong[before], wrong[now], strict=True) if a != b)
 
 
-def _compare_predictions(expected: Record, actual: Record, tol: float | None) -> LayerDifference:
-    """Return the difference between expected and actual predictions."""
-    old, new = expected.predictions, actual.predictions
+def _compare_outputs(
+    expected: Record, actual: Record, allowed: float
+) -> dict[str, LayerDifference]:
+    """Return the difference of each of the network's outputs, by the output's name."""
+    found = {}
+    for number, (name, new) in enumerate(actual.outputs.items()):
+        if number >= len(expected.outputs):
+            found[name] = mismatch(name, "the output is not in the baseline")
+            continue
+        found[name] = _compare_output(name, list(expected.outputs.values())[number], new, allowed)
+    return found
+
+
+def _compare_output(
+    name: str, old: NDArray[np.float32], new: NDArray[np.float32], tol: float
+) -> LayerDifference:
     if old.shape != new.shape:
-        note = f"their shape is {new.shape}, but {old.shape} in the baseline"
-        return LayerDifference(
-            "predictions", 0.0, float("inf"), None, False, float("inf"), note=note
-        )
+        return mismatch(name, f"its shape is {new.shape}, but {old.shape} in the baseline")
     rows_old, rows_new = (p.reshape(-1, p.shape[-1]).astype(np.float64) for p in (old, new))
-    scale = np.maximum(np.abs(rows_old).max(), _TINY)
-    errors = np.abs(rows_new - rows_old).max(axis=0) / scale
-    dtype = list(expected.layers.values())[-1].dtype
-    tol = tolerance_of(dtype, expected, actual) if tol is None else tol
+    errors = prediction_errors(old, new)
     note = ""
     if old.ndim == 2 and old.shape[1] > 1:
         reclassified = np.flatnonzero(rows_old.argmax(axis=1) != rows_new.argmax(axis=1))
@@ -259,44 +284,61 @@ def _compare_predictions(expected: Record, actual: Record, tol: float | None) ->
             note = (
                 f"the class changed for {reclassified.size} of {len(old)} images (images {images})"
             )
-    size = norm(rows_old) or _TINY
+    size = norm(rows_old) or TINY
     return LayerDifference(
-        PREDICTIONS,
+        name,
         cosine_similarity(rows_old, rows_new),
         norm(rows_new - rows_old) / size,
         int(errors.argmax()),
-        bool(errors.max() <= 4 * tol),
+        bool(errors.max() <= tol),
         float(errors.max()),
         note=note,
     )
 
 
 def _verdict(
-    expected: Record, actual: Record, layers: list[LayerDifference], output: str | None
+    expected: Record, actual: Record, layers: list[LayerDifference], precision: str
 ) -> str:
-    """Return a summary of the comparison in one sentence."""
+    """Return a summary of the comparison in one sentence.
+
+    Args:
+        expected, actual: the records.
+        layers: the differences, in the order of the network.
+        precision: the precision whose rounding was allowed.
+    """
     failed = [layer for layer in layers if not layer.passed]
     if not failed:
         worst = max(layers, key=lambda layer: layer.worst_error)
-        return (
+        verdict = (
             f"all {len(layers)} layers agree with the baseline; the largest difference is "
-            f"{worst.worst_error:.2g} of a channel's size, in {worst.layer!r}."
+            f"{worst.worst_error:.2g} of a channel's size, in {worst.layer!r}"
         )
+        if is_coarse(precision) and worst.worst_error > activation_tolerance("float32"):
+            shown = precision_name(precision)
+            verdict += (
+                f": it looks like the rounding of {shown}, and not like a change of the model"
+            )
+        return f"{verdict}."
     first = failed[0]
     agree = [layer.layer for layer in layers[: layers.index(first)]]
     before = (
         f"after {len(agree)} that agree ({join_names(agree[-3:])})" if agree else "at the start"
     )
-    result = layers[-1]
+    outputs_agree = all(layer.passed for layer in layers if layer.layer in actual.outputs)
     if first.layer == INPUT:
         return "the input images differ from those of the baseline."
-    if first.moved and all(layer.moved for layer in failed) and result.passed:
+    if first.moved and all(layer.moved for layer in failed) and outputs_agree:
         return (
             f"channels of layer {first.layer!r} were permuted, {before}, and the layers that read "
             "them were permuted to match: the predictions are equal."
         )
-    if first.moved and first.layer in (output, result.layer):
+    if first.moved and first.layer in actual.outputs:
         return f"the outputs of {first.layer!r} are in another order, {before}."
+    if first.note.startswith(_OTHER_PRECISION):
+        return (
+            "the network computes in another precision than its baseline; its weights may be the "
+            f"same. The first layer that diverges is {first.layer!r}, {before}: {first}."
+        )
     rounded = newly_rounded(expected.provenance, actual.provenance)
     if first.layer in rounded:
         same = [layer for layer, kind in rounded.items() if kind == rounded[first.layer]]
@@ -314,14 +356,14 @@ def _verdict(
 
 def _details(expected: Record, actual: Record, layers: list[LayerDifference]) -> list[str]:
     """Return the lines below the verdict of a failed comparison."""
-    *inner, predictions = layers
+    outputs = [layer for layer in layers if layer.layer in actual.outputs]
     failed = [layer for layer in layers if not layer.passed]
-    lines = [f"{layer.layer}: {layer}" for layer in inner if not layer.passed]
+    lines = [f"{layer.layer}: {layer}" for layer in failed if layer not in outputs]
     if len(lines) > MAX_LINES:
         lines = [*lines[:MAX_LINES], f"… and {len(lines) - MAX_LINES} more layers"]
     agree = [layer.layer for layer in layers if layer.passed]
     lines.append(f"these agree: {join_names(agree)}" if agree else "no layer agrees")
-    lines.append(f"{predictions.layer}: {predictions}")
+    lines += [f"{layer.layer}: {layer}" for layer in outputs[:MAX_LINES]]
     before, now = expected.provenance, actual.provenance
     lines.append(f"differs in provenance: {'; '.join(differences(before, now)) or 'nothing'}")
     weights = changed_keys(before.get("weights", {}), now.get("weights", {}))

@@ -8,9 +8,9 @@ from typing import Any
 from convlens.baselines.comparison import join_names
 from convlens.baselines.provenance import Provenance
 
-# Largest differences, in units of a channel's size, that the settings of a machine can cause.
-_ROUNDING, _TF32_ROUNDING = 1e-3, 1e-2
-_MACHINE = ("backend", "device", "oneDNN", "XLA", "threads")
+# Largest difference, in units of a channel's size, that the settings of a machine can cause.
+_ROUNDING = 1e-3
+_MACHINE = ("backend", "device", "products", "oneDNN", "XLA", "threads")
 _VERSIONS = ("tensorflow", "jax", "keras", "numpy", "convlens", "python")
 _COARSE = ("float16", "bfloat16", "int8")
 
@@ -77,8 +77,6 @@ def explanation(expected: Provenance, actual: Provenance, first: str, error: flo
     if candidates:
         return f"the settings of {join_names(candidates)} changed, not the weights"
     before, now = expected.get("environment", {}), actual.get("environment", {})
-    if before.get("TF32") != now.get("TF32") and error <= _TF32_ROUNDING:
-        return "TF32 rounds products to 10 bits: switch it off to compare, or record a variant"
     machine = [key for key in _MACHINE if before.get(key) != now.get(key)]
     versions = [key for key in _VERSIONS if before.get(key) != now.get(key)]
     if error <= _ROUNDING and (machine or versions):

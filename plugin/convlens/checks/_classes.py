@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from convlens.checks.check import ModelCheck
+from convlens.engine.model.classes import class_layer
 from convlens.lens import Lens
 
 
@@ -10,9 +11,10 @@ class ClassesCheck(ModelCheck):
     """A property of the scores of the classes; skipped where the model has no such output."""
 
     def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
-        output = lens.network.output_layer
-        if output is None or len(lens.network.outputs[output].shape) != 2:
-            return f"{lens.name} has no vector of classes as its output"
+        try:
+            output = class_layer(lens.network)
+        except ValueError as reason:
+            return str(reason)
         if lens.network.units(output) < 2:
             return f"{lens.name} has a single output, and so no other class to tell it from"
         return None

@@ -5,42 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from convlens.checks._reached import reason_unreached
 from convlens.checks.finite_weights import assert_finite_weights
-from convlens.engine.features.activations import activations, check_layers
-from convlens.engine.features.filters import FilterStatistics, filter_statistics
+from convlens.engine.features.activations import check_layers
+from convlens.engine.features.filters import FilterStatistics, survey_filters
 from convlens.engine.model.network import Network
 
 
 def layer_statistics(
     network: Network, images: ArrayLike, layers: str | Iterable[str] | None, **options: Any
 ) -> dict[str, FilterStatistics]:
-    """Return layer → its statistics over the images.
+    """Return layer → its statistics over the images; see `filter_statistics` for the options.
+
+    With None for the layers, convolutions that the images do not reach are left out.
 
     Raises:
         AssertionError: a weight or an activation is not finite; the message names the layer.
-        ValueError: an unknown layer, images of a wrong shape, a model without convolutions.
+        ValueError: an unknown layer, or one that the images do not reach, images of a wrong shape,
+            a model without convolutions.
     """
     __tracebackhide__ = True
     assert_finite_weights(network)
-    maps = activations(network, images, check_layers(network, layers))
-    for name, values in maps.items():
-        assert_finite_maps(network.name, name, values)
-    return {name: filter_statistics(values, name, **options) for name, values in maps.items()}
-
-
-def assert_finite_maps(model: str, layer: str, maps: NDArray[Any]) -> None:
-    """Assert that a layer's activations are finite.
-
-    Raises:
-        AssertionError: the message names the first unit whose activation is not.
-    """
-    __tracebackhide__ = True
-    finite = np.isfinite(maps).reshape(-1, maps.shape[-1]).all(axis=0)
-    if not finite.all():
-        unit = int(np.flatnonzero(~finite)[0])
-        raise AssertionError(
-            f"{model} layer {layer!r}: the activation of unit {unit} is not finite"
-        )
+    names = check_layers(network, layers)
+    if layers is None:
+        names = tuple(name for name in names if network.reaches(name)) or names
+    for name in names:
+        reason = reason_unreached(network, name)
+        if reason is not None:
+            raise ValueError(f"{network.name} layer {name!r}: {reason}")
+    found = survey_filters(network, network.check_images(images), names)
+    for name, survey in found.items():
+        if survey.not_finite is not None:
+            raise AssertionError(
+                f"{network.name} layer {name!r}: the activation of unit {survey.not_finite} is not "
+                "finite"
+            )
+    return {name: survey.statistics(**options) for name, survey in found.items()}

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 MAX_SHOWN = 10
 
 
-def raise_offenders(headline: str, offenders: Sequence[str]) -> None:
+def raise_offenders(headline: str, offenders: Sequence[str], hint: str = "") -> None:
     """Raise AssertionError with the headline and at most ten offenders, then a count.
 
     Args:
         headline: the property that should hold, with the model, the layer and the tolerance.
         offenders: one line each, the worst first; with none, nothing is raised.
+        hint: a last line; none if empty.
     """
     __tracebackhide__ = True
     if not offenders:
@@ -20,7 +21,7 @@ def raise_offenders(headline: str, offenders: Sequence[str]) -> None:
     lines = [f"  {line}" for line in offenders[:MAX_SHOWN]]
     if len(offenders) > MAX_SHOWN:
         lines.append(f"  … and {len(offenders) - MAX_SHOWN} more")
-    raise AssertionError("\n".join([headline, *lines]))
+    raise AssertionError("\n".join([headline, *lines, *([hint] if hint else [])]))
 
 
 def listed(numbers: Sequence[int]) -> str:

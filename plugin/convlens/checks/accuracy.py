@@ -15,6 +15,7 @@ from convlens.checks._offenders import raise_offenders
 from convlens.checks.check import Effort, Measures
 from convlens.checks.finite_weights import assert_finite_weights
 from convlens.engine.ascent.scores import class_scores
+from convlens.engine.model.classes import class_layer, class_numbers
 from convlens.engine.model.network import Network
 from convlens.lens import Lens
 
@@ -48,7 +49,7 @@ def assert_accuracy(
     Args:
         model: a Keras model or a `Network` with a vector of classes as its output.
         images: (n, h, w, c) in the model's own range.
-        labels: (n,) whole numbers of the classes.
+        labels: the classes: whole numbers (n,) or (n, 1), or one-hot rows (n, classes).
         min_accuracy: smallest accuracy, 0 to 1. Without it, the accuracy must be better than
             guessing (binomial test, p ≤ 0.01), which a model with confused classes or lost
             weights is not.
@@ -61,21 +62,18 @@ def assert_accuracy(
             most often. Or a weight is not finite.
         ValueError: images of a wrong shape, labels that do not fit, an output that is no vector of
             classes, a `min_accuracy` outside 0 to 1; without `min_accuracy`, labels that cannot
-            tell knowledge from guessing (too few, or all the same).
+            tell knowledge from guessing (too few, or all the same) and are not all answered right.
     """
     __tracebackhide__ = True
     network = Network.of(model)
     assert_finite_weights(network)
     x = network.check_images(images)
-    truth = np.asarray(labels)
-    if truth.shape != (len(x),) or truth.dtype.kind not in "iu":
-        raise ValueError(
-            f"{len(x)} images need {len(x)} whole numbers as labels, not {truth.dtype} "
-            f"{truth.shape}"
-        )
+    truth = class_numbers(labels, len(x))
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         raise ValueError(f"min_accuracy must be between 0 and 1, not {min_accuracy!r}")
     seen = _Seen.of(network, x, truth, min_accuracy)
+    if seen.right == len(truth):
+        return seen.accuracy
     if min_accuracy is None and not seen.tells_knowledge:
         raise ValueError(
             f"{len(x)} images with these labels cannot tell knowledge from guessing: give more, of "
@@ -93,16 +91,17 @@ class Accuracy(ClassesCheck):
     assertion = staticmethod(assert_accuracy)
 
     def layers(self, lens: Lens, effort: Effort) -> tuple[str | None, ...]:
-        return () if lens.labels is None else super().layers(lens, effort)
+        labeled = lens.labels is not None or lens.labels_problem is not None
+        return super().layers(lens, effort) if labeled else ()
 
     def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
-        reason = super().reason_to_skip(lens, layer)
+        reason = super().reason_to_skip(lens, layer) or lens.labels_problem
         if reason is not None or lens.labels is None:
             return reason
-        share = chance(lens.labels, lens.network.units(lens.network.output_layer or ""))
-        if luck(len(lens.labels), len(lens.labels), share) > SIGNIFICANCE:
-            return "too few labels, or all the same: they cannot tell knowledge from guessing"
-        return None
+        classes = lens.network.units(class_layer(lens.network))
+        if luck(len(lens.labels), len(lens.labels), chance(lens.labels, classes)) > SIGNIFICANCE:
+            reason = "too few labels, or all the same: they cannot tell knowledge from guessing"
+        return _out_of_range(lens.name, lens.labels, classes) or reason
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
         return _Seen.of(lens.network, lens.images, np.asarray(lens.labels), effort.min_accuracy)
@@ -135,11 +134,9 @@ class _Seen:
         scores = class_scores(network, x)
         if scores.ndim != 2 or scores.shape[1] < 2:
             raise ValueError(f"{network.name} has no two classes to tell apart")
-        if truth.min() < 0 or truth.max() >= scores.shape[1]:
-            raise ValueError(
-                f"labels range from {truth.min()} to {truth.max()}, but {network.name} has classes "
-                f"0 to {scores.shape[1] - 1}"
-            )
+        problem = _out_of_range(network.name, truth, scores.shape[1])
+        if problem is not None:
+            raise ValueError(problem)
         return cls(network.name, truth, scores.argmax(axis=1), scores.shape[1], min_accuracy)
 
     @property
@@ -156,7 +153,7 @@ class _Seen:
 
     @property
     def tells_knowledge(self) -> bool:
-        """Whether a perfect score would be better than guessing."""
+        """True if a perfect score would be better than guessing."""
         return luck(len(self.truth), len(self.truth), self.share) <= SIGNIFICANCE
 
     def judge(self) -> None:
@@ -175,6 +172,16 @@ class _Seen:
                 _mistaken(self.truth, self.answers)
                 or ["every image is right, and that is not enough"],
             )
+
+
+def _out_of_range(model: str, labels: NDArray[Any], classes: int) -> str | None:
+    """Return the problem with labels that are no class of the model; None if all are."""
+    if labels.min() >= 0 and labels.max() < classes:
+        return None
+    return (
+        f"labels range from {labels.min()} to {labels.max()}, but {model} has classes 0 to "
+        f"{classes - 1}"
+    )
 
 
 def _mistaken(truth: np.ndarray, answers: np.ndarray) -> list[str]:

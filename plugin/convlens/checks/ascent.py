@@ -15,14 +15,15 @@ from convlens.checks.finite import assert_finite
 from convlens.checks.finite_weights import assert_finite_weights
 from convlens.drawings import draw_curves, draw_maximized
 from convlens.engine.ascent.maximize import Maximization
+from convlens.engine.ascent.objectives import places_of
 from convlens.engine.ascent.ranges import ceilings, spreads
 from convlens.engine.ascent.scores import objective_values
 from convlens.engine.model.network import Network
+from convlens.engine.runtime.tolerance import Rounding, activation_tolerance
 from convlens.lens import Lens
 
-# Rounding, relative to the activation: the ascent measures in batches of other sizes.
-_ROUNDING = {"float16": 4e-3, "bfloat16": 3e-2}
-_ROUNDING_ELSE = 1e-4
+# Smallest rounding, relative to the activation: the ascent measures in batches of other sizes.
+_MIN_ROUNDING = 1e-4
 # An ascent that has taken this share of the room below the ceiling has arrived, whatever the
 # control reached.
 _ARRIVED = 0.9
@@ -167,7 +168,8 @@ def _measure(network: Network, result: Maximization, seed: int) -> AscentGain:
     )
     # Without a range the pixels are not clipped; then the start says what is usual.
     given = result.value_range or (float(result.start.min()), float(result.start.max()))
-    types = {str(network.outputs[layer].dtype) for layer in network.outputs}
+    places, _ = places_of(network, objectives)
+    behind = Rounding.join(network.rounding(place.layer) for place in places)
     return AscentGain(
         units=result.units,
         start=start,
@@ -175,7 +177,7 @@ def _measure(network: Network, result: Maximization, seed: int) -> AscentGain:
         control=control,
         spread=spreads(network, objectives, result.images.shape[1:], given, seed),
         ceiling=ceilings(network, objectives),
-        rounding=max(_ROUNDING.get(name, _ROUNDING_ELSE) for name in types),
+        rounding=max(_MIN_ROUNDING, activation_tolerance(behind)),
         result=result,
         model=network.name,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from convlens.checks._reached import reason_unreached
 from convlens.checks.finite_weights import assert_finite_weights
 from convlens.engine.ascent.maximize import Maximization
 from convlens.engine.ascent.options import Preset
@@ -141,10 +142,14 @@ class Check:
 
 
 class LayerCheck(Check):
-    """A property of each convolution; override `layers` for others."""
+    """A property of each convolution that the images reach; override `layers` for others."""
 
     def layers(self, lens: Lens, effort: Effort) -> tuple[str | None, ...]:
         return lens.conv_layers
+
+    def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
+        """Return a reason where the layer depends on held inputs alone, and not on the images."""
+        return None if layer is None else reason_unreached(lens.network, layer)
 
 
 class ModelCheck(Check):

@@ -17,7 +17,9 @@ from convlens.checks.finite_weights import assert_finite_weights
 from convlens.drawings import draw_maximized
 from convlens.engine.ascent.maximize import Maximization
 from convlens.engine.ascent.scores import class_scores
+from convlens.engine.model.classes import class_layer
 from convlens.engine.model.network import Network
+from convlens.engine.model.targets import output_of
 from convlens.lens import Lens
 
 
@@ -46,9 +48,10 @@ def assert_class_images_recognized(
     __tracebackhide__ = True
     network = Network.of(model)
     assert_finite_weights(network)
-    if result.layer != network.output_layer:
+    output = output_of(network, None)
+    if result.layer != output:
         raise ValueError(
-            f"class images are those of {network.output_layer!r}, the output of {network.name}, "
+            f"class images are those of {output!r}, the output of {network.name}, "
             f"not of {result.layer!r}"
         )
     if not len(result.units):
@@ -69,8 +72,7 @@ class Classes(ClassesCheck):
     line = "classes: {classes} recognized, the closest by {margin_min:.3g}"
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
-        output = lens.network.output_layer or ""
-        units = effort.choose(lens.network.units(output))
+        units = effort.choose(lens.network.units(class_layer(lens.network)))
         return _Seen.of(lens.network, effort.maximize(lens, None, units))
 
     def verdict(self, seen: _Seen) -> Measures:
@@ -111,7 +113,7 @@ class _Seen:
 
     def judge(self, margin: float) -> None:
         __tracebackhide__ = True
-        assert_finite({"images": self.result.images}, name=f"{self.model}: the class images")
+        assert_finite({"images": self.result.images}, name=f"{self.model}: a class image")
         own, others, margins = self.own, self.others, self.margins
         best = others.argmax(axis=1)
         wrong = np.flatnonzero(~(margins > margin))

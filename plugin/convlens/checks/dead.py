@@ -1,21 +1,27 @@
-"""Dead filters: filters whose activation never changes."""
+"""Dead filters: filters whose activation does not vary from image to image."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from convlens.checks._filters import layer_statistics
 from convlens.checks._offenders import listed, raise_offenders
 from convlens.checks.check import Column, Effort, Figures, LayerCheck, Measures
 from convlens.drawings import draw_activations
-from convlens.engine.features.filters import FilterStatistics
+from convlens.engine.features.filters import FilterStatistics, images_differ
 from convlens.engine.model.network import Network
 from convlens.lens import Lens
+
+_TOO_FEW = "at least two images that differ are needed to tell whether a filter varies"
+# With this share of a layer's filters dead, the images' range is suspected.
+_MANY = 0.25
+_OTHER_RANGE = 0.0, 255.0
 
 
 def assert_no_dead_filters(
@@ -25,12 +31,16 @@ def assert_no_dead_filters(
     *,
     allowed: int = 0,
 ) -> dict[str, FilterStatistics]:
-    """Assert that every filter's activation changes over the images.
+    """Assert that every filter's activation varies over the images.
+
+    A filter is judged by its layer's output; where an activation alone reads that, directly or
+    through operations that keep channels apart, such as a batch normalization, by the output of the
+    activation. See `filter_statistics` for what counts as varying.
 
     Args:
         model: a Keras model or a `Network`.
-        images: (n, h, w, c) in the model's own range.
-        layers: names; None for every convolution.
+        images: (n, h, w, c) in the model's own range; two of them must differ.
+        layers: names; None for every convolution that the images reach.
         allowed: number of dead filters that each layer may have.
 
     Returns:
@@ -38,11 +48,15 @@ def assert_no_dead_filters(
 
     Raises:
         AssertionError: a layer has more dead filters than allowed; the message names them.
-        ValueError: an unknown layer, images of a wrong shape, a model without convolutions.
+        ValueError: an unknown layer, or one that the images do not reach, images of a wrong shape,
+            no two images that differ, a model without convolutions.
     """
     __tracebackhide__ = True
     network = Network.of(model)
-    seen = _Seen.of(network, images, layers)
+    x = network.check_images(images)
+    if not images_differ(x):
+        raise ValueError(f"{network.name}: {_TOO_FEW}")
+    seen = _Seen.of(network, x, layers)
     seen.judge(allowed)
     return dict(seen.layers)
 
@@ -55,13 +69,29 @@ class Dead(LayerCheck):
     assertion = staticmethod(assert_no_dead_filters)
     columns = (Column("units", "{units}"), Column("dead", "{dead}"))
 
+    def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
+        reason = super().reason_to_skip(lens, layer)
+        return reason if reason or images_differ(lens.images) else _TOO_FEW
+
     def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
         __tracebackhide__ = True
-        return _Seen.of(lens.network, lens.images, layer)
+        seen = _Seen.of(lens.network, lens.images, layer)
+        if lens.range_given or not seen.is_mostly_dead:
+            return seen
+        low, high = lens.value_range
+        first, last = _OTHER_RANGE
+        x = first + (last - first) * (lens.images - low) / (high - low)
+        other = _Seen.of(lens.network, x.astype(np.float32), layer)
+        return replace(
+            seen,
+            hint=(
+                f"no range was given, so {low:g} to {high:g} was assumed: with --convlens-range "
+                f"{first:g},{last:g}, {other.dead} of {seen.units} are dead"
+            ),
+        )
 
     def measures(self, seen: _Seen) -> Measures:
-        (found,) = seen.layers.values()
-        return {"units": len(found.high), "dead": len(found.dead)}
+        return {"units": seen.units, "dead": seen.dead}
 
     def verdict(self, seen: _Seen) -> Measures:
         __tracebackhide__ = True
@@ -77,22 +107,52 @@ class _Seen:
     model: str
     images: int
     layers: Mapping[str, FilterStatistics]
+    hint: str  # what the range of the images may have to do with it
 
     @classmethod
-    def of(cls, network: Network, images: ArrayLike, layers: str | Iterable[str] | None) -> _Seen:
+    def of(
+        cls, network: Network, x: NDArray[np.float32], layers: str | Iterable[str] | None
+    ) -> _Seen:
         __tracebackhide__ = True
-        x = network.check_images(images)
-        return cls(network.name, len(x), layer_statistics(network, x, layers))
+        hint = (
+            f"the images range from {x.min():g} to {x.max():g}: is that the range that the model "
+            "was trained on?"
+        )
+        return cls(network.name, len(x), layer_statistics(network, x, layers), hint)
+
+    @property
+    def units(self) -> int:
+        return sum(len(s.high) for s in self.layers.values())
+
+    @property
+    def dead(self) -> int:
+        return sum(len(s.dead) for s in self.layers.values())
+
+    @property
+    def is_mostly_dead(self) -> bool:
+        """Whether so many filters of a layer are dead that the images may be at fault."""
+        return any(len(s.dead) > _MANY * len(s.high) for s in self.layers.values())
 
     def judge(self, allowed: int) -> None:
         __tracebackhide__ = True
+        offenders = [
+            f"layer {name!r}: {len(s.dead)} of {len(s.high)} are dead"
+            f"{f' behind {s.behind}' if s.behind else ''}, units {listed(s.dead)} ({_always(s)})"
+            for name, s in self.layers.items()
+            if len(s.dead) > allowed
+        ]
         raise_offenders(
             f"{self.model} has filters that never fire on {self.images} images "
             f"(allowed in a layer: {allowed}):",
-            [
-                f"layer {name!r}: {len(s.dead)} of {len(s.high)} are dead, units "
-                f"{listed(s.dead)} (always {s.high[list(s.dead)].max():g})"
-                for name, s in self.layers.items()
-                if len(s.dead) > allowed
-            ],
+            offenders,
+            self.hint if self.is_mostly_dead else "",
         )
+
+
+def _always(s: FilterStatistics) -> str:
+    """Describe the values of the dead units."""
+    dead = list(s.dead)
+    low, high = s.low[dead].min(), s.high[dead].max()
+    if low == high:
+        return f"always {high:g}"
+    return f"{low:g} to {high:g}, the same for all images"

@@ -1,4 +1,4 @@
-"""An explanation whose first pixels are those that the class hangs on."""
+"""Faithfulness: the class depends on the pixels that an explanation ranks first."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Faithfulness:
         classes: (n,) the followed classes.
         deletion, insertion: (n,) the areas of the explanation.
         random_deletion, random_insertion: (r, n) those of random orders of the same pixels.
-        own: the share of comparisons with other images' explanations that an image's own one wins;
-            NaN for a single image.
+        own: share of the comparisons between an image's own explanation and other images' that its
+            own one wins; NaN for a single image.
     """
 
     classes: NDArray[np.int64]
@@ -55,7 +55,7 @@ def assert_faithful(
     seed: int = 0,
     batch_size: int = 256,
 ) -> Faithfulness:
-    """Assert that an explanation ranks first the pixels that carry the class.
+    """Assert that an explanation ranks the pixels first on which the class depends.
 
     In an image the area under the deletion curve (Petsiuk et al. 2018) must be below that of every
     random order and at least `margin` below their mean, and the area under the insertion curve
@@ -66,29 +66,29 @@ def assert_faithful(
 
     Args:
         model, images, saliency, classes, steps, batch_size: as in `deletion_curve`.
-        margin: by how much of the area, 0 to 1, the random orders' mean must be beaten.
-        fraction: the share of the images in which it must hold.
-        own: the share of comparisons with other images' explanations that must be won.
-        orders: how many random orders, and at most how many other explanations, are tried.
-        deleted: what is in the place of deleted pixels.
-        inserted: what an insertion begins with. 'blur' is the paper's; on small images it still
-            shows the object, and so leaves less to tell orders apart by.
-        seed: of the random orders, and of the order of equal values.
+        margin: smallest distance to the mean area of the random orders, above 0.
+        fraction: share of the images in which the explanation must beat the random orders, 0 to 1.
+        own: share of the comparisons with other images' explanations that must be won, 0 to 1.
+        orders: number of random orders, and maximum number of other images' explanations.
+        deleted: substitute for deleted pixels.
+        inserted: the image that an insertion begins with. The paper begins with 'blur'; a blurred
+            small image still shows the object, so that orders differ less.
+        seed: seed of the random orders, and of the order of equal values.
 
     Returns:
         The areas; see `Faithfulness`.
 
     Raises:
-        AssertionError: too many images in which random orders do as well; explanations that suit
-            other images as well; saliency that is not finite, or the same at every pixel of an
-            image; outputs that are not finite.
-        ValueError: as `deletion_curve` does; no order, or a margin, fraction or share that is not
-            in its range.
+        AssertionError: random orders do as well in too many images; the explanations suit other
+            images as well; saliency is not finite, or the same at every pixel of an image; an
+            output is not finite.
+        ValueError: as `deletion_curve` raises; `orders` is below 1; or `margin`, `fraction` or
+            `own` is out of range.
     """
     __tracebackhide__ = True
     if not (margin > 0 and 0 < fraction <= 1 and 0 < own <= 1 and orders >= 1):
         raise ValueError(
-            "margin is above 0, fraction and own are above 0 and at most 1, orders is at least 1, "
+            "margin must be above 0, fraction and own above 0 and at most 1, orders at least 1, "
             f"not {margin!r}, {fraction!r}, {own!r} and {orders!r}"
         )
     network = Network.of(model)
@@ -99,8 +99,8 @@ def assert_faithful(
     flat = values.reshape(len(x), -1)
     same = np.flatnonzero(flat.min(axis=1) == flat.max(axis=1))
     raise_offenders(
-        f"{network.name}: {len(same)} of {len(x)} explanations give every pixel the same value, so "
-        "they rank none before another:",
+        f"{network.name}: {len(same)} of {len(x)} explanations give every pixel the same value, "
+        "and so no order:",
         [f"image {i}: {flat[i, 0]:g} everywhere" for i in same],
     )
 
@@ -119,7 +119,7 @@ def assert_faithful(
     random_in: NDArray[np.float64] = np.stack([c[1] for c in control])
     measured = {"deletion": deletion, "insertion": insertion}
     measured |= {"random deletion": random_out, "random insertion": random_in}
-    assert_finite(measured, name=f"{network.name}: the areas under the curves")
+    assert_finite(measured, name=f"{network.name}: an area under a curve")
     fell = random_out.mean(axis=0) - deletion
     rose = insertion - random_in.mean(axis=0)
     held = (np.minimum(fell, rose) >= margin) & (deletion < random_out.min(axis=0))
@@ -146,8 +146,8 @@ def assert_faithful(
         each = np.mean(wins, axis=(0, 1))
         raise_offenders(
             f"{network.name}: the explanations suit other images as well as their own: their own "
-            f"wins {share:.0%} of the comparisons with {len(others)} others, {own:.0%} are asked "
-            "for:",
+            f"wins {share:.0%} of the comparisons with {len(others)} others (at least {own:.0%} "
+            "must be won):",
             [
                 f"image {i}, class {followed[i]}: its own wins {each[i]:.0%}"
                 for i in np.argsort(each, kind="stable")

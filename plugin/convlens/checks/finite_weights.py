@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from convlens.checks._offenders import raise_offenders
 from convlens.engine.model.network import Network
+from convlens.engine.runtime import backend
 
 
 def assert_finite_weights(network: Network) -> None:
@@ -49,7 +50,7 @@ def not_finite(arrays: Mapping[str, NDArray[Any]]) -> list[str]:
 def weight_values(weight: Any) -> NDArray[Any]:
     """Return a Keras variable's values."""
     # A copy, as NumPy warns about the way in which TensorFlow's variables convert themselves.
-    return keras.ops.convert_to_numpy(keras.ops.copy(weight))
+    return backend.to_numpy(keras.ops.copy(weight))
 
 
 def _has_finite_sum(weight: Any) -> bool:
@@ -57,4 +58,4 @@ def _has_finite_sum(weight: Any) -> bool:
 
     The sum is taken on the device, without a copy. The sum of finite values may overflow.
     """
-    return bool(np.isfinite(keras.ops.convert_to_numpy(keras.ops.sum(weight))))
+    return bool(np.isfinite(backend.to_numpy(keras.ops.sum(weight))))

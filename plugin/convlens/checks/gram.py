@@ -13,16 +13,17 @@ from convlens.checks._offenders import raise_offenders
 from convlens.checks.check import Column, Effort, Figures, LayerCheck, Measures
 from convlens.drawings import draw_gram
 from convlens.engine.features.gram import Divisor, gram_divisor, gram_matrix
+from convlens.engine.runtime import tolerance
 from convlens.lens import Lens
 
 
 @dataclass(frozen=True)
 class GramResiduals:
-    """How far Gram matrices are from their properties, relative to their largest entry.
+    """Deviations of Gram matrices from their properties, relative to their largest entry.
 
     Attributes:
         asymmetry: the largest |G - Gᵀ|.
-        negative: how far the smallest eigenvalue is below 0.
+        negative: distance of the smallest eigenvalue below 0.
         cauchy_schwarz: the largest excess of |G_ij| over √(G_ii·G_jj).
         trace: |trace(G) - ‖F‖²/divisor| over ‖F‖²/divisor; None where no features were given.
         reference: the largest |G - FᵀF/divisor|, likewise.
@@ -36,13 +37,13 @@ class GramResiduals:
 
     @property
     def worst(self) -> float:
-        """The largest of them."""
+        """The largest deviation."""
         return max(v for v in vars(self).values() if v is not None)
 
 
 @dataclass(frozen=True)
 class GramInvariance:
-    """How far a Gram function is from its invariances, relative to the largest entry.
+    """Deviations of a Gram function from its invariances, relative to the largest entry.
 
     Attributes:
         permutation: the change of G when the positions are permuted.
@@ -72,7 +73,8 @@ def assert_gram_symmetric(
         features: (n, h, w, c), or (h, w, c) for one matrix, that the matrices were made from.
         divisor: what FᵀF was divided by, as in `gram_matrix`.
         tol: relative to max|G|; for float32 1.2e-5 unless given, and more where features have many
-            positions to sum over; by the precision for other types.
+            positions to sum over, for coarser types, and where the machine rounds the factors of
+            products.
         name: what to call the matrix in the message.
 
     Returns:
@@ -85,7 +87,8 @@ def assert_gram_symmetric(
     __tracebackhide__ = True
     given = np.asarray(gram)
     g = _square(given, name)
-    tol = _tolerance(given, features) if tol is None else tol
+    maps = None if features is None else tolerance.as_floats(features)
+    tol = _tolerance(given, maps) if tol is None else tol
     if not np.isfinite(g).all():
         at = tuple(int(i) for i in np.argwhere(~np.isfinite(g))[0])
         raise AssertionError(f"{name} is not finite: entry {at} is {g[at]}")
@@ -113,8 +116,8 @@ def assert_gram_symmetric(
             f"{np.sqrt(max(0.0, g[k, i, i] * g[k, j, j])):.6g}"
         )
     trace = reference = None
-    if features is not None:
-        trace, reference, more = _against_features(g, np.asarray(features), divisor, tol, scale)
+    if maps is not None:
+        trace, reference, more = _against_features(g, maps, divisor, tol, scale)
         offenders += more
     raise_offenders(
         f"{name} of {g.shape[-1]} units is no Gram matrix (tolerance {tol:g}):", offenders
@@ -151,17 +154,18 @@ def assert_gram_invariant(
         ValueError: features that are not (n, h, w, c) with several positions.
     """
     __tracebackhide__ = True
-    f = np.asarray(features)
+    f = tolerance.as_floats(features)
     if f.ndim != 4 or f.shape[1] * f.shape[2] < 2:
         raise ValueError(f"features are (n, h, w, c) with h·w ≥ 2, not {f.shape}")
     n, h, w, c = f.shape
     order = np.random.default_rng(seed).permutation(h * w)
     permuted = f.reshape(n, h * w, c)[:, order].reshape(f.shape)
-    expected = np.asarray(gram(f), dtype=np.float64)
-    tol = _tolerance(f, f) if tol is None else tol
+    made = np.asarray(gram(f))
+    expected = made.astype(np.float64)
+    tol = _tolerance(made, f) if tol is None else tol
     size = float(np.abs(expected).max())
     if not (np.isfinite(size) and size > 0):
-        raise AssertionError(f"{name}: max|G| is {size}; features that say something are needed")
+        raise AssertionError(f"{name}: max|G| is {size}; give features that are not all 0")
     by_permutation = np.abs(np.asarray(gram(permuted), dtype=np.float64) - expected).max() / size
     scaled = np.asarray(gram((f * scale).astype(f.dtype)), dtype=np.float64)
     by_scale = np.abs(scaled - scale**2 * expected).max() / (scale**2 * size)
@@ -213,17 +217,11 @@ def _square(given: NDArray[Any], name: str) -> NDArray[np.float64]:
     return g.astype(np.float64)
 
 
-def _tolerance(array: NDArray[Any], features: ArrayLike | None = None) -> float:
-    """Return the tolerance for an array's type, and for the positions that were summed over.
-
-    A hundred roundings, 1.2e-5 for float32; sums over p positions, whose rounding grows with √p,
-    get 4·√p more: 9,216 positions of VGG19's first layer measured 0.8·√p.
-    """
-    positions = 0
-    if features is not None:
-        positions = int(np.prod(np.shape(features)[-3:-1]))
-    eps = float(np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps)
-    return (100 + 4 * float(np.sqrt(positions))) * eps
+def _tolerance(gram: NDArray[Any], features: NDArray[Any] | None = None) -> float:
+    """Return the tolerance for a Gram matrix's type, and for the positions that it sums over."""
+    positions = 0 if features is None else int(np.prod(features.shape[-3:-1]))
+    precision = tolerance.of_products(tolerance.precision_of(gram.dtype))
+    return tolerance.sum_tolerance(precision, positions)
 
 
 def _worst_entries(difference: NDArray[Any], g: NDArray[Any], tol: float) -> list[str]:

@@ -1,4 +1,4 @@
-"""A network that still knows what it sees when it is moved, scaled or turned a little."""
+"""Invariance: a class keeps its probability when the image is moved, scaled or rotated."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from numpy.typing import NDArray
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.finite import assert_finite
 from convlens.engine.explain.invariance import Invariance
+from convlens.engine.runtime.tolerance import stage_tolerance
 
-_TOLERANCE = 1e-5
+# Difference of the features of the same images, computed twice in batches of the same size.
+_TOLERANCE = stage_tolerance("float32")
 
 
 @dataclass(frozen=True)
 class InvarianceShares:
-    """What held at each amount within the range.
+    """Results at each amount within the range.
 
     Attributes:
-        amounts: (a,) the amounts that were judged.
-        recognized: (a,) the share of the images whose class kept its probability.
-        distances: layer → (a,) the median relative distance of the features.
+        amounts: (a,) amounts that were judged.
+        recognized: (a,) share of the images whose class kept its probability.
+        distances: layer → (a,) median relative distance of the features.
     """
 
     amounts: NDArray[np.float64]
@@ -38,28 +40,28 @@ def assert_invariant(
     fraction: float = 0.9,
     distance: Mapping[str, float] | None = None,
 ) -> InvarianceShares:
-    """Assert that classes keep their probability, and features their place, within a range.
+    """Assert that classes keep their probability, and features change little, within a range.
 
     At each amount in the range, at least `fraction` of the images must give their class at least
     `probability`, and for each layer in `distance` the median over the images of ‖f(Tx) - f(x)‖ /
-    ‖f(x)‖ must not exceed its ceiling. The instrument is checked too: the amount that changes
-    nothing must give no distance, and any other must change the images.
+    ‖f(x)‖ must not exceed its limit. The transformation is checked too: the amount that changes
+    nothing must give a distance of 0, and any other amount must change the images.
 
     Args:
-        curves: what `invariance` returned.
+        curves: the result of `invariance`.
         within: (smallest, largest) amount that is judged.
-        probability: the floor of the class's probability.
-        fraction: the share of the images that must keep it.
-        distance: layer → ceiling of the median relative distance.
+        probability: smallest probability of the class.
+        fraction: share of the images that must keep this probability, 0 to 1.
+        distance: layer → largest median relative distance.
 
     Returns:
-        What held at each amount; see `InvarianceShares`.
+        The results at each amount; see `InvarianceShares`.
 
     Raises:
-        AssertionError: a curve that leaves its bounds, values that are not finite, or a
-            transformation that changed nothing.
-        ValueError: no amount within the range but the one that changes nothing, or a layer that
-            was not measured.
+        AssertionError: a curve exceeds its limits, a value is not finite, or the transformation
+            changed nothing.
+        ValueError: the range has no measured amount that changes the image, or a layer was not
+            measured.
     """
     __tracebackhide__ = True
     low, high = within
@@ -78,18 +80,18 @@ def assert_invariant(
     _assert_instrument(curves, still, name)
     kept = (curves.probabilities >= probability).mean(axis=1)
     offenders = [
-        f"at {curves.amounts[i]:g}: {kept[i]:.0%} of the images keep {probability:g} for their "
-        f"class, {fraction:.0%} are needed"
+        f"at {curves.amounts[i]:g}: {kept[i]:.0%} of the images give their class a probability of "
+        f"at least {probability:g} (at least {fraction:.0%} must)"
         for i in judged
         if not kept[i] >= fraction
     ]
     medians = {layer: np.median(curves.relative(layer), axis=1) for layer in distance or {}}
-    for layer, ceiling in (distance or {}).items():
+    for layer, limit in (distance or {}).items():
         offenders += [
-            f"at {curves.amounts[i]:g}: the features of {layer!r} move by {medians[layer][i]:.3g} "
-            f"of their length, {ceiling:g} is allowed"
+            f"at {curves.amounts[i]:g}: the features of {layer!r} change by "
+            f"{medians[layer][i]:.3g} of their length (limit {limit:g})"
             for i in judged
-            if not medians[layer][i] <= ceiling
+            if not medians[layer][i] <= limit
         ]
     raise_offenders(f"{name} is not invariant from {low:g} to {high:g}:", offenders)
     return InvarianceShares(
@@ -116,6 +118,6 @@ def _assert_instrument(curves: Invariance, still: NDArray[np.bool_], name: str) 
             worst = max(float(curves.relative(layer)[i].max()) for layer in curves.distances)
             if moved[i] > 0 or not worst <= _TOLERANCE:
                 offenders.append(
-                    f"{amount:g} must change nothing, but moves features by {worst:.3g}"
+                    f"{amount:g} must change nothing, but changes features by {worst:.3g}"
                 )
-    raise_offenders(f"{name}: the transformation is not what it says:", offenders)
+    raise_offenders(f"{name}: the transformation is wrong:", offenders)

@@ -1,4 +1,4 @@
-"""What a class's score hangs on is the object, and not the background."""
+"""Occlusion: a class's score depends on the object and not on the background."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def assert_occlusion_sensitive(
     image and s_p with patch p hidden.
 
     Args:
-        occlusion: what `occlude` returned.
-        drop: the fall that is asked for, relative to the score.
-        fraction: the share of the images for which it must hold.
+        occlusion: the result of `occlude`.
+        drop: smallest fall of the score, relative to the score.
+        fraction: share of the images in which the score must fall, 0 to 1.
 
     Returns:
         (n,) each image's largest fall, relative to its score.
 
     Raises:
-        AssertionError: too many images whose score does not fall, scores that are not finite, or
-            patches that hide nothing.
+        AssertionError: the score falls in too few images, a score is not finite, or the patches
+            hide nothing.
     """
     __tracebackhide__ = True
     _assert_hides(occlusion)
@@ -58,29 +58,31 @@ def assert_occlusion_on_object(
     where a pixel is hidden) over the object, and b over the background, where it may be negative.
 
     Args:
-        occlusion: what `occlude` returned.
+        occlusion: the result of `occlude`.
         masks: (n, h, w), true on the object.
-        factor: how many times the background's fall the object's must exceed.
-        fraction: the share of the images for which it must hold.
+        factor: factor by which the object's fall must exceed the background's.
+        fraction: share of the images in which it must, 0 to 1.
 
     Returns:
-        (n, 2) the mean fall on the object and on the background.
+        (n, 2) mean fall on the object and on the background.
 
     Raises:
-        AssertionError: too many images whose score hangs on the background, scores that are not
-            finite, or patches that hide nothing.
-        ValueError: masks of another shape, or one that is empty or covers its image.
+        AssertionError: the score depends on the background in too many images, a score is not
+            finite, or the patches hide nothing.
+        ValueError: masks of a wrong shape, or a mask that is empty or covers its image.
     """
     __tracebackhide__ = True
     on = np.asarray(masks).astype(bool)
     want = occlusion.images.shape[:3]
     if on.shape != want:
-        raise ValueError(f"masks have shape {want}, one an image, not {on.shape}")
+        raise ValueError(f"masks must have shape {want}, one for each image, not {on.shape}")
     shares = on.mean(axis=(1, 2))
     if ((shares == 0) | (shares == 1)).any():
         i = int(np.flatnonzero((shares == 0) | (shares == 1))[0])
         what = "empty" if shares[i] == 0 else "as large as the image"
-        raise ValueError(f"the mask of image {i} is {what}: object and background are compared")
+        raise ValueError(
+            f"the mask of image {i} is {what}: it must cover the object and nothing else"
+        )
     _assert_hides(occlusion)
     heat = occlusion.heat
     inside = np.array([h[m].mean() for h, m in zip(heat, on, strict=True)])
@@ -90,7 +92,7 @@ def assert_occlusion_on_object(
         excess = inside[wrong] - factor * outside[wrong]
         raise_offenders(
             f"{occlusion.model}: in {len(wrong)} of {len(on)} images the score of the class does "
-            f"not hang on the object ({factor:g} times the background, at least "
+            f"not depend on the object ({factor:g} times the background, at least "
             f"{fraction:.0%} of the images):",
             [
                 f"image {i}, class {occlusion.classes[i]}: {occlusion.score[i]:.4g} falls by "

@@ -1,4 +1,4 @@
-"""An explanation that changes when the network forgets what it learnt."""
+"""Randomization: an explanation changes when layers of the network are re-initialized."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from convlens.engine.explain.randomization import RandomizationCurve
 
 @dataclass(frozen=True)
 class RandomizationSensitivity:
-    """How alike the explanations stayed, after each layer and all above it were re-initialized.
+    """Similarity to the trained network's explanation after each step of the randomization.
+
+    In each step one more layer is re-initialized, from the top of the network down.
 
     Attributes:
         layers: the re-initialized layers, the top one first.
-        spearman: (k,) the mean over the images of the rank correlation of absolute values.
-        ssim: (k,) the mean of the structural similarity.
-        compared: (k,) in how many images the two could be compared: elsewhere the explanation was
-            the same at every pixel.
+        spearman: (k,) mean over the images of the rank correlation of absolute values.
+        ssim: (k,) mean over the images of the structural similarity.
+        compared: (k,) number of images with a comparison; in the others the explanation has the
+            same value at every pixel.
     """
 
     layers: tuple[str, ...]
@@ -33,31 +35,31 @@ class RandomizationSensitivity:
 def assert_randomization_sensitive(
     curve: RandomizationCurve, *, limit: float = 0.6, ssim_limit: float = 0.6
 ) -> RandomizationSensitivity:
-    """Assert that an explanation does not survive the re-initialization of the layers it explains.
+    """Assert that an explanation changes when the layers that it explains are re-initialized.
 
     After each layer, the mean over the images of both similarities to the trained network's
     explanation must not exceed its limit (Adebayo et al. 2018, "Sanity Checks for Saliency Maps").
-    An explanation that fails shows what the image and the layers beneath have in them, whatever
-    the named layer says: it cannot be evidence of what that layer learnt.
+    An explanation that fails depends on the image and on lower layers alone: it is no evidence of
+    what the named layer has learned.
 
     Args:
-        curve: what `randomization_curve` returned.
-        limit: the ceiling of Spearman's rank correlation of the absolute explanations.
-        ssim_limit: the ceiling of their structural similarity.
+        curve: the result of `randomization_curve`.
+        limit: largest Spearman rank correlation of the absolute explanations.
+        ssim_limit: largest structural similarity of the explanations.
 
     Returns:
         The similarities after each layer; see `RandomizationSensitivity`.
 
     Raises:
-        AssertionError: a layer after which the explanation is still alike; nothing that was
-            re-initialized; explanations that are not finite; fewer than half of the images in which
-            there is anything to compare.
-        ValueError: a limit that is not from -1 up to and without 1.
+        AssertionError: the explanation is still similar after some layer; no layer was
+            re-initialized; an explanation is not finite; or fewer than half of the images can be
+            compared.
+        ValueError: a limit below -1, or of 1 or more.
     """
     __tracebackhide__ = True
     for name, value in (("limit", limit), ("ssim_limit", ssim_limit)):
         if not -1 <= value < 1:
-            raise ValueError(f"{name} is from -1 up to and without 1, not {value!r}")
+            raise ValueError(f"{name} must be at least -1 and less than 1, not {value!r}")
     what = f"{curve.model}: {curve.method} of {curve.layer!r}"
     if not curve.layers or not len(curve.units):
         raise AssertionError(f"{what}: no layer was re-initialized, or no image was explained")
@@ -66,8 +68,8 @@ def assert_randomization_sensitive(
     compared = usable.sum(axis=1)
     n = len(curve.units)
     raise_offenders(
-        f"{what}: there is nothing to compare in more than half of {n} images, where the "
-        "explanation is the same at every pixel:",
+        f"{what}: more than half of {n} images cannot be compared, because their explanation has "
+        "the same value at every pixel:",
         [
             f"after {name!r}: {count} of {n} could be compared"
             for name, count in zip(curve.layers, compared, strict=True)
@@ -83,7 +85,7 @@ def assert_randomization_sensitive(
     if len(wrong):
         line = "  ".join(f"{name} {a:.2f}/{b:.2f}" for name, a, b in steps)
         raise_offenders(
-            f"{what} still looks alike after {curve.layers[wrong[0]]!r} "
+            f"{what} is still similar after {curve.layers[wrong[0]]!r} "
             f"{'and all above it ' if wrong[0] else ''}was re-initialized, in {len(wrong)} of "
             f"{len(steps)} steps: rank correlation at most {limit:g} and structural similarity at "
             f"most {ssim_limit:g} are allowed, seed {curve.seed}\n  curve: {line}",

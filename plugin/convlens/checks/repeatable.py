@@ -13,11 +13,9 @@ from convlens.checks.check import Effort, Measures, ModelCheck
 from convlens.checks.finite_weights import assert_finite_weights
 from convlens.engine.features.activations import activations
 from convlens.engine.model.network import Network
+from convlens.engine.runtime.batches import in_batches
+from convlens.engine.runtime.tolerance import activation_tolerance
 from convlens.lens import Lens
-
-# Of a layer's largest value. TF32 and other sums for another batch leave 5e-4 in float32.
-_TOLERANCES = {"float16": 2e-2, "bfloat16": 1e-1}
-_TOLERANCE = 1e-3
 
 _TOO_FEW = "at least two images are needed to compare a batch with single images"
 
@@ -28,14 +26,17 @@ def assert_repeatable(
     """Assert that each layer's output for an image is the same each time, and in any batch.
 
     This catches a dropout, noise or augmentation that is active at inference, and a batch
-    normalization in training mode. A layer that is called with ``training=True`` counts: it is
-    active when the model is called, though Keras's ``predict()`` overrules it.
+    normalization in training mode. The model runs in two ways: as ``model.predict(x)``, which runs
+    all layers in inference mode, and as the graph fixes it: where it calls a layer, or a model
+    around it, with ``training=True``, ``model(x)`` runs it in that mode. The outputs must be the
+    same. Layers of augmentation are no defect as Keras's tutorials call them, without the argument.
+    The weights and seeds of the model have their values again at the end.
 
     Args:
         model: a Keras model or a `Network`.
         images: (n, h, w, c) in the model's own range; n is 2 or more.
-        tol: largest difference, in units of the layer's largest value; by the layer's type
-            unless given (1e-3 for float32).
+        tol: largest difference, in units of the layer's largest value; by the precision of the
+            layers below, and their number, unless given (5e-5 for float32).
 
     Returns:
         layer → the largest difference, in the order of the network.
@@ -87,28 +88,33 @@ class _Seen:
     model: str
     twice: dict[str, float]  # layer → difference of two runs
     apart: dict[str, float]  # layer → difference of a batch and of single images
+    called: dict[str, float]  # layer → difference of model.predict(x) and of model(x)
     allowed: dict[str, float]
 
     @classmethod
     def of(cls, network: Network, x: NDArray[np.float32], tol: float | None) -> _Seen:
         names = tuple(network.outputs)
-        once = activations(network, x, names)
-        again = activations(network, x, names)
-        # One call an image: the compiled function takes a batch of any size.
-        alone = activations(network, x, names, batch_size=1)
+        predicted = activations(network, x, names)
+        with network.variables_restored():  # a batch normalization in training mode assigns them
+            once = _as_called(network, x, names)
+            again = _as_called(network, x, names)
+            alone = _as_called(network, x, names, batch_size=1)
         return cls(
             network.name,
             {name: _difference(once[name], again[name]) for name in names},
             {name: _difference(once[name], alone[name]) for name in names},
+            {name: _difference(predicted[name], once[name]) for name in names},
             {
-                name: _TOLERANCES.get(once[name].dtype.name, _TOLERANCE) if tol is None else tol
+                name: activation_tolerance(network.rounding(name)) if tol is None else tol
                 for name in names
             },
         )
 
     @property
     def differences(self) -> dict[str, float]:
-        return {name: max(self.twice[name], self.apart[name]) for name in self.twice}
+        return {
+            name: max(self.twice[name], self.apart[name], self.called[name]) for name in self.twice
+        }
 
     def judge(self) -> None:
         __tracebackhide__ = True
@@ -123,9 +129,27 @@ class _Seen:
                 raise AssertionError(
                     f"{self.model} layer {name!r} is the first whose output for an image depends "
                     f"on the others in its batch: it differs by {self.apart[name]:.3g} of its "
-                    f"largest value (tolerance {allowed:g}). A batch normalization is in training "
-                    "mode."
+                    f"largest value (tolerance {allowed:g}). A batch normalization or an "
+                    "augmentation is in training mode."
                 )
+            if not self.called[name] <= allowed:
+                raise AssertionError(
+                    f"{self.model} layer {name!r} is the first that gives other outputs in "
+                    f"model(x) than in model.predict(x): they differ by {self.called[name]:.3g} of "
+                    f"the largest value (tolerance {allowed:g}). The layer, or a model around it, "
+                    "is called with training=True: leave the argument out."
+                )
+
+
+def _as_called(
+    network: Network, x: NDArray[np.float32], names: tuple[str, ...], batch_size: int = 64
+) -> dict[str, NDArray[Any]]:
+    """Return the layers' outputs in the modes that the graph fixes."""
+    tensors = [network.outputs[name] for name in names]
+    run = network.compiled(
+        ("as called", names), lambda: lambda batch: network.run(batch, tensors, fixed_modes=True)
+    )
+    return dict(zip(names, in_batches(run, x, batch_size), strict=True))
 
 
 def _difference(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:

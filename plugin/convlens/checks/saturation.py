@@ -15,6 +15,7 @@ from convlens.checks.finite_weights import assert_finite_weights
 from convlens.engine.ascent.scores import class_scores
 from convlens.engine.features.activations import activations
 from convlens.engine.model.network import INPUT, Network
+from convlens.engine.model.targets import output_of
 from convlens.lens import Lens
 
 # A margin of this leaves every other class a probability below float32's smallest normal number.
@@ -61,10 +62,9 @@ class Saturation(ClassesCheck):
     assertion = staticmethod(assert_not_saturated)
 
     def layers(self, lens: Lens, effort: Effort) -> tuple[str | None, ...]:
-        output = lens.network.output_layer
-        if output is None or lens.network.activation_name(output) != "softmax":
-            return ()
-        return super().layers(lens, effort)
+        names = (name for name in lens.network.output_layers if name is not None)
+        squashed = any(lens.network.activation_name(name) == "softmax" for name in names)
+        return super().layers(lens, effort) if squashed else ()
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
         return _Seen.of(lens.network, lens.images, LARGEST_MARGIN)
@@ -121,7 +121,7 @@ def _steepest(
     maps = activations(network, x, tuple(network.outputs))
     seen = {name: _rms(values) for name, values in maps.items()}
     # The softmax hides how large the output layer's values are.
-    seen |= {INPUT: _rms(x), network.output_layer or "": _rms(scores)}
+    seen |= {INPUT: _rms(x), output_of(network, None): _rms(scores)}
     growth = {
         name: seen[name] / max(*(seen[source] for source in network.sources(name)), 1e-30)
         for name, layer in network.layers.items()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
 from convlens.pictures.normalize import heat_pixels, viridis
 from convlens.pictures.sheet import FAINT, INK, PAPER, fit, font
-from convlens.pictures.ticks import ticks
+from convlens.pictures.ticks import drawable, limits, ticks
 
 _COLORS = (
     *("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e"),
@@ -33,32 +35,33 @@ def curves(
     """Return a line chart.
 
     Up to ten series are drawn in their own color with a name. More series are drawn as thin lines
-    with their median.
+    with their median. NaN and infinity are gaps; the median is that of the other values.
 
     Args:
         series: name → values, one value for each of `x`.
-        x: positions of the values, increasing.
+        x: positions of the values, finite and increasing.
         title, x_label, y_label: texts.
 
     Raises:
-        ValueError: no series, a series not as long as `x`, or values that are not finite.
+        ValueError: no series, a series not as long as `x`, fewer than two points, or positions that
+            are not finite.
     """
     xs = np.asarray(x, np.float64)
     lines = {name: np.asarray(values, np.float64) for name, values in series.items()}
     if not lines or any(v.shape != xs.shape for v in lines.values()) or len(xs) < 2:
         raise ValueError("a chart needs at least one series, as long as x, of at least two points")
     stacked = np.stack(list(lines.values()))
-    if not np.isfinite(stacked).all():
-        raise ValueError("a chart needs finite values, but a series has NaN or infinity")
+    if not all(map(drawable, xs)):
+        raise ValueError("a chart needs finite positions, but x has NaN or infinity")
     if len(lines) > len(_COLORS):
         styles = [("", v, _THIN, 1) for v in lines.values()]
-        styles.append(("median", np.median(stacked, axis=0), "#141414", 3))
+        styles.append(("median", _medians(stacked), "#141414", 3))
     else:
         styles = [(n, v, _COLORS[i], 2) for i, (n, v) in enumerate(lines.items())]
     page = Image.new("RGB", _SIZE, PAPER)
     draw = ImageDraw.Draw(page)
     width, height = _SIZE[0] - _LEFT - _RIGHT, _SIZE[1] - _TOP - _BOTTOM
-    x_ticks, y_ticks = ticks(xs[0], xs[-1]), ticks(float(stacked.min()), float(stacked.max()))
+    x_ticks, y_ticks = ticks(xs[0], xs[-1]), ticks(*limits(stacked.ravel().tolist()))
     x0, x1 = xs[0], xs[-1]
     y0, y1 = y_ticks[0], y_ticks[-1]
 
@@ -78,14 +81,34 @@ def curves(
     draw.text((_LEFT + width / 2, _SIZE[1] - 26), x_label, INK, font(14), anchor="ma")
     draw.text((16, 38), y_label, FAINT, font(13))
     for _, values, color, thickness in styles:
-        points = [place(px, py) for px, py in zip(xs, values, strict=True)]
-        draw.line(points, color, thickness, joint="curve")
+        for part in _parts(xs, values):
+            points = [place(px, py) for px, py in part]
+            if len(points) > 1:
+                draw.line(points, color, thickness, joint="curve")
+            else:
+                draw.circle(points[0], thickness, color)
     named = [(name, color) for name, _, color, _ in styles if name]
     for i, (name, color) in enumerate(named):
         y = _TOP + 12 + 18 * i
         draw.line([(_LEFT + 12, y), (_LEFT + 36, y)], color, 3)
         draw.text((_LEFT + 42, y), fit(name, 13, 160), INK, font(13), anchor="lm")
     return page
+
+
+def _parts(
+    xs: NDArray[np.float64], values: NDArray[np.float64]
+) -> Iterator[list[tuple[float, float]]]:
+    """Yield the points between gaps, in order."""
+    points = zip(xs.tolist(), values.tolist(), strict=True)
+    for drawn, part in itertools.groupby(points, key=lambda point: drawable(point[1])):
+        if drawn:
+            yield list(part)
+
+
+def _medians(stacked: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the median of each column's values that can be drawn; NaN where there is none."""
+    columns = ([value for value in column if drawable(value)] for column in stacked.T.tolist())
+    return np.array([statistics.median(column) if column else np.nan for column in columns])
 
 
 def heat_map(matrix: ArrayLike, title: str, subtitle: str = "") -> Image.Image:
@@ -95,8 +118,10 @@ def heat_map(matrix: ArrayLike, title: str, subtitle: str = "") -> Image.Image:
         ValueError: not a matrix, or values that are not finite.
     """
     values = np.asarray(matrix, np.float64)
-    if values.ndim != 2 or not values.size or not np.isfinite(values).all():
+    if values.ndim != 2 or not values.size:
         raise ValueError(f"a heat map needs a matrix of finite values, not shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError("a heat map needs a matrix of finite values, not NaN or infinity")
     low, high = float(values.min()), float(values.max())
     rows, columns = values.shape
     factor = max(1, round(480 / max(rows, columns)))

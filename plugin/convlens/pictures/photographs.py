@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from PIL import Image
 
+_LUMINANCE = np.array([[0.299], [0.587], [0.114]], np.float32)  # ITU-R BT.601, as Pillow's
+
 
 def read_image(source: Any, *, size: int | None = None) -> NDArray[np.float32]:
     """Return a picture as RGB (h, w, 3) float32, with values from 0 to 1.
@@ -32,8 +34,39 @@ def read_image(source: Any, *, size: int | None = None) -> NDArray[np.float32]:
     from PIL import Image
 
     picture = _open(source) if isinstance(source, str | os.PathLike) else source
-    rgb = _rgb(_pixels(picture) if isinstance(picture, Image.Image) else np.asarray(picture))
+    rgb = _rgb(np.asarray(_plain(picture) if isinstance(picture, Image.Image) else picture))
     return rgb if size is None else resized(rgb, fitted(rgb.shape[:2], size))
+
+
+def read_resized(path: Any, size: tuple[int, int], channels: int = 3) -> NDArray[np.float32]:
+    """Return a file's picture, read as `read_image` reads it and resized to exactly a size.
+
+    Pixels are interpolated linearly, and the aspect ratio may change.
+
+    Args:
+        path: the file.
+        size: (h, w).
+        channels: 3 for RGB, or 1 for gray: 0.299 R + 0.587 G + 0.114 B.
+
+    Returns:
+        (h, w, channels) float32, with values from 0 to 1.
+
+    Raises:
+        ValueError: the file is not a picture, cannot be read, or has values out of range; the
+            message names it.
+    """
+    from PIL import Image
+
+    plain = _plain(_open(path)).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    try:
+        rgb = _rgb(np.asarray(plain))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if channels == 3:
+        return rgb
+    # Gray pictures have three equal channels, which the weights may change by a rounding error.
+    gray = rgb[..., :1] if plain.mode == "F" else rgb @ _LUMINANCE
+    return np.clip(gray, 0.0, 1.0)
 
 
 def fitted(size: tuple[int, ...], longest: int) -> tuple[int, int]:
@@ -88,19 +121,21 @@ def _open(path: str | os.PathLike[str]) -> Image.Image:
         raise ValueError(f"{path} cannot be read ({error})") from None
 
 
-def _pixels(picture: Image.Image) -> NDArray[Any]:
+def _plain(picture: Image.Image) -> Image.Image:
+    """Return a picture upright and opaque: in mode RGB, or in mode F with values from 0 to 1."""
     from PIL import Image, ImageOps
 
     turned = ImageOps.exif_transpose(picture)
     if turned.mode.startswith("I"):  # 16 bits per pixel, truncated by Pillow's convert("RGB")
-        return np.clip(np.asarray(turned), 0, 65535).astype(np.uint16)
+        values = np.clip(np.asarray(turned), 0, 65535).astype(np.float32)
+        return Image.fromarray(values / np.float32(65535))
     if turned.mode == "F":
-        return np.asarray(turned)
+        return turned
     if "A" in turned.getbands() or "transparency" in turned.info:
         over = turned.convert("RGBA")
         white = Image.new("RGBA", over.size, "white")
         turned = Image.alpha_composite(white, over)
-    return np.asarray(turned.convert("RGB"))
+    return turned.convert("RGB")
 
 
 def _rgb(array: NDArray[Any]) -> NDArray[np.float32]:

@@ -18,11 +18,11 @@ def read_accepted(path: Path) -> dict[str, str]:
     """Return key → fingerprint of a list of accepted changes.
 
     Raises:
-        pytest.UsageError: the file is missing, too large, or says anything else.
+        pytest.UsageError: the file is missing, too large, or not such a list.
     """
     try:
         if path.exists() and not path.is_file():
-            raise ValueError("it is no file")
+            raise ValueError("it is not a regular file")
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"it is larger than {_LARGEST} bytes")
         return _entries(json.loads(path.read_text(encoding="utf-8")))
@@ -47,7 +47,7 @@ def _entries(content: Any) -> dict[str, str]:
             raise ValueError(f"entry {number} is not a key and a fingerprint")
         key, fingerprint = entry["key"], entry["fingerprint"]
         if not isinstance(key, str) or not key:
-            raise ValueError(f"the key of entry {number} is no text")
+            raise ValueError(f"the key of entry {number} is not a text")
         if not isinstance(fingerprint, str) or not _FINGERPRINT.fullmatch(fingerprint):
             raise ValueError(f"the fingerprint of entry {number} is not 16 digits of 0-9 and a-f")
         if accepted.setdefault(key, fingerprint) != fingerprint:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from convlens.pytest_plugin.baselines import SESSION
+from convlens.pytest_plugin.baselines import SESSION, tell_compared
 from convlens.pytest_plugin.items import ModelItem
 from convlens.pytest_plugin.options import effort
 from convlens.pytest_plugin.targets import Target
@@ -24,7 +24,7 @@ class BaselineItem(ModelItem):
         """Compare the layer with its baseline, and hand the comparison to the report."""
         __tracebackhide__ = True
         found = super().run_check(lens)
-        self.ihook.pytest_convlens_compared(item=self, comparison=found)
+        tell_compared(self, found)
         return found
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convlens.engine.runtime.lru_cache import LRUCache
 from convlens.pytest_plugin.accept import read_accepted
+from convlens.pytest_plugin.notes import noting
 from convlens.pytest_plugin.unused import Usage
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 SESSION = pytest.StashKey["BaselineSession"]()
 FOLDER = "convlens-baselines"
+# The memory of the comparisons that are kept: those of a few models.
+_BUDGET = 2**23
 
 
 def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
@@ -103,14 +107,17 @@ class BaselineSession:
         else:
             self.folder = config.rootpath / (ini or FOLDER)
         self.usage = Usage(config, self.folder)
-        self._comparisons: dict[str, Comparison] = {}
+        # The comparisons of models, which the items of a model share. They hold pictures, so only
+        # the last ones are kept; one that is asked for again is made again.
+        self._comparisons: LRUCache[str, Comparison] = LRUCache(_BUDGET, _size)
         # What may yet be recorded. Of the rest nothing is kept, so that models can be let go of.
         self._unsettled: dict[str, Observed] = {}
+        self._settled: set[str] = set()
         self._store: Store | None = None
 
     @property
     def asked(self) -> bool:
-        """Whether models are held against baselines in this run."""
+        """True if this run compares models with baselines."""
         option = self.config.getoption
         named = ("baselines", "update", "accept")
         return (
@@ -139,26 +146,50 @@ class BaselineSession:
             AssertionError, FloatingPointError: a weight or an output is not finite.
         """
         __tracebackhide__ = True
-        from convlens.baselines.check import compare_with_baseline, update_baseline
+        from convlens.baselines.check import compare_with_baseline
 
         self.usage.use(key)
-        recording = self.recording
-        if layer is None or key not in self._comparisons:
+
+        def make() -> Comparison:
             observed = observe()
             comparison = compare_with_baseline(self.store, key, observed, tol)
-            self._comparisons[key] = comparison
-            if recording.update == "all" or not comparison.passed:
+            if self._may_record(key, comparison):
                 self._unsettled[key] = observed
-        comparison = self._comparisons[key]
-        found = comparison if layer is None else comparison.of_layer(layer)
-        if key in self._unsettled and (recording.update == "all" or not found.passed):
-            settled, path = update_baseline(self.store, self._unsettled[key], comparison, recording)
-            if path is not None:
-                self.usage.wrote(path)
-                self._comparisons[key] = settled
-                del self._unsettled[key]  # the other layers' tests need not record it again
-            found = settled if layer is None else settled.of_layer(layer)
-        return found
+            return comparison
+
+        if layer is None:
+            return self._settle(key, make())
+        comparison = self._comparisons.get(key, make)
+        found = comparison.of_layer(layer)
+        if found.passed and self.recording.update != "all":
+            return found
+        settled = self._settle(key, comparison)
+        self._comparisons.put(key, settled)  # the other layers' tests need not record it again
+        return settled.of_layer(layer)
+
+    def _may_record(self, key: str, comparison: Comparison) -> bool:
+        recording = self.recording
+        asked = recording.update is not None or key in recording.accept
+        return (
+            asked
+            and key not in self._settled
+            and (recording.update == "all" or not comparison.passed)
+        )
+
+    def _settle(self, key: str, comparison: Comparison) -> Comparison:
+        """Record what was observed, if that was asked for, and return the comparison after it."""
+        from convlens.baselines.check import update_baseline
+
+        if key not in self._unsettled:
+            return comparison
+        observed = self._unsettled[key]
+        settled, path = update_baseline(self.store, observed, comparison, self.recording)
+        if path is not None:
+            self.usage.wrote(path)
+            self._settled.add(key)
+        if path is not None or settled.passed:
+            del self._unsettled[key]
+        return settled
 
     @property
     def store(self) -> Store:
@@ -172,7 +203,7 @@ class BaselineSession:
 
     @property
     def recording(self) -> Recording:
-        """What this run may record."""
+        """The recordings that the options allow."""
         from convlens.baselines.check import Recording
 
         option = self.config.getoption
@@ -182,6 +213,12 @@ class BaselineSession:
             option("convlens_keep"),
             self.accept,
         )
+
+
+def _size(comparison: Comparison) -> int:
+    """Return about how many bytes a comparison takes."""
+    pictures = sum(pair.expected.nbytes + pair.actual.nbytes for pair in comparison.pictures)
+    return pictures + 1000 * len(comparison.layers)
 
 
 class Baseline:
@@ -198,7 +235,8 @@ class Baseline:
         Args:
             value: a `Lens`, an engine result, or arrays, numbers, pictures, and mappings and
                 sequences of these.
-            name: tells several baselines of one test apart; they are numbered without.
+            name: tells several baselines of one test apart; they are numbered without. A test of
+                Hypothesis needs a name for each example.
             tol: the largest difference; see `assert_matches_baseline`.
 
         Returns:
@@ -213,7 +251,7 @@ class Baseline:
 
         key = self._key(name)
         found = self._session.compare(key, lambda: observe(value), tol=tol)
-        self._item.ihook.pytest_convlens_compared(item=self._item, comparison=found)
+        tell_compared(self._item, found)
         if not found.passed:
             raise AssertionError(found.message)
         return found
@@ -225,6 +263,11 @@ class Baseline:
         own = self._item.nodeid
         if name is not None:
             key = f"{own} :: {json.dumps(name)}"
+        elif getattr(getattr(self._item, "obj", None), "is_hypothesis_test", False):
+            raise ValueError(
+                "a test with @given runs many examples, and each would record a baseline of its "
+                "own: give baseline.check a name= that tells the example, or check it outside"
+            )
         else:
             numbered = (f"{own} :: {number}" for number in range(2, len(self._keys) + 3))
             key = next(k for k in (own, *numbered) if k not in self._keys)
@@ -234,7 +277,15 @@ class Baseline:
         return key
 
 
+def tell_compared(item: pytest.Item, comparison: Comparison) -> None:
+    """Hand a comparison to the report and to other plugins, which cannot change the verdict."""
+    with noting(item, "another plugin did not take the comparison with the baseline"):
+        item.ihook.pytest_convlens_compared(item=item, comparison=comparison)
+
+
 @pytest.fixture
 def baseline(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Baseline:
-    """Holds values against what they were: `baseline.check(value, name=None, tol=None)`."""
-    return Baseline(request.node, pytestconfig.stash[SESSION])
+    """Compares values with recorded ones: `baseline.check(value, name=None, tol=None)`."""
+    session = pytestconfig.stash[SESSION]
+    session.usage.ask(request.node.nodeid)
+    return Baseline(request.node, session)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convlens.files.formats import FOREIGN_SUFFIXES, explain_folder, is_saved_model
 from convlens.pytest_plugin.baseline_items import baseline_items
 from convlens.pytest_plugin.battery import checks_of
 from convlens.pytest_plugin.items import ModelItem
@@ -16,9 +17,17 @@ from convlens.pytest_plugin.models import lens_of_target
 from convlens.pytest_plugin.options import effort
 from convlens.pytest_plugin.targets import MODEL_SUFFIXES, TARGETS, WITHIN, Target
 
+if TYPE_CHECKING:
+    from convlens.lens import Lens
+
+# Node ids of items that their models do not have.
+_MISSING = pytest.StashKey[list[str]]()
+
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ModelFile | None:
     """Collect a model file that was named, or that matches the ini option convlens_models."""
+    if file_path.suffix in FOREIGN_SUFFIXES and parent.session.isinitpath(file_path):
+        return ModelFile.from_parent(parent, path=file_path)  # to say what the file is
     if file_path.suffix not in MODEL_SUFFIXES:
         return None
     if file_path in parent.config.stash[WITHIN]:
@@ -30,11 +39,25 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ModelFile 
     return ModelFile.from_parent(parent, path=file_path) if wanted else None
 
 
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> SavedModelFolder | None:
+    """Collect a SavedModel that was named, to say that it cannot be tested."""
+    if parent.session.isinitpath(path) and is_saved_model(path):
+        return SavedModelFolder.from_parent(parent, path=path)
+    return None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Add the models that pytest does not find by their paths to what the session collects."""
+    """Add the models that pytest does not find by their paths to what the session collects.
+
+    Raises:
+        pytest.UsageError: checks that cannot be added. In `collect`, it would be an error of each
+            model, with a traceback.
+    """
+    if isinstance(collector, ModelFile | NamedModel):
+        checks_of(collector.config)
     report = yield
     if isinstance(collector, pytest.Session) and report.passed:
         config = collector.config
@@ -47,42 +70,50 @@ def pytest_make_collect_report(
     return report
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+# Before -k and --deselect take items away, whose names are right all the same.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config) -> None:
     """Raise an error where a node id names an item that its model does not have."""
-    for target in config.stash[TARGETS]:
-        if target.only is None or target.kind == "file":
-            continue
-        have = {i.name for i in items if isinstance(i, ModelItem) and i.target == target}
-        missing = sorted(
-            name for name in target.only if not any(_matches(name, item) for item in have)
-        )
-        if missing and not config.getoption("lf", False):
-            raise pytest.UsageError(f"not found: {target.spec}::{missing[0]}")
+    missing = config.stash.get(_MISSING, [])
+    if missing:
+        raise pytest.UsageError(f"not found: {missing[0]}")
 
 
-def model_items(parent: pytest.Collector, target: Target) -> Iterable[ModelItem]:
-    """Yield a model's items, one for each check and layer.
+def model_items(parent: pytest.Collector, target: Target) -> list[ModelItem]:
+    """Return a model's items, one for each check and layer.
 
     Raises:
-        pytest.Collector.CollectError: the model or its images cannot be loaded.
+        pytest.Collector.CollectError: the model or its images cannot be loaded; or, in a worker,
+            a node id names an item that the model does not have.
     """
     try:
         lens = lens_of_target(parent.config, target)
     except (ValueError, TypeError) as error:
         raise pytest.Collector.CollectError(str(error)) from None
+    items = [*_checked(parent, target, lens), *baseline_items(parent, target, lens)]
+    if target.only is None:
+        return items
+    missing = [
+        f"{target.spec}::{wanted}"
+        for wanted in sorted(target.only)
+        if not any(_matches(wanted, item.name) for item in items)
+    ]
+    if missing and hasattr(parent.config, "workerinput"):
+        # A worker of xdist tells nobody of an error in its options.
+        raise pytest.Collector.CollectError(f"not found: {missing[0]}")
+    parent.config.stash.setdefault(_MISSING, []).extend(missing)
+    return [item for item in items if any(_matches(wanted, item.name) for wanted in target.only)]
+
+
+def _checked(parent: pytest.Collector, target: Target, lens: Lens) -> Iterable[ModelItem]:
     given = effort(parent.config)
     for check in checks_of(parent.config):
         for layer in check.layers(lens, given):
             name = check.name if layer is None else f"{check.name}[{layer}]"
-            if target.only is None or any(_matches(wanted, name) for wanted in target.only):
-                reason = check.reason_to_skip(lens, layer)
-                yield ModelItem.from_parent(
-                    parent, name=name, target=target, check=check, layer=layer, reason=reason
-                )
-    for item in baseline_items(parent, target, lens):
-        if target.only is None or any(_matches(wanted, item.name) for wanted in target.only):
-            yield item
+            reason = check.reason_to_skip(lens, layer)
+            yield ModelItem.from_parent(
+                parent, name=name, target=target, check=check, layer=layer, reason=reason
+            )
 
 
 class NamedModel(pytest.Collector):
@@ -101,6 +132,13 @@ class ModelFile(pytest.File):
 
     def collect(self) -> Iterable[ModelItem]:
         return model_items(self, Target(str(self.path), "file"))
+
+
+class SavedModelFolder(pytest.Directory):
+    """The folder of a SavedModel, which has no Keras layers."""
+
+    def collect(self) -> Iterable[pytest.Item]:
+        raise pytest.Collector.CollectError(explain_folder(self.path))
 
 
 def _matches(wanted: str, name: str) -> bool:

@@ -1,7 +1,11 @@
-"""Fixtures for test files: a model under test, its images, and a lens that binds the two."""
+"""Fixtures for test files: a model under test, its images, and a lens that binds the two.
+
+Other suites have fixtures and parameters of these names, too: those are left alone.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -23,6 +27,18 @@ class Digits(NamedTuple):
     labels: NDArray[np.int64]
 
 
+class LayerParam(NamedTuple):
+    """The parameter of `conv_layer`: a model that is built again may have its layers named anew.
+
+    Attributes:
+        number: the layer's number among the convolutions, from 0.
+        name: its name while tests are collected.
+    """
+
+    number: int
+    name: str
+
+
 @pytest.fixture(scope="session")
 def mnist_cnn(pytestconfig: pytest.Config) -> Any:
     """The shipped MNIST network: a trained Keras model for images (n, 28, 28, 1) in [0, 1]."""
@@ -42,7 +58,7 @@ def digits() -> Digits:
 
 @pytest.fixture
 def convlens_target(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Target:
-    """Which model --convlens names; a test runs once for each of several."""
+    """The target that --convlens names; a test runs once for each of several."""
     from convlens.pytest_plugin.models import default_target
 
     if hasattr(request, "param"):
@@ -95,20 +111,74 @@ def lens(convlens_model: Any, convlens_images: Any, pytestconfig: pytest.Config)
 
 @pytest.fixture
 def conv_layer(request: pytest.FixtureRequest, lens: Lens) -> str:
-    """The name of a convolutional layer; the test runs once for each of the model under test."""
-    # By number: a model that is built again may have its layers named anew.
-    return lens.conv_layers[request.param]
+    """The name of a convolutional layer; the test runs once for each of the model under test.
+
+    A test that is parametrized indirectly names the layers itself.
+    """
+    given = getattr(request, "param", None)
+    if given is None:
+        return pytest.fail(
+            "conv_layer must be an argument of the test: request.getfixturevalue comes too late "
+            "to run the test once for each layer",
+            pytrace=False,
+        )
+    if isinstance(given, LayerParam):
+        return lens.conv_layers[given.number]
+    if given not in lens.conv_layers:
+        return pytest.fail(
+            f"conv_layer was given {given!r}, but the convolutional layers of {lens.name} are "
+            f"{', '.join(lens.conv_layers) or 'none'}",
+            pytrace=False,
+        )
+    return str(given)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test once for each model of --convlens, and once for each convolutional layer."""
-    if "conv_layer" in metafunc.fixturenames:
+    definitions = metafunc._arg2fixturedefs
+    marked = _marked_names(metafunc)
+    if _uses_own(definitions, "conv_layer") and "conv_layer" not in marked:
         _each_layer(metafunc)
-    elif "convlens_target" in metafunc.fixturenames:
+    elif _uses_own(definitions, "convlens_target") and "convlens_target" not in marked:
         targets = metafunc.config.stash[TARGETS]
         if len(targets) > 1:
             names = [t.spec for t in targets]
             metafunc.parametrize("convlens_target", targets, indirect=True, ids=names)
+
+
+def own_fixture(item: pytest.Item, name: str) -> bool:
+    """Return whether an item uses a fixture of convlens.
+
+    A fixture of the same name that a suite has instead does not count, but `convlens_model` does,
+    which is there to be overridden.
+    """
+    info = getattr(item, "_fixtureinfo", None)
+    definitions = getattr(info, "name2fixturedefs", {})
+    if name == "convlens_model" and name in getattr(item, "fixturenames", ()):
+        return True
+    return _uses_own(definitions, name)
+
+
+def _uses_own(definitions: Mapping[str, Sequence[Any]], name: str) -> bool:
+    """Return whether a name stands for convlens's fixture, or for one that overrides and uses it.
+
+    A name that a mark parametrizes directly stands for no fixture, and has no definitions.
+    """
+    for definition in reversed(definitions.get(name, ())):
+        if str(getattr(definition.func, "__module__", "")).startswith(f"{__package__}."):
+            return True
+        if name not in definition.argnames:
+            return False
+    return False
+
+
+def _marked_names(metafunc: pytest.Metafunc) -> set[str]:
+    """Return the names that the test's own marks parametrize."""
+    found: set[str] = set()
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        names = mark.args[0] if mark.args else mark.kwargs.get("argnames", ())
+        found.update(map(str.strip, names.split(",")) if isinstance(names, str) else names)
+    return found
 
 
 def _each_layer(metafunc: pytest.Metafunc) -> None:
@@ -117,39 +187,47 @@ def _each_layer(metafunc: pytest.Metafunc) -> None:
     config = metafunc.config
     override = _overriding_model(metafunc)
     if override is not None:
-        layers = network_of(config, override()).conv_layers
-        metafunc.parametrize("conv_layer", range(len(layers)), indirect=True, ids=layers)
+        found = network_of(config, override()).conv_layers
+        metafunc.parametrize("conv_layer", _parameters(found), indirect=True, ids=found)
         return
     targets = config.stash[TARGETS] or [default_target()]
-    values, names = [], []
+    values: list[tuple[Target, LayerParam]] = []
+    names: list[str] = []
     for target in targets:
         try:
-            layers = network_of(config, load_target(config, target)).conv_layers
+            found = network_of(config, load_target(config, target)).conv_layers
         except ValueError as error:
             raise pytest.Collector.CollectError(str(error)) from None
-        for number, layer in enumerate(layers):
-            values.append((target, number))
-            names.append(layer if len(targets) == 1 else f"{target.spec}-{layer}")
+        values += [(target, parameter) for parameter in _parameters(found)]
+        names += found if len(targets) == 1 else [f"{target.spec}-{layer}" for layer in found]
     metafunc.parametrize(("convlens_target", "conv_layer"), values, indirect=True, ids=names)
 
 
-def _overriding_model(metafunc: pytest.Metafunc) -> Any:
+def _parameters(layers: Sequence[str]) -> list[LayerParam]:
+    return [LayerParam(number, layer) for number, layer in enumerate(layers)]
+
+
+def _overriding_model(metafunc: pytest.Metafunc) -> Callable[[], Any] | None:
     """Return the function of a fixture that overrides `convlens_model`, None where none does.
 
     The layers must be known while tests are collected, before fixtures have values.
 
     Raises:
-        pytest.Collector.CollectError: that fixture needs other fixtures, or is a generator.
+        pytest.Collector.CollectError: that fixture needs other fixtures, is a generator or has
+            parameters; or a mark parametrizes it, or `lens` is another suite's fixture.
     """
     import inspect
 
-    definition = metafunc._arg2fixturedefs["convlens_model"][-1]
-    if definition.func is convlens_model._get_wrapped_function():
-        return None
-    function = definition.func
-    if definition.argnames or inspect.isgeneratorfunction(function):
-        raise pytest.Collector.CollectError(
-            "conv_layer must know the model while tests are collected: let the fixture "
-            "convlens_model take no arguments and return the model, or use --convlens"
-        )
-    return function
+    definitions: Sequence[Any] = metafunc._arg2fixturedefs.get("convlens_model", ())
+    if definitions:
+        definition = definitions[-1]
+        function: Callable[[], Any] = definition.func
+        if function is convlens_model._get_wrapped_function():
+            return None
+        simple = not (definition.argnames or definition.params)
+        if simple and not inspect.isgeneratorfunction(function):
+            return function
+    raise pytest.Collector.CollectError(
+        "conv_layer must know the model while tests are collected: let the fixture "
+        "convlens_model take no arguments and return the model, or use --convlens"
+    )

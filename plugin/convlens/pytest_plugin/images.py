@@ -8,16 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from convlens.files.npz import read_npz
+from convlens.pictures.photographs import read_resized
 from convlens.pytest_plugin.factories import call_factory
+from convlens.pytest_plugin.picture_folder import find_pictures
+from convlens.report.encode import evenly_spaced
 
 Shape = tuple[int | None, ...]
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 FREE_SIZE = 96
+# The most pictures that are read of a folder, and the most values that they may have together: half
+# a gibibyte. Of a larger folder evenly spaced pictures are read.
+MAX_PICTURES, MAX_VALUES = 512, 2**27
 # Values of one image, of which dozens are drawn.
 LARGEST_IMAGE = 2**24
+# Names of the arrays of an .npz file; the first that is there counts.
+_IMAGES, _LABELS = ("images", "x", "x_test"), ("labels", "y", "y_test")
 
 
 @dataclass(frozen=True)
@@ -26,15 +33,17 @@ class ImageSet:
 
     Attributes:
         images: (n, h, w, c).
-        labels: (n,) classes, or None.
+        labels: classes in one of the forms that `class_numbers` takes, or None.
         value_range: (low, high) of the pixels.
         source: where they came from, in words.
+        range_given: False if the images were made for a range that nobody stated.
     """
 
     images: NDArray[Any]
-    labels: NDArray[Any] | None
+    labels: ArrayLike | None
     value_range: tuple[float, float]
     source: str
+    range_given: bool = True
 
 
 def shipped_digits() -> ImageSet:
@@ -66,7 +75,8 @@ def read_images(
     """Return the images that --convlens-images names.
 
     Args:
-        source: a folder of pictures, an .npz, or module:factory.
+        source: a folder of pictures, a folder with one folder of pictures for each class, an .npz,
+            or module:factory.
         shape: (h, w, c) of the model's input; pictures of a folder are resized to it.
         value_range: what pixel values of a picture, 0 to 255, are mapped to; (0, 1) for None.
             Arrays are taken as they are.
@@ -76,8 +86,9 @@ def read_images(
     """
     path = Path(source)
     if os.path.isdir(path):  # which takes what nothing can be called, too
-        images = _read_folder(path, shape, value_range or (0.0, 1.0))
-        return ImageSet(images, None, value_range or (0.0, 1.0), f"{len(images)} from {source}")
+        taken = value_range or (0.0, 1.0)
+        images, labels, words = _read_folder(path, shape, taken)
+        return ImageSet(images, labels, taken, words, range_given=value_range is not None)
     if path.suffix == ".npz":
         images, labels = _read_npz(path)
     elif ":" in source and not os.path.exists(path):
@@ -97,41 +108,44 @@ def read_images(
 
 def _read_folder(
     folder: Path, shape: Shape, value_range: tuple[float, float]
-) -> NDArray[np.float32]:
-    from PIL import Image, UnidentifiedImageError
-
-    # A pipe by such a name would be waited for.
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not files:
-        raise ValueError(f"--convlens-images {folder}: the folder holds no picture")
+) -> tuple[NDArray[np.float32], NDArray[np.int64] | None, str]:
+    """Return the images of a folder, their labels, and where they came from, in words."""
+    found = find_pictures(folder)
     h, w, c = (FREE_SIZE if s is None else s for s in shape)
-    mode = {1: "L", 3: "RGB"}.get(c)
-    if mode is None:
+    if c not in (1, 3):
         raise ValueError(
             f"--convlens-images {folder}: pictures have 1 or 3 channels, the model takes {c}; "
             "give an .npz"
         )
+    count = max(1, min(MAX_PICTURES, MAX_VALUES // (h * w * c)))
+    kept = evenly_spaced(len(found.files), count)
     low, high = value_range
-    images = np.empty((len(files), h, w, c), np.float32)
-    for i, file in enumerate(files):
+    images = np.empty((len(kept), h, w, c), np.float32)
+    for i, number in enumerate(kept):
         try:
-            with Image.open(file) as picture:
-                small = picture.convert(mode).resize((w, h), Image.Resampling.BILINEAR)
-        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-            raise ValueError(f"--convlens-images: {file} cannot be read ({error})") from None
-        pixels = np.asarray(small, np.float32).reshape(h, w, c)
-        images[i] = low + (high - low) * pixels / 255
-    return images
+            pixels = read_resized(found.files[number], (h, w), c)
+        except ValueError as error:
+            raise ValueError(f"--convlens-images: {error}") from None
+        images[i] = low + (high - low) * pixels
+    labels = None if found.labels is None else np.array(found.labels)[kept]
+    return images, labels, found.describe(len(kept))
 
 
 def _read_npz(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     arrays = read_npz(path)
-    key = next((k for k in ("images", "x", "x_test") if k in arrays), None)
+    key = next((k for k in _IMAGES if k in arrays), None)
     if key is None:
-        has = ", ".join(arrays) or "nothing"
-        raise ValueError(f"--convlens-images {path}: it has {has}, but no array 'images'")
-    label = next((k for k in ("labels", "y", "y_test") if k in arrays), None)
+        has = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"
+        raise ValueError(
+            f"--convlens-images {path}: it has {has}, but no array of images, which must be named "
+            f"{_either(_IMAGES)} (and labels {_either(_LABELS)})"
+        )
+    label = next((k for k in _LABELS if k in arrays), None)
     return arrays[key], None if label is None else arrays[label]
+
+
+def _either(names: tuple[str, ...]) -> str:
+    return f"{', '.join(map(repr, names[:-1]))} or {names[-1]!r}"
 
 
 def _range_of(images: NDArray[Any]) -> tuple[float, float]:
@@ -169,5 +183,4 @@ def as_image_set(given: Any) -> ImageSet:
         return given
     images, labels = given if isinstance(given, tuple) else (given, None)
     images = np.asarray(images)
-    labels = None if labels is None else np.asarray(labels)
     return ImageSet(images, labels, _range_of(images), f"{len(images)} given by convlens_images")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convlens.pytest_plugin.notes import noting
 from convlens.pytest_plugin.options import effort
 from convlens.pytest_plugin.progress import item_progress
 from convlens.pytest_plugin.targets import Target
@@ -73,9 +72,11 @@ class ModelItem(pytest.Item):
         lens = lens_of_target(self.config, self.target)
         self.record("images", lens.source)
         seen = self.run_check(lens)
-        self._record_all(self.check.measures(seen))
         try:
-            self._record_all(self.check.verdict(seen))
+            try:
+                self._record_all(self.check.measures(seen))
+            finally:  # an error in measuring may not hide a failure
+                self._record_all(self.check.verdict(seen))
         finally:
             self.show(lens, seen)
 
@@ -111,7 +112,7 @@ class ModelItem(pytest.Item):
             self.record(name, value)
 
     def show(self, lens: Lens, seen: Any) -> None:
-        """Draw what was seen, for the report and as picture files, where they were asked for.
+        """Draw the figures of a result for the report and as files, if an option asks for them.
 
         An error in drawing or writing becomes a note in the summary: the verdict stands.
         """
@@ -120,15 +121,15 @@ class ModelItem(pytest.Item):
         if folder is None and not hook.get_hookimpls():
             return
         drawn: dict[str, Figure] = {}
-        with self._noting("figures"):
+        with noting(self, "no picture was made"):
             for name, make in self.check.figures(lens, self.layer, seen).items():
-                with self._noting(name):
+                with noting(self, f"the picture {name!r} was not made"):
                     drawn[name] = make()
-        with self._noting("report"):
+        with noting(self, "another plugin did not take the pictures"):
             hook(item=self, figures=drawn)
         if folder is not None:
             for name, figure in drawn.items():
-                with self._noting(name):
+                with noting(self, f"the picture {name!r} was not made"):
                     self._write(figure, Path(folder), name)
 
     def _write(self, figure: Figure, folder: Path, name: str) -> None:
@@ -136,16 +137,6 @@ class ModelItem(pytest.Item):
 
         stem = name if self.layer is None else f"{slug(self.layer)}-{name}"
         save_png(figure.image(), folder / slug(self.model) / f"{stem}.png")
-
-    @contextmanager
-    def _noting(self, what: str) -> Iterator[None]:
-        """Turn an error in what is shown into a note, which the summary lists."""
-        try:
-            yield
-        except Exception as error:
-            text = " ".join(str(error).split()) or type(error).__name__
-            self.record("note", f"{self.name}: the picture {what!r} was not made: {text}")
-            self.add_report_section("call", "pictures", "".join(traceback.format_exception(error)))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show a verdict as its message alone; anything else with its traceback."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convlens.engine.runtime.lru_cache import LRUCache
 from convlens.pytest_plugin.factories import call_factory
-from convlens.pytest_plugin.lru_cache import LRUCache
 from convlens.pytest_plugin.options import value_range
 from convlens.pytest_plugin.targets import Target, parse_target
 
@@ -90,7 +91,8 @@ def images_for(config: pytest.Config, model: Any) -> ImageSet:
         return read_images(source, network.input_shape, given)
     if config.stash.get(_MADE, {}).get("mnist_cnn") is model:
         return shipped_digits()
-    return textures(network.input_shape, given or (0.0, 1.0), config.getoption("convlens_seed"))
+    drawn = textures(network.input_shape, given or (0.0, 1.0), config.getoption("convlens_seed"))
+    return replace(drawn, range_given=given is not None)
 
 
 def lens_for(config: pytest.Config, model: Any, images: ImageSet | None = None) -> Lens:
@@ -99,6 +101,7 @@ def lens_for(config: pytest.Config, model: Any, images: ImageSet | None = None) 
     Raises:
         ValueError: images that do not fit the model.
     """
+    from convlens.engine.model.classes import class_numbers
     from convlens.lens import Lens
     from convlens.pytest_plugin.images import rescaled
 
@@ -106,13 +109,21 @@ def lens_for(config: pytest.Config, model: Any, images: ImageSet | None = None) 
     chosen = images or images_for(config, model)
     own = getattr(network.model, "convlens_value_range", None)
     if own is not None:
-        chosen = rescaled(chosen, own, network.name)
+        chosen = replace(rescaled(chosen, own, network.name), range_given=True)
+    labels, problem = chosen.labels, None
+    if labels is not None:
+        try:
+            labels = class_numbers(labels, len(chosen.images))
+        except ValueError as error:  # which concerns the check of accuracy alone
+            labels, problem = None, f"the labels cannot be used: {error}"
     return Lens(
         network,
         chosen.images,
-        chosen.labels,
+        labels,
         value_range=value_range(config) or chosen.value_range,
         source=chosen.source,
+        range_given=chosen.range_given,
+        labels_problem=problem,
     )
 
 

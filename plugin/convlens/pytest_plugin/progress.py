@@ -1,4 +1,4 @@
-"""How far a long item has come: a line on a terminal, and nothing in a log."""
+"""Progress of a long item: a line on a terminal, and nothing in a log."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _QUIET_SECONDS = 2.0
 
 @contextmanager
 def item_progress(config: pytest.Config, title: str, unit: str = "steps") -> Iterator[ItemProgress]:
-    """Give what takes reports of (steps done, in all) while an item runs.
+    """Give a callback that takes (steps done, steps in all) while an item runs.
 
-    They show, on a line that is rewritten and wiped in the end, once the item has taken two
-    seconds, and where pytest writes to a terminal.
+    Where pytest writes to a terminal, progress is shown once the item has taken two seconds, on a
+    line that is rewritten, and erased in the end.
     """
     reporter: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
     capture = config.pluginmanager.get_plugin("capturemanager")

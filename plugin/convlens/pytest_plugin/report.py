@@ -1,12 +1,14 @@
-"""The report of a run: what each process saw goes to a spool, of which the page is made."""
+"""The report of a run: each process writes its results to a spool, and the page is made of it."""
 
 from __future__ import annotations
 
 import platform
 import re
 import shutil
+import signal
 import tempfile
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,10 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convlens.pytest_plugin.fixtures import LayerParam, own_fixture
 from convlens.pytest_plugin.items import ModelItem
+from convlens.pytest_plugin.notes import ERRORS, NOTE, note, properties
+from convlens.report.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
+    from types import FrameType
 
     from convlens.baselines.compare import Comparison
     from convlens.pictures import Figure
@@ -28,9 +34,11 @@ RECORDER = "convlens-recorder"
 _SPOOL_INPUT, _PROBLEM_OUTPUT = "convlens_spool", "convlens_report_problem"
 _EXHIBIT = pytest.StashKey["Exhibit"]()
 # A test that uses one of these looks at a model.
-_FIXTURES = frozenset(
-    ("lens", "conv_layer", "convlens_model", "mnist_cnn", "vgg16", "vgg19", "pretrained")
+_FIXTURES = (
+    *("lens", "conv_layer", "convlens_model", "mnist_cnn"),
+    *("vgg16", "vgg19", "pretrained", "baseline"),
 )
+_NAMES = {"report": "report", "markdown": "summary"}
 # What xdist writes above a failure, and the report says in a column of its own.
 _WORKER = re.compile(r"\A\[gw\d+\] .*\n")
 _PACKAGES = ("pytest", "keras", "tensorflow", "jax", "numpy")
@@ -41,7 +49,7 @@ def add_options(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--convlens-report",
         metavar="PATH",
-        help="write what was seen as one HTML page, with pictures",
+        help="write the results as one HTML page, with pictures",
     )
     group.addoption(
         "--convlens-markdown",
@@ -51,10 +59,10 @@ def add_options(group: pytest.OptionGroup) -> None:
 
 
 def configure(config: pytest.Config) -> None:
-    """Prepare the report, where one was asked for.
+    """Prepare the report, if an option asks for one.
 
     Raises:
-        pytest.UsageError: it could not be written in the end.
+        pytest.UsageError: a place that cannot be written to.
     """
     worker = getattr(config, "workerinput", None)
     if worker is not None:
@@ -79,6 +87,7 @@ def configure(config: pytest.Config) -> None:
             ) from None
         _record(config, spool)
         config.pluginmanager.register(Reporter(config, spool, wanted), "convlens-reporter")
+        config.pluginmanager.register(Stopper(), "convlens-stopper")
 
 
 def _check_place(option: str, path: Path) -> None:
@@ -99,10 +108,10 @@ def _record(config: pytest.Config, folder: Path) -> None:
 
 
 class Recorder:
-    """Writes to the spool what the items of this process see.
+    """Writes the figures of this process's items to the spool. Its errors never end an item.
 
     Attributes:
-        problem: why the first of what could not be written was not; empty where all was.
+        problem: error of the first file that could not be written; empty if all were.
     """
 
     def __init__(self, spool: Spool) -> None:
@@ -116,54 +125,61 @@ class Recorder:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        exhibit = _exhibit(item, self._order.get(item.nodeid, 0))
-        if exhibit is not None:
-            item.stash[_EXHIBIT] = exhibit
-            with self._going_on():  # so that one that crashes is known of
-                self._spool.write_exhibit(exhibit)
+        with self._going_on(item, "the report does not have it"):
+            exhibit = _exhibit(item, self._order.get(item.nodeid, 0))
+            if exhibit is not None:
+                item.stash[_EXHIBIT] = exhibit
+                self._spool.write_exhibit(exhibit)  # so that one that crashes is known of
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> None:
         exhibit = item.stash.get(_EXHIBIT, None)
-        if exhibit is None:
-            return
-        with self._going_on():
-            self._spool.write_exhibit(exhibit)
+        if exhibit is not None:
+            with self._going_on(item, "the report lacks its pictures"):
+                self._spool.write_exhibit(exhibit)
 
+    # First, so that an error in another plugin's hook costs no picture.
+    @pytest.hookimpl(tryfirst=True)
     def pytest_convlens_figures(self, item: pytest.Item, figures: Mapping[str, Figure]) -> None:
-        """Add figures to what an item saw."""
+        """Add figures to an item."""
         from convlens.report.encode import add_figure
 
-        for figure in figures.values():
-            with self._going_on():
-                add_figure(self._spool, item.stash[_EXHIBIT], figure)
+        exhibit = item.stash.get(_EXHIBIT, None)
+        if exhibit is None:
+            return
+        for name, figure in figures.items():
+            with self._going_on(item, f"the report lacks the picture {name!r}"):
+                add_figure(self._spool, exhibit, figure)
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_convlens_compared(self, item: pytest.Item, comparison: Comparison) -> None:
-        """Add a comparison with a baseline to what an item saw."""
+        """Add a comparison with a baseline to an item."""
         from convlens.report.encode import add_comparison
 
         exhibit = item.stash.get(_EXHIBIT, None)
         if exhibit is not None:
-            with self._going_on():
+            with self._going_on(item, "the report lacks the comparison with the baseline"):
                 add_comparison(self._spool, exhibit, comparison)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Tell the process that makes the report, where this is a worker, what it lacks."""
+        """In a worker, send the problem to the process that makes the report."""
         output = getattr(session.config, "workeroutput", None)
         if output is not None:
             output[_PROBLEM_OUTPUT] = self.problem
 
     @contextmanager
-    def _going_on(self) -> Iterator[None]:
-        """Let the run go on without what cannot be written, such as on a full disk."""
+    def _going_on(self, item: pytest.Item, trouble: str) -> Iterator[None]:
+        """Turn an error in writing, such as on a full disk, or in drawing into a message."""
         try:
             yield
         except OSError as error:
             self.problem = self.problem or str(error)
+        except ERRORS as error:
+            note(item, f"{trouble}: {one_line(error)}")
 
 
 class Reporter:
-    """Gathers what became of each item, and writes the report in the end, however it comes."""
+    """Gathers the outcome of each item, and writes the report, however the run ends."""
 
     def __init__(self, config: pytest.Config, folder: Path, wanted: dict[str, Path]) -> None:
         from convlens.report.spool import Spool
@@ -172,6 +188,7 @@ class Reporter:
         self._spool = Spool(folder)
         self._wanted = wanted
         self._problems: list[str] = []
+        self._notes: list[str] = []
         self._spool.add_event({"kind": "facts", "facts": _facts(config)})
 
     @pytest.hookimpl(optionalhook=True)
@@ -184,30 +201,23 @@ class Reporter:
         self._lacks(getattr(node, "workeroutput", {}).get(_PROBLEM_OUTPUT, ""))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self._spool.add_event(_event(report))
+        try:
+            event = _event(report)
+        except Exception as error:  # other plugins make reports, too
+            self._notes.append(f"{report.nodeid} is shown without its numbers: {one_line(error)}")
+            event = _bare_event(report.nodeid, str(report.when), report.outcome)
+        self._spool.add_event(event)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            self._spool.add_event(
-                {
-                    "kind": "report",
-                    "nodeid": report.nodeid,
-                    "when": "teardown",
-                    "outcome": "error",
-                    "message": report.longreprtext,
-                    "reason": "",
-                    "numbers": {},
-                    "seconds": 0.0,
-                    "worker": "",
-                }
-            )
+            event = _bare_event(report.nodeid, "teardown", "error")
+            with suppress(Exception):  # a collector of others may have an error that cannot be read
+                event["message"] = report.longreprtext
+            self._spool.add_event(event)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         from convlens.files.atomic import write_atomic
-        from convlens.report.assemble import assemble
-        from convlens.report.markdown import render_markdown
-        from convlens.report.page import render
 
         cut = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         if exitstatus not in cut:
@@ -215,18 +225,34 @@ class Reporter:
         recorder = self._config.pluginmanager.get_plugin(RECORDER)
         assert isinstance(recorder, Recorder)  # which pytest_configure registered
         self._lacks(recorder.problem)
-        run = assemble(self._spool)
         try:
             for name, path in self._wanted.items():
-                text = render(run, self._spool) if name == "report" else render_markdown(run)
-                write_atomic(path, text.encode("utf-8", "replace"))
-        except OSError as error:
-            self._problems.append(f"the report was not written: {error}")
+                write_atomic(path, self._text(name).encode("utf-8", "replace"))
+        except Exception as error:  # whatever it is, the run has ended and its verdicts stand
+            self._problems.append(f"the report was not written: {one_line(error)}")
             self._wanted = {}
         finally:
             shutil.rmtree(self._spool.folder, ignore_errors=True)
         if self._problems:
             session.exitstatus = exitstatus or pytest.ExitCode.TESTS_FAILED
+
+    def _text(self, name: str) -> str:
+        """Return the page or the summary; as text alone where it cannot be made."""
+        from convlens.report.assemble import assemble
+        from convlens.report.markdown import render_markdown
+        from convlens.report.page import render
+        from convlens.report.plain import plain_markdown, plain_page
+
+        try:
+            if name == "report":
+                run = assemble(self._spool, self._notes.append)
+                return render(run, self._spool, on_problem=self._notes.append)
+            return render_markdown(assemble(self._spool))
+        except Exception as error:  # in a template, or in what a plugin gave
+            problem = one_line(error)
+            self._notes.append(f"the {_NAMES[name]} shows the items as text alone: {problem}")
+            plain = plain_page if name == "report" else plain_markdown
+            return plain(self._spool.events(), problem)
 
     def _lacks(self, problem: str) -> None:
         if problem:
@@ -236,28 +262,60 @@ class Reporter:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for problem in self._problems:
             terminalreporter.write_line(problem, red=True)
+        for text in self._notes:
+            terminalreporter.write_line(text, yellow=True)
         for name, path in self._wanted.items():
-            what = "report" if name == "report" else "summary"
-            terminalreporter.write_line(f"{what}: {path}")
+            terminalreporter.write_line(f"{_NAMES[name]}: {path}")
+
+
+class Stopper:
+    """Ends the run at SIGTERM as at Ctrl-C, so that the report of what was finished is written.
+
+    Only the main thread can handle signals, and a handler that somebody else has set stays.
+    """
+
+    def __init__(self) -> None:
+        main = threading.current_thread() is threading.main_thread()
+        self._ours = main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        self._finishing = False
+        if self._ours:
+            signal.signal(signal.SIGTERM, self._stop)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if not self._finishing:  # the report is about to be written: nothing else is left to stop
+            raise KeyboardInterrupt("stopped by SIGTERM")
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self) -> Generator[None, object, object]:
+        self._finishing = True
+        try:
+            return (yield)
+        finally:
+            self.pytest_unconfigure()
+
+    def pytest_unconfigure(self) -> None:
+        """Give the signal back."""
+        if self._ours and signal.getsignal(signal.SIGTERM) == self._stop:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _exhibit(item: pytest.Item, order: int) -> Exhibit | None:
-    """Return what is known of an item before it runs; None where it is none of convlens's."""
+    """Return the description of an item before it runs; None if it does not use convlens."""
     from convlens.report.entry import Exhibit
 
     if isinstance(item, ModelItem):
-        name, claim = item.check.name, item.check.summary
+        name, claim = item.check.name, str(getattr(item.check, "summary", ""))
         return Exhibit(item.nodeid, item.model, item.layer or "", name, name, claim, order)
-    names = getattr(item, "fixturenames", ())
-    if not _FIXTURES.intersection(names) and "baseline" not in names:
+    if not any(own_fixture(item, name) for name in _FIXTURES):
         return None
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     layer = parameters.get("conv_layer", "")
-    doc = getattr(getattr(item, "obj", None), "__doc__", None) or ""
+    layer = layer.name if isinstance(layer, LayerParam) else str(layer)
+    doc = str(getattr(getattr(item, "obj", None), "__doc__", None) or "")
     claim = doc.strip().partition("\n")[0].rstrip(".")
     file = item.nodeid.partition("::")[0]
     title = item.nodeid.partition("::")[2] or item.name
-    return Exhibit(item.nodeid, file, str(layer), "tests", title, claim, order)
+    return Exhibit(item.nodeid, file, layer, "tests", title, claim, order)
 
 
 def _event(report: pytest.TestReport) -> dict[str, Any]:
@@ -275,18 +333,33 @@ def _event(report: pytest.TestReport) -> dict[str, Any]:
         known = {"call": "failed", "???": "crashed"}  # xdist says ??? of one whose worker died
         outcome = known.get(str(report.when), "error")
     return {
-        "kind": "report",
-        "nodeid": report.nodeid,
-        "when": report.when,
-        "outcome": outcome,
+        **_bare_event(report.nodeid, str(report.when), outcome),
         "message": _WORKER.sub("", report.longreprtext) if report.failed else "",
         "reason": reason,
         "numbers": {
-            str(name): value if isinstance(value, int | float | str) else str(value)
-            for name, value in report.user_properties
+            name: value if isinstance(value, int | float | str) else str(value)
+            for name, value in properties(report)
+            if name != NOTE
         },
+        "notes": [str(value) for name, value in properties(report) if name == NOTE],
         "seconds": getattr(report, "duration", 0.0),
         "worker": getattr(report, "worker_id", ""),
+    }
+
+
+def _bare_event(nodeid: str, when: str, outcome: str) -> dict[str, Any]:
+    """Return a phase's outcome, with nothing else that a report can have."""
+    return {
+        "kind": "report",
+        "nodeid": nodeid,
+        "when": when,
+        "outcome": outcome,
+        "message": "",
+        "reason": "",
+        "numbers": {},
+        "notes": [],
+        "seconds": 0.0,
+        "worker": "",
     }
 
 

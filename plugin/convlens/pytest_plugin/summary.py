@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from convlens.pytest_plugin.battery import checks_of
+from convlens.pytest_plugin.notes import NOTE, properties
+from convlens.report.text import one_line
 
 if TYPE_CHECKING:
     from convlens.checks.check import Check
@@ -26,7 +28,7 @@ class _Model:
         rows: layer → check → its measures; the layer "" is the model as a whole.
         failed: layer → the checks that failed.
         images: the source of the images; empty where the model could not be read.
-        notes: lines about pictures that were not made.
+        notes: lines about what could not be shown.
     """
 
     rows: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
@@ -39,43 +41,52 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Print the measures, a line a layer, for each model."""
-    models = _gather(terminalreporter)
-    if not models:
-        return
-    checks = checks_of(config)
+    models, notes = _gather(terminalreporter)
     for name, model in models.items():
+        checks = checks_of(config)
         terminalreporter.section(f"convlens: {name}")
-        for line in [*_table(model, checks), *_whole(model, checks), *model.notes]:
+        lines = [*_table(model, checks), *_whole(model, checks)]  # which may add notes
+        for line in [*lines, *model.notes]:
+            terminalreporter.line(line)
+    if notes:
+        terminalreporter.section("convlens: notes")
+        for line in notes:
             terminalreporter.line(line)
     folder = config.getoption("convlens_pictures")
-    if folder:
+    if folder and models:
         terminalreporter.line(f"pictures: {folder}")
 
 
-def _gather(reporter: pytest.TerminalReporter) -> dict[str, _Model]:
-    """Return the measures by model, read from the reports, so that it works with xdist too."""
+def _gather(reporter: pytest.TerminalReporter) -> tuple[dict[str, _Model], list[str]]:
+    """Return the measures by model, and notes on other tests.
+
+    They are read from the reports, so that it works with xdist too.
+    """
     models: dict[str, _Model] = {}
+    others: list[str] = []
     for outcome in ("passed", "failed"):
         for report in reporter.stats.get(outcome, []):
+            if getattr(report, "when", None) != "call":
+                continue
+            pairs = properties(report)
+            notes = [str(value) for name, value in pairs if name == NOTE]
             found = {
                 name.removeprefix(_PREFIX): value
-                for name, value in getattr(report, "user_properties", ())
-                if name.startswith(_PREFIX)
+                for name, value in pairs
+                if name.startswith(_PREFIX) and name != NOTE
             }
-            if report.when != "call" or "model" not in found:
+            if not {"model", "layer"} <= found.keys():
+                others += notes
                 continue
-            model = models.setdefault(found.pop("model"), _Model())
-            layer = found.pop("layer")
+            model = models.setdefault(str(found.pop("model")), _Model())
+            layer = str(found.pop("layer"))
             model.images = found.pop("images", "") or model.images
-            model.notes += [
-                value for name, value in report.user_properties if name == f"{_PREFIX}note"
-            ]
-            found.pop("note", None)
+            model.notes += notes
             check = report.nodeid.rpartition("::")[2].split("[")[0]
             model.rows.setdefault(layer, {}).setdefault(check, {}).update(found)
             if outcome == "failed":
                 model.failed.setdefault(layer, []).append(check)
-    return models
+    return models, others
 
 
 def _table(model: _Model, checks: Sequence[Check]) -> list[str]:
@@ -83,7 +94,7 @@ def _table(model: _Model, checks: Sequence[Check]) -> list[str]:
     columns = [(check.name, column) for check in checks for column in check.columns]
     lines = []
     for layer, row in model.rows.items():
-        cells = [_filled(column.cell, row.get(name, {})) for name, column in columns]
+        cells = [_filled(model, name, column.cell, row.get(name, {})) for name, column in columns]
         failed = ", ".join(model.failed.get(layer, [])) or _UNKNOWN
         if layer and any(cell != _UNKNOWN for cell in (*cells, failed)):
             lines.append([layer, *cells, failed])
@@ -103,13 +114,26 @@ def _table(model: _Model, checks: Sequence[Check]) -> list[str]:
 def _whole(model: _Model, checks: Sequence[Check]) -> list[str]:
     """Return the lines about the model as a whole."""
     row = model.rows.get("", {})
-    lines = [_filled(check.line, row.get(check.name, {})) for check in checks if check.line]
+    lines = [
+        _filled(model, check.name, check.line, row.get(check.name, {}))
+        for check in checks
+        if check.line
+    ]
     if model.images:
         lines.append(f"images: {model.images}")
     return [line for line in lines if line != _UNKNOWN]
 
 
-def _filled(template: str, measures: Mapping[str, Any]) -> str:
-    """Return a template filled with measures; a dash where one of them is missing."""
-    fields = {name for _, name, _, _ in Formatter().parse(template) if name}
-    return template.format_map(measures) if fields <= measures.keys() else _UNKNOWN
+def _filled(model: _Model, check: str, template: str, measures: Mapping[str, Any]) -> str:
+    """Return a template filled with measures; a dash where one of them is missing.
+
+    A template that measures do not fit is noted, and gives a dash as well.
+    """
+    try:
+        fields = {name for _, name, _, _ in Formatter().parse(template) if name}
+        return template.format_map(measures) if fields <= measures.keys() else _UNKNOWN
+    except Exception as error:  # a check of others may have any template, and any measures
+        trouble = f"{check}: {template!r} cannot be filled with its measures: {one_line(error)}"
+        if trouble not in model.notes:
+            model.notes.append(trouble)
+        return _UNKNOWN

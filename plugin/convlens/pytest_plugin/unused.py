@@ -1,4 +1,4 @@
-"""Which baselines a run used, and which nobody did: listed, and removed only after a whole run."""
+"""Used and unused baselines: listed at the end, and removed only after a whole run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ _OUTPUT = "convlens_usage"
 
 
 class Usage:
-    """Keeps, in each process of a run, what it used; the controller of xdist gathers it.
+    """The baselines that a process of a run used; the controller of xdist gathers them.
 
     Attributes:
         folder: of the baselines.
-        used: the names of the baselines that were used.
+        used: names of the baselines that were used.
         written: the files that were recorded.
-        seen: what was collected: files, and models that are none.
-        partial: why the suite did not run whole; empty where it did.
+        seen: collected files, and collected models that are not files.
+        asking: node ids of tests that have the fixture `baseline`.
+        partial: reasons why the suite did not run whole; empty if it did.
     """
 
     def __init__(self, config: pytest.Config, folder: Path) -> None:
@@ -30,11 +31,16 @@ class Usage:
         self.used: set[str] = set()
         self.written: set[str] = set()
         self.seen: set[str] = set()
+        self.asking: set[str] = set()
         self.partial: set[str] = set()
 
     def use(self, key: str) -> None:
         """Note that a baseline was used."""
         self.used.add(key)
+
+    def ask(self, nodeid: str) -> None:
+        """Note that a test has the fixture `baseline`."""
+        self.asking.add(nodeid)
 
     def wrote(self, path: Path) -> None:
         """Note that a baseline was recorded."""
@@ -57,12 +63,12 @@ class Usage:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         output = getattr(self.config, "workeroutput", None)
         if output is not None:
-            names = ("used", "written", "seen", "partial")
+            names = ("used", "written", "seen", "asking", "partial")
             output[_OUTPUT] = {name: sorted(getattr(self, name)) for name in names}
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        """Gather what a worker of xdist used."""
+        """Gather the names from a worker of xdist."""
         found = getattr(node, "workeroutput", {}).get(_OUTPUT)
         if found is None:
             self.partial.add("a worker crashed")
@@ -73,7 +79,7 @@ class Usage:
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter, exitstatus: int
     ) -> None:
-        """List what was recorded and what nobody used; remove the latter if that was asked for."""
+        """List recorded and unused baselines; remove the unused ones if the option says so."""
         if hasattr(self.config, "workerinput"):  # a worker of xdist knows its own tests alone
             return
         remove = self.config.getoption("convlens_remove_unused")
@@ -112,7 +118,7 @@ class Usage:
             remove as remove_file,
         )
 
-        lines = []
+        lines, has_unused = [], False
         for path in files(self.folder):
             try:
                 key = read_key(path)
@@ -121,11 +127,18 @@ class Usage:
                 continue
             if key in self.used or not self._in_scope(key):
                 continue
+            if key.partition(" :: ")[0] in self.asking:
+                lines.append(
+                    f"not used this time: {path} ({key}); its test exists, and may need it under "
+                    "another condition: delete the file if it does not"
+                )
+                continue
+            has_unused = True
             if remove:
                 remove_file(path)
             what = "removed" if remove else "unused"
             lines.append(f"{what}: {path} ({key})")
-        if lines and not remove:
+        if has_unused and not remove:
             lines.append("remove unused baselines with --convlens-remove-unused")
         return lines
 

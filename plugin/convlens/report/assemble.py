@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,7 @@ class _Result:
     message: str = ""
     reason: str = ""
     numbers: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, None] = field(default_factory=dict)
     seconds: float = 0.0
     worker: str = ""
     ended: bool = False
@@ -96,13 +97,19 @@ class _Result:
         if event["reason"] and not self.reason:
             self.reason = clean(event["reason"])
         self.numbers.update(event["numbers"])
+        self.notes.update(dict.fromkeys(event["notes"]))  # each phase has those of the last
         self.seconds += event["seconds"]
         self.worker = event["worker"]
         self.ended = self.ended or event["when"] == "teardown"
 
 
-def assemble(spool: Spool) -> Run:
-    """Return the run that is stored in a spool."""
+def assemble(spool: Spool, on_problem: Callable[[str], object] | None = None) -> Run:
+    """Return the run that is stored in a spool.
+
+    Args:
+        spool: the spool.
+        on_problem: called with one line for each item that is left out, as it cannot be read.
+    """
     results: dict[str, _Result] = {}
     facts: dict[str, str] = {}
     finished = False
@@ -113,7 +120,7 @@ def assemble(spool: Spool) -> Run:
             finished = True
         else:
             results.setdefault(event["nodeid"], _Result()).add(event)
-    exhibits = spool.exhibits()
+    exhibits = spool.exhibits(on_problem)
     entries = [_entry(exhibit, results.pop(name, _Result())) for name, exhibit in exhibits.items()]
     entries.sort(key=lambda entry: (entry.exhibit.order, entry.exhibit.nodeid))
     failures = [
@@ -148,6 +155,7 @@ def _entry(exhibit: Exhibit, result: _Result) -> Entry:
         numbers,
         result.seconds,
         result.worker,
+        list(result.notes),
     )
 
 

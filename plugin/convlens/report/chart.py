@@ -7,11 +7,13 @@ plugin's largest dependency, for only two kinds of lines.
 
 from __future__ import annotations
 
+import itertools
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from convlens.pictures.ticks import ticks
+from convlens.pictures.ticks import drawable, limits, ticks
 from convlens.report.entry import Lines
 
 WIDTH, HEIGHT = 520, 280
@@ -30,9 +32,15 @@ class Tick:
 
 @dataclass(frozen=True)
 class Path:
-    """A line: its points in SVG syntax, name, CSS class and last value."""
+    """A line: its parts between gaps, name, CSS class and last value.
 
-    points: str
+    Attributes:
+        parts: the points of each part, in SVG syntax.
+        name, style: the name and the CSS class.
+        end: the last value, in words.
+    """
+
+    parts: Sequence[str]
     name: str
     style: str
     end: str
@@ -60,10 +68,9 @@ class Chart:
 
 
 def chart(lines: Lines) -> Chart:
-    """Return a chart of curves."""
-    values = [value for _, series in lines.series for value in series]
-    y_marks = ticks(min(values), max(values))
-    x_low, x_high = lines.x[0], lines.x[-1]
+    """Return a chart of curves; NaN and infinity are gaps."""
+    y_marks = ticks(*limits(value for _, series in lines.series for value in series))
+    x_low, x_high = limits(lines.x)
 
     def across(x: float) -> float:
         return LEFT + (x - x_low) / ((x_high - x_low) or 1) * (WIDTH - LEFT - RIGHT)
@@ -73,14 +80,19 @@ def chart(lines: Lines) -> Chart:
         return TOP + (1 - part) * (HEIGHT - TOP - BOTTOM)
 
     def path(name: str, series: Sequence[float], style: str) -> Path:
-        points = " ".join(
-            f"{across(x):.1f},{down(y):.1f}" for x, y in zip(lines.x, series, strict=True)
-        )
-        return Path(points, name, style, f"{series[-1]:.3g}")
+        points = zip(lines.x, series, strict=True)
+        runs = [
+            [f"{across(x):.1f},{down(y):.1f}" for x, y in run]
+            for drawn, run in itertools.groupby(points, lambda point: all(map(drawable, point)))
+            if drawn
+        ]
+        # A line of a single point is drawn from it to itself, as a dot.
+        parts = [" ".join(run if len(run) > 1 else run * 2) for run in runs]
+        return Path(parts, name, style, f"{series[-1]:.3g}" if series else "nothing")
 
     if len(lines.series) > MAX_COLORS:
         paths = [path(name, series, "thin") for name, series in lines.series]
-        middle = [statistics.median(row) for row in zip(*(s for _, s in lines.series), strict=True)]
+        middle = [_median(row) for row in zip(*(s for _, s in lines.series), strict=True)]
         legend = [path("median", middle, "median")]
         paths += legend
     else:
@@ -96,3 +108,8 @@ def chart(lines: Lines) -> Chart:
         paths,
         legend,
     )
+
+
+def _median(values: Sequence[float]) -> float:
+    """Return the median of the values that can be drawn; NaN where there is none."""
+    return statistics.median([value for value in values if drawable(value)] or [math.nan])

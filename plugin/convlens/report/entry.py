@@ -127,7 +127,6 @@ class Exhibit:
         claim: statement that holds if the item passes.
         order: position among all items.
         galleries, curves, comparisons: figures of the item.
-        remarks: explanations of figures that could not be made.
     """
 
     nodeid: str
@@ -140,7 +139,6 @@ class Exhibit:
     galleries: list[Gallery] = field(default_factory=list)
     curves: list[Lines] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -155,6 +153,7 @@ class Entry:
         numbers: name → measured value.
         seconds: duration.
         worker: name of the process that ran the item; "" if there is only one process.
+        notes: explanations of figures that could not be made.
     """
 
     exhibit: Exhibit
@@ -164,6 +163,7 @@ class Entry:
     numbers: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     worker: str = ""
+    notes: Sequence[str] = ()
 
     @property
     def id(self) -> str:

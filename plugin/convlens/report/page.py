@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from convlens.report.assemble import Run, clean
 from convlens.report.entry import BAD, OUTCOMES, Entry, Gallery, Outcome, Picture
 from convlens.report.overview import overview
 from convlens.report.spool import Spool
-from convlens.report.text import escape_invisible
+from convlens.report.text import escape_invisible, one_line
 
 MEBIBYTE = 2**20
 SYMBOLS: dict[Outcome, str] = {
@@ -36,14 +36,21 @@ SYMBOLS: dict[Outcome, str] = {
 _GALLERY_SIZES = (64, 32, 16, 8, 4, 1, 0)
 
 
-def render(run: Run, spool: Spool, *, limit: int = 9 * MEBIBYTE) -> str:
-    """Return the page's HTML.
+def render(
+    run: Run,
+    spool: Spool,
+    *,
+    limit: int = 9 * MEBIBYTE,
+    on_problem: Callable[[str], object] | None = None,
+) -> str:
+    """Return the page's HTML. An item that cannot be shown with its figures is shown as text.
 
     Args:
         run: contents of the report.
         spool: spool with the pictures.
         limit: maximum number of bytes for all pictures. If there are more, galleries are reduced,
             those of passed items first.
+        on_problem: called with one line for each item that is shown as text alone.
     """
     kept = _galleries_within_limit(run.entries, spool, limit)
     environment = Environment(
@@ -59,10 +66,21 @@ def render(run: Run, spool: Spool, *, limit: int = 9 * MEBIBYTE) -> str:
     def uri(name: str) -> str:
         return f"data:image/webp;base64,{base64.b64encode(spool.read_picture(name)).decode()}"
 
+    def article(entry: Entry) -> Markup:
+        parts: Any = environment.get_template("parts.html").module
+        try:
+            return Markup(parts.entry(entry))
+        except Exception as error:  # one item's figures must not cost the page
+            problem = one_line(error)
+            if on_problem is not None:
+                on_problem(f"{entry.exhibit.nodeid} is shown as text alone: {problem}")
+            return Markup(parts.plain(entry, problem))
+
     script = _text("script.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals.update(
         symbols=SYMBOLS,
+        article=article,
         uri=uri,
         number=number,
         chart=chart.chart,
@@ -139,7 +157,7 @@ def _galleries_within_limit(
 
     def size(picture: Picture) -> int:
         if picture.file not in sizes:
-            sizes[picture.file] = len(spool.read_picture(picture.file)) * 4 // 3
+            sizes[picture.file] = spool.picture_size(picture.file) * 4 // 3
         return sizes[picture.file]
 
     largest = _GALLERY_SIZES[0]

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from convlens.files.atomic import write_atomic
 from convlens.report.entry import Exhibit, exhibit_from_json
+from convlens.report.text import one_line
 
 
 class Spool:
@@ -41,7 +42,8 @@ class Spool:
             OSError: the folder cannot be written to.
         """
         name = f"{_digest(exhibit.nodeid.encode('utf-8', 'surrogatepass'))}.json"
-        write_atomic(self.folder / name, json.dumps(asdict(exhibit)).encode(), durable=False)
+        content = json.dumps(asdict(exhibit), default=str)  # a check of others may have any layer
+        write_atomic(self.folder / name, content.encode(), durable=False)
 
     def write_picture(self, content: bytes) -> str:
         """Write an encoded picture and return its name; equal pictures have equal names.
@@ -58,12 +60,24 @@ class Spool:
         """Return an encoded picture."""
         return (self.folder / name).read_bytes()
 
-    def exhibits(self) -> dict[str, Exhibit]:
-        """Return node id → exhibit."""
-        read = [
-            exhibit_from_json(json.loads(path.read_text(encoding="utf-8")))
-            for path in sorted(self.folder.glob("*.json"))
-        ]
+    def picture_size(self, name: str) -> int:
+        """Return the number of bytes of an encoded picture; 0 for one that is lost."""
+        path = self.folder / name
+        return path.stat().st_size if path.is_file() else 0
+
+    def exhibits(self, on_problem: Callable[[str], object] | None = None) -> dict[str, Exhibit]:
+        """Return node id → exhibit.
+
+        Args:
+            on_problem: called with one line for each file that cannot be read, which is left out.
+        """
+        read = []
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                read.append(exhibit_from_json(json.loads(path.read_text(encoding="utf-8"))))
+            except Exception as error:  # one item's file must not cost the others
+                if on_problem is not None:
+                    on_problem(f"{path.name} cannot be read: {one_line(error)}")
         return {exhibit.nodeid: exhibit for exhibit in read}
 
     def events(self) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Escape invisible and bidirectional characters in untrusted text."""
+"""Texts of others: escape invisible and bidirectional characters, and shorten errors."""
 
 from __future__ import annotations
 
@@ -13,3 +13,12 @@ _INVISIBLE = re.compile(
 def escape_invisible(text: str) -> str:
     """Return text with invisible and bidirectional characters as \\u escapes."""
     return _INVISIBLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message in one line, or its type where it has none."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # an error of others, which cannot even be printed
+        text = ""
+    return text or type(error).__name__

@@ -75,6 +75,7 @@ def test_images_stay_in_the_range_and_repeat_from_the_seed(tiny_network):
     assert np.abs(one.images - other.images).max() > 0.01
 
 
+@pytest.mark.slow
 def test_an_image_does_not_depend_on_which_others_are_asked_for(tiny_network):
     every = maximize(tiny_network, "conv_b", steps=15)
     some = maximize(tiny_network, "conv_b", [3, 1], steps=15)
@@ -84,6 +85,7 @@ def test_an_image_does_not_depend_on_which_others_are_asked_for(tiny_network):
     assert some.units.tolist() == [3, 1]
 
 
+@pytest.mark.slow
 def test_a_second_pass_goes_on_from_the_first(tiny_network):
     first = maximize(tiny_network, "conv_b", steps=10)
     second = maximize(tiny_network, "conv_b", steps=10, seed_images=first.images)
@@ -376,6 +378,7 @@ def test_regularizers_are_those_of_the_formulas():
     np.testing.assert_allclose(image_norm(tensor), [_norm(i) for i in x], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_total_variation_flattens_the_image(tiny_network):
     plain = maximize(tiny_network, "conv_b", steps=40, jitter=0)
     smooth = maximize(tiny_network, "conv_b", steps=40, jitter=0, tv_weight=50.0)
@@ -435,6 +438,7 @@ def test_a_model_without_classes_is_refused():
         maximize(Network(model))
 
 
+@pytest.mark.slow
 def test_several_images_of_a_unit_differ_and_all_excite_it(tiny_network):
     alone = maximize(tiny_network, "conv_b", [0, 3], steps=80)
     group = maximize(
@@ -473,6 +477,7 @@ def test_likeness_is_the_mean_cosine_over_siblings(tiny_network, tiny_images):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_interruption_between_parts_keeps_the_finished_ones(tiny_network):
     whole = maximize(tiny_network, "conv_b", steps=8)
 

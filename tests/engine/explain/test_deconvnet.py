@@ -8,6 +8,7 @@ import pytest
 from keras import layers, ops
 
 from convlens import Network, activations, deconvolve, project
+from convlens.engine.runtime import backend
 
 
 def explicit(model, images, layer, signal):
@@ -286,3 +287,13 @@ def test_the_classes_scores_are_those_before_the_softmax(tiny, tiny_network, tin
 def test_an_unknown_method_is_refused(tiny_network, tiny_images):
     with pytest.raises(ValueError, match="method must be one of 'deconvnet', 'guided', 'gradient'"):
         deconvolve(tiny_network, tiny_images, "conv_b", 0, method="lrp")
+
+
+def test_another_position_is_not_compiled_anew(tiny_network, tiny_images, monkeypatch):
+    maps = activations(tiny_network, tiny_images, "conv_b")["conv_b"]
+    deconvolve(tiny_network, tiny_images, "conv_b", 2, position=(0, 0))
+    monkeypatch.setattr(backend, "compile", lambda *args, **kwargs: pytest.fail("compiled"))
+    for at in [(0, 0), (1, 2), (3, 1)]:
+        found = deconvolve(tiny_network, tiny_images, "conv_b", 2, position=at)
+        assert found.positions.tolist() == [list(at)] * len(tiny_images)
+        np.testing.assert_allclose(found.activations, maps[:, at[0], at[1], 2], atol=1e-6)

@@ -277,3 +277,262 @@ def test_names_of_layers_do_not_clash_with_those_of_activations_within_others():
     images = np.random.default_rng(0).random((2, 6, 6, 1), np.float32)
     found = activations(model, images, "third")["third"]
     np.testing.assert_allclose(found, model(images), rtol=1e-5, atol=1e-6)
+
+
+def predicted(model, x):
+    """Return what `predict` computes; its function is compiled anew."""
+    model.make_predict_function(force=True)
+    return model.predict(x, verbose=0)
+
+
+def augmented():
+    return keras.Sequential([layers.RandomRotation(0.2), layers.RandomFlip()], name="augment")
+
+
+class Flipped(layers.Layer):
+    """A block of the user's own, whose call takes no `training`."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.inside = layers.RandomFlip()
+
+    def call(self, x):
+        return self.inside(x)
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        layers.RandomFlip,
+        lambda: layers.RandomBrightness(0.5),
+        lambda: layers.RandomCrop(7, 7),
+        lambda: layers.RandomZoom(0.3),
+        lambda: layers.GaussianNoise(0.5),
+        augmented,
+        Flipped,
+    ],
+)
+def test_augmentation_is_off_at_any_depth(augment):
+    x = keras.Input((9, 9, 3))
+    model = keras.Model(x, layers.Conv2D(4, 3, name="conv")(augment()(x)))
+    batch = images((9, 9, 3))
+    np.testing.assert_allclose(
+        activations(model, batch)["conv"], predicted(model, batch), rtol=1e-5, atol=1e-6
+    )
+
+
+class OwnSequential(keras.Sequential):
+    def call(self, x, training=None, mask=None):
+        return super().call(x / 2, training=training)
+
+
+class OwnFunctional(keras.Model):
+    def __init__(self, **options):
+        x = keras.Input((9, 9, 3))
+        super().__init__(x, layers.Conv2D(2, 3, name="conv")(x), **options)
+
+    def call(self, x, training=None, mask=None):
+        return super().call(3 * x)
+
+
+class OwnConvolution(layers.Conv2D):
+    def call(self, x):
+        return super().call(x) * 2 - 0.3
+
+
+def replaced():
+    model = keras.Sequential([keras.Input((9, 9, 3)), layers.Conv2D(2, 3, name="conv")])
+    model.call = lambda x, training=None, mask=None: x
+    return model
+
+
+def own_sequential():
+    return OwnSequential([keras.Input((9, 9, 3)), layers.Conv2D(2, 3, name="conv")])
+
+
+@pytest.mark.parametrize("build", [own_sequential, OwnFunctional, replaced])
+def test_a_model_with_a_call_of_its_own_is_refused(build):
+    with pytest.raises(ValueError, match=r"is a \w+ with a call\(\) of its own"):
+        Network(build())
+
+
+@pytest.mark.parametrize(
+    "make", [own_sequential, OwnFunctional, lambda: OwnConvolution(2, 3, activation="relu")]
+)
+def test_within_a_model_a_call_of_the_users_own_is_honored(make):
+    x = keras.Input((9, 9, 3))
+    model = keras.Model(x, layers.Conv2D(2, 1, name="top")(make()(x)))
+    batch = images((9, 9, 3))
+    np.testing.assert_allclose(
+        activations(model, batch, "top")["top"], predicted(model, batch), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("read_before", [False, True])
+def test_settings_that_change_after_construction_are_followed(read_before):
+    model = keras.Sequential(
+        [
+            keras.Input((9, 9, 3)),
+            layers.Conv2D(2, 3, name="conv"),
+            layers.Conv2D(2, 3, name="top", activation="relu"),
+        ]
+    )
+    x = images((9, 9, 3))
+    given = Network(model) if read_before else model
+    if read_before:
+        activations(given, x)
+    model.layers[0].activation = keras.activations.tanh
+    model.layers[0].strides = (2, 2)
+    model.layers[1].activation = keras.activations.linear
+    found = activations(given, x, "top")["top"]
+    assert found.shape == (3, 2, 2, 2)
+    np.testing.assert_allclose(found, predicted(model, x), rtol=1e-5, atol=1e-6)
+
+
+def test_training_does_not_make_a_network_be_read_again():
+    model = sequential()
+    network = Network(model)
+    x = images((9, 9, 1))
+    activations(network, x)
+    outputs, compiled = network.outputs, network.compiled(("activations", ("conv",)), pytest.fail)
+    model.compile("sgd", "mse")
+    model.fit(x, np.zeros((3, 7, 7, 3)), verbose=0)
+    model.predict(x, verbose=0)
+    np.testing.assert_allclose(activations(network, x)["conv"], model(x), rtol=1e-5, atol=1e-6)
+    assert network.outputs is outputs
+    assert network.compiled(("activations", ("conv",)), pytest.fail) is compiled
+
+
+def relu_network(spelling):
+    keras.utils.set_random_seed(1)
+    fused = {
+        "fused": "relu",
+        "function": keras.ops.relu,
+        "lambda": lambda v: keras.ops.maximum(v, 0),
+        "layer": layers.ReLU(),
+    }.get(spelling)
+    after = {
+        "separate": layers.ReLU(),
+        "activation": layers.Activation("relu"),
+        "operation": keras.ops.relu,
+        "maximum": lambda v: keras.ops.maximum(v, 0),
+        "Lambda": layers.Lambda(lambda v: keras.activations.relu(v)),
+        "symbolic": keras.activations.relu,
+    }.get(spelling, lambda v: v)
+    x = keras.Input((9, 9, 3))
+    y = after(layers.Conv2D(4, 3, name="a", activation=fused, bias_initializer="normal")(x))
+    return keras.Model(x, layers.Conv2D(2, 3, name="b")(y))
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        *("function", "separate", "operation"),
+        *(
+            pytest.param(other, marks=pytest.mark.slow)
+            for other in ("lambda", "layer", "activation", "maximum", "Lambda", "symbolic")
+        ),
+    ],
+)
+def test_a_relu_is_known_by_what_it_computes(spelling):
+    plain, model = relu_network("fused"), relu_network(spelling)
+    model.set_weights(plain.get_weights())
+    x = images((9, 9, 3))
+    for method in ("deconvnet", "guided"):
+        want = deconvolve(plain, x, "b", 0, method=method).images
+        found = deconvolve(model, x, "b", 0, method=method).images
+        np.testing.assert_allclose(found, want, atol=1e-5 * np.abs(want).max())
+    assert np.abs(deconvolve(plain, x, "b", 0, method="gradient").images - want).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("layer", "bound", "name"),
+    [
+        (layers.ReLU(), np.inf, "relu"),
+        (layers.ReLU(6.0), 6, "relu6"),
+        (layers.ReLU(negative_slope=0.1), None, "leaky_relu"),
+        (layers.ReLU(threshold=0.01), None, "leaky_relu"),
+        (layers.Activation("relu6"), 6, "relu6"),
+        (layers.Activation("hard_sigmoid"), None, "hard_sigmoid"),
+        (layers.Activation("gelu"), None, "gelu"),
+        (layers.Lambda(lambda v: keras.ops.clip(v, 0, 3)), 3, "relu6"),
+        (layers.Lambda(lambda v: keras.ops.abs(v)), None, "lambda"),
+        (layers.Lambda(lambda v: keras.ops.where(v > 0, v, 1e-3 * v)), None, "lambda"),
+        (layers.Conv2D(2, 3, activation=lambda v: keras.ops.maximum(v, 0)), np.inf, "relu"),
+        (layers.Dropout(0.5), None, "dropout"),
+    ],
+)
+def test_what_bounds_a_relu(layer, bound, name):
+    x = keras.Input((6, 6, 3))
+    network = Network(keras.Model(x, layer(x)))
+    assert network.relu_bound(layer.name) == bound
+    assert network.activation_name(layer.name) == name
+
+
+def test_a_lambda_in_memory_is_computed():
+    half = np.float32(0.5)
+    model = keras.Sequential(
+        [keras.Input((9, 9, 1)), layers.Lambda(lambda v: half * v), layers.Conv2D(2, 3, name="top")]
+    )
+    x = images((9, 9, 1))
+    np.testing.assert_allclose(activations(model, x)["top"], predicted(model, x), rtol=1e-5)
+
+
+def nested_dict():
+    a = keras.Input((9, 9, 3), name="a")
+    b = keras.Input((9, 9, 3), name="b")
+    outputs = {"sum": layers.Conv2D(2, 3)(a), "rest": [layers.Conv2D(2, 3)(b)]}
+    return keras.Model({"a": a, "b": b}, outputs, name="inner")
+
+
+def nested_list():
+    a, b = keras.Input((9, 9, 3), name="a"), keras.Input((9, 9, 3), name="b")
+    return keras.Model([b, a], [layers.Conv2D(2, 3)(a), layers.Conv2D(2, 3)(b)], name="inner")
+
+
+def nested_bytes():
+    a = keras.Input((9, 9, 3), dtype="uint8", name="a")
+    return keras.Model(a, [layers.Conv2D(2, 3)(layers.Rescaling(0.1)(a))], name="inner")
+
+
+@pytest.mark.parametrize(
+    ("inner", "call"),
+    [
+        (nested_dict, lambda m, x: m({"b": x, "a": 2 * x})),
+        (nested_dict, lambda m, x: m(inputs={"b": x, "a": 2 * x}, training=False)),
+        (nested_list, lambda m, x: m([x, 2 * x])),
+        (nested_list, lambda m, x: m({"a": x, "b": 2 * x})),
+        (nested_list, lambda m, x: m(inputs=[x, 2 * x])),
+        (nested_bytes, lambda m, x: m(25.5 * x)),
+    ],
+)
+def test_nested_models_take_their_inputs_as_keras_hands_them_in(inner, call):
+    x = keras.Input((9, 9, 3))
+    parts = keras.tree.flatten(call(inner(), x))
+    top = [layers.Conv2D(2, k + 1, name=f"top{k}")(part) for k, part in enumerate(parts)]
+    model = keras.Model(x, top)
+    batch = images((9, 9, 3))
+    expected = keras.tree.flatten(predicted(model, batch))
+    for k, want in enumerate(expected):
+        found = activations(model, batch, f"top{k}")[f"top{k}"]
+        np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
+
+
+def test_names_may_begin_with_an_underscore():
+    inner = keras.Sequential(
+        [keras.Input((9, 9, 1)), layers.Conv2D(2, 3, activation="relu", name="_conv")], name="_in"
+    )
+    model = keras.Sequential(
+        [keras.Input((9, 9, 1)), inner, layers.BatchNormalization(name="_norm")], name="_net"
+    )
+    x = images((9, 9, 1))
+    assert list(activations(model, x, ["_in._conv", "_norm"])) == ["_in._conv", "_norm"]
+    assert deconvolve(model, x, "_norm", 0).images.shape == x.shape
+
+
+def test_a_few_compiled_functions_are_kept():
+    network = Network(sequential())
+    calls = [network.compiled(k, lambda: lambda x: x) for k in range(100)]
+    assert network.compiled(99, pytest.fail) is calls[99]
+    assert len(network._compiled._kept) == 64
+    assert network.compiled(0, lambda: lambda x: x) is not calls[0]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from keras import layers, ops
 
 from convlens import Network, receptive_field
@@ -62,6 +65,8 @@ def reached(network, layer, position):
     signal[:, position[0], position[1]] = np.random.default_rng(4).random(maps.shape[-1])
     touched = np.abs(np.asarray(pullback(ops.convert_to_tensor(signal)))).max(axis=(0, -1)) > 0
     rows, columns = np.flatnonzero(touched.any(axis=1)), np.flatnonzero(touched.any(axis=0))
+    if not rows.size:
+        return Box(0, 0, 0, 0)
     return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
 
 
@@ -121,3 +126,151 @@ def test_images_of_any_size():
     network = Network(model)
     # 'same' on 20 pixels: 7 windows cover (7 - 1)·3 + 5 = 23, so one pixel of padding in front.
     assert receptive_field(network, "conv", (1, 0), (20, 20)) == Box(2, 0, 7, 4)
+
+
+def test_a_map_of_one_position_that_grows_again_is_no_gate():
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            layers.Conv2D(2, 4),
+            layers.Conv2DTranspose(2, 3, name="grown"),
+            layers.UpSampling2D(2, name="doubled"),
+        ]
+    )
+    for layer in ("grown", "doubled"):
+        assert receptive_field(model, layer, (1, 1), (4, 4)) == Box(0, 0, 4, 4)
+
+
+def test_a_convolution_with_a_call_of_the_users_own_is_not_taken_for_keras():
+    class Shifted(layers.Conv2D):
+        def call(self, x):
+            return ops.roll(super().call(x), 3, axis=1)
+
+    keras.utils.set_random_seed(0)
+    x = keras.Input((9, 9, 1))
+    network = Network(keras.Model(x, Shifted(1, 1, name="top")(x)))
+    box, touched = (
+        receptive_field(network, "top", (4, 4), (9, 9)),
+        reached(network, "top", (4, 4)),
+    )
+    assert box.top <= touched.top
+    assert box.bottom >= touched.bottom
+
+
+def positive(layer, *args, **options):
+    """Return a layer whose weights are all positive, so that no derivatives cancel."""
+    kernel = keras.initializers.RandomUniform(0.5, 1, seed=len(args))
+    name = "depthwise_initializer" if layer is layers.DepthwiseConv2D else "kernel_initializer"
+    return layer(*args, **{name: kernel}, **options)
+
+
+def pairs(low, high):
+    return st.tuples(st.integers(low, high), st.integers(low, high))
+
+
+@st.composite
+def convolutions(draw):
+    """Draw a convolution: Keras allows either strides or dilations."""
+    options = {"padding": draw(st.sampled_from(["same", "valid"]))}
+    if draw(st.booleans()):
+        options["dilation_rate"] = draw(pairs(1, 3))
+    else:
+        options["strides"] = draw(pairs(1, 3))
+    return positive(layers.Conv2D, 2, draw(pairs(1, 4)), **options)
+
+
+@st.composite
+def transposed(draw):
+    """Draw a transposed convolution, with an `output_padding` that Keras can compute."""
+    kernel, strides = draw(pairs(1, 5)), draw(pairs(1, 3))
+    padding = draw(st.sampled_from(["same", "valid"]))
+    options: dict[str, Any] = {"strides": strides}
+    if draw(st.booleans()):
+        least = [1 - k % 2 if padding == "same" else 0 for k in kernel]
+        if all(low < s for low, s in zip(least, strides, strict=True)):
+            options["output_padding"] = tuple(
+                draw(st.integers(low, s - 1)) for low, s in zip(least, strides, strict=True)
+            )
+    elif draw(st.booleans()):
+        options = {"dilation_rate": draw(pairs(2, 3))}
+    return positive(layers.Conv2DTranspose, 2, kernel, padding=padding, **options)
+
+
+@st.composite
+def others(draw):
+    """Draw a pool, a change of size, or a layer that does not mix positions."""
+    padding, kind = draw(st.sampled_from(["same", "valid"])), draw(st.integers(0, 7))
+    edges = (draw(pairs(0, 2)), draw(pairs(0, 2)))
+    if kind == 0:
+        return layers.AveragePooling2D(draw(pairs(1, 3)), draw(pairs(1, 3)), padding)
+    if kind == 1:
+        # Keras takes strides of one size only.
+        return positive(
+            layers.DepthwiseConv2D,
+            draw(pairs(1, 4)),
+            strides=draw(st.integers(1, 3)),
+            padding=padding,
+        )
+    if kind == 2:
+        return layers.UpSampling2D(draw(pairs(1, 4)))
+    if kind == 3:
+        size, how = draw(pairs(1, 4)), draw(st.sampled_from(["bilinear", "bicubic"]))
+        return layers.UpSampling2D(size, interpolation=how)
+    if kind == 4:
+        return layers.ZeroPadding2D(edges)
+    if kind == 5:
+        return layers.Cropping2D(edges)
+    if kind == 6:
+        return layers.BatchNormalization()
+    return layers.Activation("softplus")
+
+
+@st.composite
+def geometries(draw, depth):
+    """Draw a network of a chain of layers, and perhaps a branch beside it."""
+    keras.utils.clear_session(free_memory=False)
+    any_layer = convolutions() | transposed() | others()
+    x = y = keras.Input((draw(st.integers(6, 14)), draw(st.integers(6, 14)), 1))
+    for _ in range(draw(st.integers(1, depth))):
+        layer = draw(any_layer)
+        try:
+            made = layer(y)
+        except (ValueError, ZeroDivisionError):
+            continue  # a window or a cut larger than the map
+        assume(all(0 < side <= 60 for side in made.shape[1:3]))
+        if made.shape[1:3] == y.shape[1:3] and draw(st.booleans()):
+            made = layers.Concatenate()([y, made])
+        y = made
+    y = layers.Activation("linear", name="top")(y)
+    at = tuple(draw(st.integers(0, side - 1)) for side in y.shape[1:3])
+    return Network(keras.Model(x, y)), at
+
+
+def over(count):
+    return settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def compare_with_derivatives(network, at):
+    h, w, _ = network.input_shape
+    found = receptive_field(network, "top", at, (h, w))
+    assert found == reached(network, "top", at), (found, [c.op for c in network.calls("top")])
+
+
+@pytest.mark.slow
+@over(40)
+@given(drawn=geometries(depth=2))
+def test_every_geometry_is_where_the_derivative_reaches(drawn):
+    compare_with_derivatives(*drawn)
+
+
+@pytest.mark.slow
+@over(600)
+@given(drawn=geometries(depth=5))
+def test_deep_geometries_are_where_the_derivative_reaches(drawn):
+    compare_with_derivatives(*drawn)

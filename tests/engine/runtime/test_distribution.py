@@ -8,6 +8,7 @@ import sys
 import textwrap
 
 import keras
+import pytest
 
 SPREAD = """
     import numpy as np
@@ -42,17 +43,18 @@ TENSORFLOW = {
     "enter": """strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     scope = strategy.scope()
     scope.__enter__()""",
-    "used": "{part.device for v in network._variables for part in v._value.values}",
+    "used": "{part.device for v in network.variables.copies for part in v._value.values}",
 }
 JAX = {
     "devices": """import jax, keras
     assert len(jax.devices()) == 2""",
     "enter": """keras.distribution.set_distribution(keras.distribution.DataParallel())
     model = load_mnist_cnn()""",
-    "used": "{str(d) for v in network._variables for d in v.value.devices()}",
+    "used": "{str(d) for v in network.variables.copies for d in v.value.devices()}",
 }
 
 
+@pytest.mark.slow
 def test_images_found_on_two_devices_are_those_of_one():
     parts = JAX if keras.backend.backend() == "jax" else TENSORFLOW
     environment = {

@@ -93,7 +93,7 @@ class Rounds:
         self._done = 0
 
     def first(self, z: NDArray[np.float32], report: Callable[[int, int], None]) -> Climbed:
-        """Climb all objectives from the parameters z (n, h, w, c)."""
+        """Climb all objectives from the parameters z (n, h, w, c), and return the result."""
         self.climbed = self._climb(z, np.arange(len(z)), self.copies, report)
         return self.climbed
 
@@ -113,6 +113,9 @@ class Rounds:
             climbed: the result of the first round.
             further: (m, h, w, c) images of the model's own kind.
             report: callback, called with (steps done, total steps).
+
+        Returns:
+            The first round's result with the images that ended higher in the second.
         """
         stuck = climbed.not_risen
         if not len(stuck):
@@ -134,7 +137,8 @@ class Rounds:
         index = stuck[better]
         found = self._climb(space.encode(offered[best[better]]), index, 1, report)
         higher = found.trace[-1] > climbed.trace[-1, index]
-        return climbed.with_members(index[higher], found.members(higher))
+        self.climbed = climbed.with_members(index[higher], found.members(higher))
+        return self.climbed
 
     def finished(self) -> Climbed | None:
         """Return what was finished when an interruption came; None if nothing was.

@@ -13,6 +13,7 @@ from convlens.engine.ascent.objectives import Objective, Place, places_of
 from convlens.engine.ascent.one_filter import OneFilter
 from convlens.engine.model.network import Network
 from convlens.engine.model.targets import output_of, tensor_of
+from convlens.engine.runtime.batches import in_batches
 
 BATCH = 64
 
@@ -224,12 +225,12 @@ def objective_values(
 
 
 def class_scores(network: Network, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the model's class scores before the softmax, (n, classes)."""
+    """Return the model's class scores before the softmax, (n, classes), computed in batches."""
     target = output_of(network, None)
 
     def build() -> Callable[..., Any]:
         tensor = tensor_of(network, target)
-        return lambda x: network.run(x, [tensor])[0]
+        return lambda x: [ops.cast(network.run(x, [tensor])[0], "float32")]
 
-    scores = network.compiled(("scores", target), build)(ops.convert_to_tensor(images))
-    return ops.convert_to_numpy(scores).astype(np.float32)
+    (scores,) = in_batches(network.compiled(("scores", target), build), images, BATCH)
+    return scores

@@ -35,6 +35,7 @@ from convlens.engine.model.targets import output_of, tensor_of
 from convlens.engine.runtime import backend
 
 Position = Literal["strongest", "map"] | tuple[int, int]
+Place = Literal["strongest", "map", "given"]
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,15 @@ def deconvolve(
         network.check_images(given[None] if given.ndim == 3 else given),
         network.check_units(layer, units),
     )
-    place = _flat_position(network, layer, position)
+    place, at = _place(network, layer, position)
     tapped = network.below(layer) if stages else []
     if top is not network.outputs[layer]:
         tapped = [name for name in tapped if name != layer]
 
     def build() -> Callable[..., Any]:
-        return lambda x, units, taps: _project_units(network, top, method, place, x, units, taps)
+        return lambda x, units, at, taps: _project_units(
+            network, top, method, place, x, units, at, taps
+        )
 
     key = ("deconvolve", id(top), method, place, tuple(tapped))
     down = network.compiled(key, build)
@@ -130,7 +133,8 @@ def deconvolve(
     for first in range(0, len(x), batch_size):
         batch = ops.convert_to_tensor(x[first : first + batch_size])
         units_of = ops.convert_to_tensor(chosen[first : first + batch_size].astype(np.int32))
-        parts.append(down(batch, units_of, _zero_taps(network, tapped, batch.shape)))
+        taps = _zero_taps(network, tapped, batch.shape)
+        parts.append(down(batch, units_of, ops.convert_to_tensor(at, "int32"), taps))
     activations, where, signals = (list(column) for column in zip(*parts, strict=True))
     collected = _concatenate(signals)
     return Reconstruction(
@@ -140,7 +144,7 @@ def deconvolve(
         layer=layer,
         method=method,
         units=chosen,
-        activations=np.concatenate([ops.convert_to_numpy(a) for a in activations]),
+        activations=np.concatenate([backend.to_numpy(a) for a in activations]),
         positions=np.concatenate([ops.convert_to_numpy(w) for w in where]).astype(np.int64),
         stages=collected,
     )
@@ -210,9 +214,10 @@ def _project_units(
     network: Network,
     top: Any,
     method: Method,
-    place: Literal["strongest", "map"] | int,
+    place: Place,
     x: Any,
     units: Any,
+    at: Any,
     taps: dict[str, Any],
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Return the activation and position (row, column) of each pair, and the signals."""
@@ -225,14 +230,14 @@ def _project_units(
         flat = ops.reshape(maps, (n, -1, channels))
         channel = ops.one_hot(units, channels, dtype=flat.dtype)[:, None, :]
         of_unit = ops.sum(flat * channel, axis=-1)  # (n, positions)
-        if isinstance(place, int):
-            best = ops.full_like(units, place)
+        if place == "given":
+            best = ops.zeros_like(units) + at
         else:
             best = ops.cast(ops.argmax(of_unit, axis=-1), "int32")
-        at = ops.one_hot(best, of_unit.shape[-1] or ops.shape(of_unit)[-1], dtype=flat.dtype)
-        found.append(ops.sum(of_unit * at, axis=-1))
+        alone = ops.one_hot(best, of_unit.shape[-1] or ops.shape(of_unit)[-1], dtype=flat.dtype)
+        found.append(ops.sum(of_unit * alone, axis=-1))
         found.append(ops.stack([best // width, best % width], axis=-1))
-        mask = channel if place == "map" else channel * at[:, :, None]
+        mask = channel if place == "map" else channel * alone[:, :, None]
         sent = flat if method == "deconvnet" else ops.ones_like(flat)
         return ops.reshape(sent * mask, shape)
 
@@ -269,22 +274,19 @@ def _pair_units(
     )
 
 
-def _flat_position(
-    network: Network, layer: str, position: Position
-) -> Literal["strongest", "map"] | int:
+def _place(network: Network, layer: str, position: Position) -> tuple[Place, int]:
+    """Return the place to project, and its index among the map's positions where it is given."""
     if position == "strongest" or position == "map":
-        return position
+        return position, 0
     if isinstance(position, str):
         raise ValueError(f"position must be 'strongest', 'map' or (row, column), not {position!r}")
     network.check_position(layer, position)
     width = network.outputs[layer].shape[2] if len(network.outputs[layer].shape) == 4 else 1
-    return int(position[0]) * int(width) + int(position[1])
+    return "given", int(position[0]) * int(width) + int(position[1])
 
 
 def _concatenate(parts: list[dict[str, Any]]) -> dict[str, NDArray[np.float32]]:
     return {
-        name: np.concatenate([ops.convert_to_numpy(part[name]) for part in parts]).astype(
-            np.float32
-        )
+        name: np.concatenate([backend.to_numpy(part[name]) for part in parts]).astype(np.float32)
         for name in parts[0]
     }

@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter
 
 from convlens.engine.model.network import Network
 from convlens.engine.model.targets import classes_to_follow, output_of
+from convlens.engine.runtime import backend
 
 Substitute = Literal["mean", "blur"]
 SUBSTITUTES = ("mean", "blur")
@@ -190,7 +191,7 @@ def _curve(
         some = which[i : i + batch_size]
         batch = (before[some], after[some], ranks[some], count[i : i + batch_size])
         found = look(*(ops.convert_to_tensor(v) for v in batch))
-        parts.append(ops.convert_to_numpy(found).astype(np.float32))
+        parts.append(backend.to_numpy(found).astype(np.float32))
     outputs = np.concatenate(parts).reshape(n, steps + 1, -1)
     # The unchanged image: the last point of an insertion, the first of a deletion.
     whole = outputs[:, -1 if kind == "insertion" else 0]

@@ -73,7 +73,7 @@ def randomization_curve(
 ) -> RandomizationCurve:
     """Re-initialize layers from the top down, and compare each explanation with the original.
 
-    This works on a copy: the model itself does not change.
+    The model has its own weights again at the end, also after an error.
 
     Args:
         model: a Keras model, or a `Network`.
@@ -104,7 +104,7 @@ def randomization_curve(
     """
     if not callable(method) and method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}")
-    network = Network.of(model).copy()
+    network = Network.of(model)
     target = output_of(network, layer)
     given = np.asarray(images)
     x = network.check_images(given[None] if given.ndim == 3 else given)
@@ -129,17 +129,7 @@ def randomization_curve(
         return size.sum(axis=-1) if size.ndim == 4 else size
 
     first = explain()
-    draw = np.random.default_rng(seed)
-    done: set[int] = set()
-    names, found = [], []
-    for name in reversed(network.below(target)):
-        own = network.layers[name]
-        if id(own) in done or not reinitialize(own, draw):
-            continue
-        done.add(id(own))
-        network.refresh()
-        names.append(name)
-        found.append(explain())
+    names, found = _cascade(network, target, explain, np.random.default_rng(seed))
     after = np.stack(found) if found else np.zeros((0, *first.shape), np.float32)
     return RandomizationCurve(
         model=network.name,
@@ -153,6 +143,27 @@ def randomization_curve(
         spearman=_compare_each(rank_correlation, first, after),
         ssim=_compare_each(scaled_similarity, first, after),
     )
+
+
+def _cascade(
+    network: Network,
+    target: str,
+    explain: Callable[[], NDArray[np.float32]],
+    draw: np.random.Generator,
+) -> tuple[list[str], list[NDArray[np.float32]]]:
+    """Return the layers re-initialized, one after another, and the explanation after each."""
+    done: set[int] = set()
+    names, found = [], []
+    with network.variables_restored():
+        for name in reversed(network.below(target)):
+            own = network.layers[name]
+            if id(own) in done or not reinitialize(own, draw):
+                continue
+            done.add(id(own))
+            network.refresh()
+            names.append(name)
+            found.append(explain())
+    return names, found
 
 
 def reinitialize(layer: Any, draw: np.random.Generator) -> bool:

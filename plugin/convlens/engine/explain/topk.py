@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from convlens.engine.features.activations import check_layers
 from convlens.engine.model.network import Network
+from convlens.engine.runtime import backend
 from convlens.engine.runtime.progress import Progress, progress_to
 
 
@@ -107,7 +108,7 @@ def top_images(
             for batch in _batches(data, batch_size):
                 x = network.check_images(batch if prepare is None else prepare(batch))
                 peaks = strongest(ops.convert_to_tensor(x))
-                best.add(batch, np.concatenate([ops.convert_to_numpy(p) for p in peaks], axis=1))
+                best.add(batch, np.concatenate([backend.to_numpy(p) for p in peaks], axis=1))
                 report(best.seen, total)
     except KeyboardInterrupt:
         if best.seen < k:

@@ -1,13 +1,15 @@
-"""Copy a Keras model into a flat list of calls: nested models inlined, activations split off."""
+"""Read a Keras model as a flat list of calls: nested models inlined, activations split off."""
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+from keras import ops
 
-from convlens.engine.model.rectify import is_nonlinearity
+from convlens.engine.model.rectify import is_activation_layer, relu_bound
 
 CONVOLUTIONS = (
     keras.layers.Conv2D,
@@ -16,21 +18,62 @@ CONVOLUTIONS = (
     keras.layers.Conv2DTranspose,
 )
 _FUSED = (*CONVOLUTIONS, keras.layers.Dense)
+# The name of the scope in which layers are called: TensorFlow refuses an outermost scope whose name
+# begins with an underscore, as a layer's may.
+SCOPE = "convlens"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Call:
-    """One node of the graph: `outputs = op(*args, **kwargs)`, in symbolic tensors."""
+    """One node of the graph: `outputs = op(*args, **kwargs)`, in symbolic tensors.
+
+    Attributes:
+        op: the user's own layer or operation, a layer without its activation, or an activation.
+        args, kwargs: the arguments, without `training`.
+        outputs: the symbolic results.
+        training: the mode that the graph fixes, by ``layer(x, training=True)`` or by such a call of
+            a model around the layer; None if it fixes none. Keras's `predict` overrides it.
+    """
 
     op: Any
     args: Any
     kwargs: Any
     outputs: list[Any]
+    training: bool | None = None
 
     @property
     def inputs(self) -> list[Any]:
         """The symbolic tensors among the arguments."""
         return [t for t in keras.tree.flatten((self.args, self.kwargs)) if is_symbolic(t)]
+
+    def compute(self, args: Any, kwargs: Any, training: bool = False) -> list[Any]:
+        """Return the results for tensors in place of the symbolic arguments."""
+        with keras.name_scope(SCOPE):
+            return keras.tree.flatten(_apply(self.op, args, kwargs, training))
+
+    def compute_one(self, x: Any) -> Any:
+        """Return the result of a call of one input and one output."""
+        args, kwargs = keras.tree.map_structure(
+            lambda t: x if is_symbolic(t) else t, (self.args, self.kwargs)
+        )
+        return self.compute(args, kwargs)[0]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model as part of the flat list, to find where the list computes something else.
+
+    Attributes:
+        model: the user's model.
+        prefix: the names of the models around it, each followed by a dot.
+        inputs: the values of the model's inputs in the flat list.
+        nodes: for each node, its operation, its outputs in the model, and those in the list.
+    """
+
+    model: Any
+    prefix: str
+    inputs: list[Any]
+    nodes: list[tuple[Any, list[Any], list[Any]]] = field(default_factory=list)
 
 
 @dataclass
@@ -40,23 +83,23 @@ class Flat:
     Attributes:
         image: the symbolic input of the images (None, h, w, c).
         inputs: all symbolic inputs by name, including the image.
-        result: the model's first output.
+        results: the model's outputs, in its own order.
         calls: all calls, each after the calls that it depends on.
         layers: the user's own layers by flat name.
         outputs: each layer's output by flat name.
         preactivations: each layer's value before its activation, by flat name; only layers that
             have an activation.
-        pairs: (the user's layer, its copy), to copy the weights.
+        graphs: the model, and each call of a nested model.
     """
 
     image: Any = None
     inputs: dict[str, Any] = field(default_factory=dict)
-    result: Any = None
+    results: list[Any] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     layers: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
     preactivations: dict[str, Any] = field(default_factory=dict)
-    pairs: list[tuple[Any, Any]] = field(default_factory=list)
+    graphs: list[Graph] = field(default_factory=list)
 
 
 def is_symbolic(value: Any) -> bool:
@@ -65,98 +108,141 @@ def is_symbolic(value: Any) -> bool:
 
 
 def flatten(model: keras.Model, image: str | None = None) -> Flat:
-    """Copy `model` into a `Flat`; the model itself is neither called nor changed.
+    """Read `model` into a `Flat`; the model itself is neither called nor changed.
+
+    The calls hold the user's own layers, so that they compute with the layers' current weights and
+    settings.
 
     Args:
         model: a Sequential or functional model.
         image: name of the input that takes the images; None for the first.
     """
     flattener = _Flattener()
-    clone = flattener.clone(model, "")
     flat = flattener.flat
-    names = [t.name for t in model.inputs]
-    flat.inputs = dict(zip(names, clone.inputs, strict=True))
-    flat.image = flat.inputs[image] if image is not None else clone.inputs[0]
-    flat.result = clone.outputs[0]
-    for call in reversed(flat.calls):  # a nested model's output is the output of a layer inside it
-        if call.op is _identity and call.outputs[0] is flat.result:
-            flat.result = call.args[0]
+    inputs = [_fresh(t) for t in model.inputs]
+    flat.inputs = {t.name: symbol for t, symbol in zip(model.inputs, inputs, strict=True)}
+    flat.image = flat.inputs[image] if image is not None else inputs[0]
+    flat.results = flattener.read(model, "", inputs, None)
     return flat
+
+
+def is_graph(op: Any) -> bool:
+    """Return whether `op` is a Sequential or functional model that runs as its graph says."""
+    return has_graph(op) and runs_as_keras(op)
+
+
+def has_graph(op: Any) -> bool:
+    """Return whether `op` is a Sequential or functional model, not a subclassed one."""
+    return isinstance(op, keras.Model) and bool(getattr(op, "inputs", None))
+
+
+def runs_as_keras(layer: Any) -> bool:
+    """Return whether Keras's own code runs a layer: neither a subclass nor the user replaced it."""
+    for method in ("__call__", "call", "quantized_call"):
+        owner = next((c for c in type(layer).__mro__ if method in vars(c)), None)
+        if method in vars(layer) or (owner and owner.__module__.split(".")[0] != "keras"):
+            return False
+    return True
 
 
 class _Flattener:
     def __init__(self) -> None:
         self.flat = Flat()
-        self.copies: dict[int, Any] = {}  # by the id of the user's layer: keeps sharing
-        self.activations: dict[int, Any] = {}  # by the id of the copy
-        self.originals: dict[int, tuple[str, Any]] = {}  # by the id of the copy
+        self.opened: dict[int, Any] = {}  # by the id of the user's layer
 
-    def clone(self, model: Any, prefix: str) -> Any:
-        """Copy `model` onto new inputs, recording each call."""
-        return keras.models.clone_model(
-            keras.Model(model.inputs, model.outputs),
-            clone_function=lambda op: self.copy(op, prefix),
-            call_function=lambda op, *args, **kwargs: self.call(op, prefix, args, kwargs),
-        )
+    def read(self, model: Any, prefix: str, inputs: list[Any], training: bool | None) -> list[Any]:
+        """Record a model's calls on given inputs, and return its outputs."""
+        graph = Graph(model, prefix, inputs)
+        self.flat.graphs.append(graph)
+        function = keras.Model(list(model.inputs), list(model.outputs), name=SCOPE)
+        known = {id(t): value for t, value in zip(function.inputs, inputs, strict=True)}
+        depths = function._nodes_by_depth  # the order in which Keras runs them
+        for node in (n for depth in sorted(depths, reverse=True) for n in depths[depth]):
+            if node.is_input or any(id(t) not in known for t in node.input_tensors):
+                continue
+            arguments = node.arguments.args, node.arguments.kwargs
+            args, kwargs = keras.tree.map_structure(
+                lambda t: known[id(t)] if is_symbolic(t) else t, arguments
+            )
+            outputs = self.call(node.operation, prefix, args, kwargs, training)
+            known.update((id(t), v) for t, v in zip(node.outputs, outputs, strict=True))
+            graph.nodes.append((node.operation, list(node.outputs), outputs))
+        return [known[id(t)] for t in model.outputs]
 
-    def inline(self, model: Any, prefix: str, args: Any) -> Any:
-        """Record a nested model's calls in place, between its inputs and its outputs."""
-        start = len(self.flat.calls)
-        clone = self.clone(model, prefix)
-        y = clone(*args)
-        inputs = Call(_identity, keras.tree.flatten(args), {}, clone.inputs)
-        self.flat.calls.insert(start, inputs)
-        self.flat.calls.append(Call(_identity, clone.outputs, {}, keras.tree.flatten(y)))
-        return y
-
-    def copy(self, op: Any, prefix: str) -> Any:
-        if is_graph(op) or not isinstance(op, keras.layers.Layer):
-            return op
-        if id(op) not in self.copies:
-            config = op.get_config()
-            config["name"] = prefix + op.name
-            if isinstance(op, _FUSED) and op.activation is not keras.activations.linear:
-                config["activation"] = "linear"
-            copy = type(op).from_config(config)
-            self.copies[id(op)] = copy
-            self.originals[id(copy)] = (prefix + op.name, op)
-            self.flat.pairs.append((op, copy))
-        return self.copies[id(op)]
-
-    def call(self, op: Any, prefix: str, args: Any, kwargs: Any) -> Any:
+    def call(
+        self, op: Any, prefix: str, args: Any, kwargs: Any, training: bool | None
+    ) -> list[Any]:
+        """Record one node; `training` is the mode that a model around it fixes."""
         if is_graph(op):
-            return self.inline(op, f"{prefix}{op.name}.", args)
-        y = self.record(op, args, kwargs)
-        if id(op) not in self.originals:
-            return y
-        name, original = self.originals[id(op)]
-        name = self.free_name(name)
-        self.flat.layers[name] = original
-        if is_nonlinearity(op):
-            self.flat.preactivations[name] = keras.tree.flatten(args)[0]
-        elif isinstance(op, _FUSED) and original.activation is not keras.activations.linear:
-            self.flat.preactivations[name] = y
-            y = self.record(self.activation_of(op, original), (y,), {})
-        self.flat.outputs[name] = keras.tree.flatten(y)[0]
+            given = inspect.signature(op.call).bind(*args, **kwargs).arguments
+            if given.get("mask") is None:
+                own = given.get("training")
+                inputs = self.enter(op, given["inputs"])
+                return self.read(
+                    op, f"{prefix}{op.name}.", inputs, own if training is None else training
+                )
+        if not isinstance(op, keras.Layer):
+            return self.record(op, args, kwargs, training)
+        own = kwargs.get("training")
+        if own is not None and _default_mode(op) is own:
+            own = None  # Keras records the default too, so that nobody may have fixed it
+        fixed = own if training is None else training
+        kwargs = {key: value for key, value in kwargs.items() if key != "training"}
+        return self.layer(op, prefix, args, kwargs, fixed)
+
+    def layer(
+        self, op: Any, prefix: str, args: Any, kwargs: Any, training: bool | None
+    ) -> list[Any]:
+        name = self.free_name(prefix + op.name)
+        opened = self.without_activation(op)
+        y = self.record(op if opened is None else opened, args, kwargs, training)
+        if opened is not None:
+            self.flat.preactivations[name] = y[0]
+            y = self.record(op.activation, (y[0],), {}, training)
+        elif is_activation_layer(op) or _is_users_relu(self.flat.calls[-1]):
+            self.flat.preactivations[name] = self.flat.calls[-1].inputs[0]
+        self.flat.layers[name] = op
+        self.flat.outputs[name] = y[0]
         return y
 
-    def record(self, op: Any, args: Any, kwargs: Any) -> Any:
-        y = op(*args, **kwargs)
-        self.flat.calls.append(Call(op, args, kwargs, keras.tree.flatten(y)))
-        return y
+    def enter(self, model: Any, inputs: Any) -> list[Any]:
+        """Return the values of a nested model's inputs, cast and shaped as Keras does."""
+        if isinstance(inputs, dict) and all(t.name in inputs for t in model.inputs):
+            values = [inputs[t.name] for t in model.inputs]
+        else:
+            values = keras.tree.flatten(inputs)
+        return [
+            value
+            if value is None or _fits(value, t)
+            else self.record(_Entrance(t.dtype, len(t.shape)), (value,), {}, None)[0]
+            for value, t in zip(values, model.inputs, strict=True)
+        ]
 
-    def activation_of(self, copy: Any, original: Any) -> Any:
-        if id(copy) not in self.activations:
-            activation = original.activation
-            # Keras's default name could equal that of a layer of the model or of another copy.
-            name = f"{copy.name}.fused-activation"
-            if isinstance(activation, keras.layers.Layer):
-                layer = type(activation).from_config({**activation.get_config(), "name": name})
-                self.flat.pairs.append((activation, layer))
-            else:
-                layer = keras.layers.Activation(activation, dtype=original.dtype_policy, name=name)
-            self.activations[id(copy)] = layer
-        return self.activations[id(copy)]
+    def record(self, op: Any, args: Any, kwargs: Any, training: bool | None) -> list[Any]:
+        if isinstance(op, keras.Operation):
+            # Its nodes must stay as they are, for the user reads them.
+            view = _view(op, _inbound_nodes=[], _outbound_nodes=[])
+            with keras.name_scope(SCOPE):
+                outputs = [_fresh(t) for t in keras.tree.flatten(_apply(view, args, kwargs, False))]
+        elif isinstance(op, _Entrance):
+            outputs = [op.symbol(args[0])]
+        else:
+            outputs = [_fresh(args[0])]  # an activation, which keeps shape and type
+        self.flat.calls.append(Call(op, args, kwargs, outputs, training))
+        return outputs
+
+    def without_activation(self, layer: Any) -> Any | None:
+        """Return a layer as it is before its activation; None if it has none, or is the user's.
+
+        It shares all the layer's variables and settings.
+        """
+        if not (isinstance(layer, _FUSED) and runs_as_keras(layer)):
+            return None
+        if layer.activation in (None, keras.activations.linear):
+            return None
+        if id(layer) not in self.opened:
+            self.opened[id(layer)] = _view(layer, activation=keras.activations.linear)
+        return self.opened[id(layer)]
 
     def free_name(self, name: str) -> str:
         """Return `name`, or `name:2` and so on where a shared layer is called again."""
@@ -167,17 +253,70 @@ class _Flattener:
         return free
 
 
-def _identity(*values: Any) -> list[Any]:
-    return list(values)
+@dataclass(frozen=True)
+class _Entrance:
+    """Cast a value to the type of a nested model's input, and add or drop a last axis of 1."""
+
+    dtype: str
+    rank: int
+
+    def __call__(self, x: Any) -> Any:
+        x = ops.cast(x, self.dtype)
+        if len(x.shape) > self.rank:
+            return ops.squeeze(x, axis=-1)
+        return ops.expand_dims(x, axis=-1) if len(x.shape) < self.rank else x
+
+    def symbol(self, x: Any) -> Any:
+        """Return the symbolic result for a symbolic tensor."""
+        shape = tuple(x.shape)
+        if len(shape) != self.rank:
+            shape = shape[:-1] if len(shape) > self.rank else (*shape, 1)
+        return keras.KerasTensor(shape, dtype=self.dtype)
 
 
-def is_inlining(call: Call) -> bool:
-    """Return whether a call marks the border of a nested model: its outputs are its inputs."""
-    return call.op is _identity
+def _apply(op: Any, args: Any, kwargs: Any, training: bool) -> Any:
+    if isinstance(op, keras.Layer):  # every one takes it, and hands it on to the layers inside
+        kwargs = {**kwargs, "training": training}
+    return op(*args, **kwargs)
 
 
-def is_graph(op: Any) -> bool:
-    """Return whether `op` is a Sequential or functional model, not a subclassed one."""
-    return isinstance(op, keras.Sequential) or (
-        isinstance(op, keras.Model) and bool(getattr(op, "inputs", None))
-    )
+def _default_mode(layer: Any) -> Any:
+    """Return the default of a layer's argument `training`, which is True for augmentation."""
+    parameter = inspect.signature(layer.call).parameters.get("training")
+    return None if parameter is None else parameter.default
+
+
+def _view(op: Any, **changed: Any) -> Any:
+    """Return an object with the attributes of `op`, some of them changed."""
+    view = object.__new__(type(op))
+    # Assignments to attributes would go through Keras, which counts variables.
+    vars(view).update({**vars(op), **changed})
+    return view
+
+
+def _fresh(tensor: Any) -> Any:
+    """Return a symbolic tensor of the same shape and type, of which there is no other."""
+    return keras.KerasTensor(tuple(tensor.shape), dtype=tensor.dtype)
+
+
+def _fits(value: Any, tensor: Any) -> bool:
+    return value.dtype == tensor.dtype and len(value.shape) == len(tensor.shape)
+
+
+def _is_users_relu(call: Call) -> bool:
+    """Return whether a call is of a layer of the user's own, or of a Lambda, that is a ReLU."""
+    own = isinstance(call.op, keras.layers.Lambda) or not runs_as_keras(call.op)
+    return own and bound_of(call) is not None
+
+
+def bound_of(call: Call) -> float | None:
+    """Return the bound of a call that is a ReLU, infinity where it has none; None for others.
+
+    The values decide that the call computes, not its name; see `relu_bound`.
+    """
+    if len(call.inputs) != 1 or len(call.outputs) != 1 or getattr(call.op, "variables", None):
+        return None
+    source, result = call.inputs[0], call.outputs[0]
+    if source.shape != result.shape:
+        return None
+    return relu_bound(call.compute_one, source.shape, source.dtype)

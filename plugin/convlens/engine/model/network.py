@@ -1,15 +1,18 @@
 """A flat view of a Keras model: every layer's output by name, nested models included.
 
-A model is copied once into a list of calls (see `flatten`). Nested models are inlined, their layers
+A model is read once into a list of calls (see `flatten`). Nested models are inlined, their layers
 are named ``outer.inner``, and a fused activation becomes a separate call, so that the value before
-it can be read too. The user's model is never called symbolically, so it never changes. Its weights
-are copied before each use, so that the copy is never stale.
+it can be read too. The calls are of the user's own layers, in inference mode, so that what is
+computed is what `model.predict` computes, with the current weights. The first time that anything
+is compiled, the list is compared with the model on a few images (see `guard`).
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -17,12 +20,28 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
-from convlens.engine.model.flatten import CONVOLUTIONS, Call, flatten, is_graph, is_symbolic
-from convlens.engine.model.rectify import Method, is_relu, rectified
+from convlens.engine.model.flatten import (
+    CONVOLUTIONS,
+    Call,
+    Flat,
+    bound_of,
+    flatten,
+    has_graph,
+    is_symbolic,
+    runs_as_keras,
+)
+from convlens.engine.model.guard import check_reading
+from convlens.engine.model.rectify import Method, rectified
+from convlens.engine.model.rounding import Coarse, roundings, sums_products
+from convlens.engine.model.settings import settings_of, unchanged
 from convlens.engine.runtime import backend
+from convlens.engine.runtime.lru_cache import LRUCache
+from convlens.engine.runtime.tolerance import Rounding
 
 Units = int | Iterable[int] | None
-INPUT = "input"
+INPUT, PREDICTIONS = "input", "predictions"
+# A run of all checks uses some twenty functions a layer, one layer after another.
+_MAX_COMPILED = 64
 
 
 class Network:
@@ -36,6 +55,7 @@ class Network:
         preactivations: each layer's value before its activation; only layers that have one.
         conv_layers: names of the convolutions, in the order of the graph.
         distribution: distribution of batches over several devices; None for one device.
+        variables: the variables that the layers read.
     """
 
     def __init__(self, model: keras.Model, *, held: Mapping[str, ArrayLike] | None = None) -> None:
@@ -56,8 +76,14 @@ class Network:
         self.name: str = model.name
         self.model = model
         self.distribution = backend.distribution_of(model)
-        with backend.within(self.distribution):
-            self._flat = flatten(model, image)
+        self._given = dict(held or {})
+        self._sample: NDArray[np.float32] | None = None
+        self._open(image)
+
+    def _open(self, image: str) -> None:
+        """Read the model as it is now."""
+        self._flat: Flat = flatten(self.model, image)
+        self._image_name = image
         self.layers: dict[str, Any] = self._flat.layers
         self.outputs: dict[str, Any] = self._flat.outputs
         self.preactivations: dict[str, Any] = self._flat.preactivations
@@ -71,20 +97,16 @@ class Network:
                 )
         self._held = {
             name: np.asarray(value, np.dtype(self._flat.inputs[name].dtype))
-            for name, value in (held or {}).items()
+            for name, value in self._given.items()
         }
-        self._variables = [v for _, copy in self._flat.pairs for v in copy.weights]
-        self._copy_weights = backend.copier(
-            [
-                pair
-                for original, copy in self._flat.pairs
-                for pair in zip(original.weights, copy.weights, strict=True)
-            ],
-            self.distribution,
-        )
-        self._compiled: dict[Any, Callable[..., Any]] = {}
-        self._adapted: dict[int, list[NDArray[Any]]] = {}
-        self.refresh()
+        layers = [call.op for call in self._flat.calls if isinstance(call.op, keras.Layer)]
+        variables = {id(v): v for layer in layers for v in layer.variables}
+        self.variables = backend.Variables(list(variables.values()), self.distribution)
+        self._compiled: LRUCache[Any, Callable[..., Any]] = LRUCache(_MAX_COMPILED, lambda _: 1)
+        self._bounds: dict[int, float | None] = {}
+        self._roundings: dict[int, Rounding] | None = None
+        self._compared = False
+        self._settings = settings_of(self.model)
 
     @classmethod
     def of(cls, model: keras.Model | Network) -> Network:
@@ -94,31 +116,23 @@ class Network:
             return model
         return cls(model)
 
-    def copy(self) -> Network:
-        """Return a network of a clone of the model, whose weights can be changed freely."""
-        clone = keras.models.clone_model(self.model)
-        clone.set_weights(self.model.get_weights())
-        clone.name = self.name
-        return Network(clone, held=self._held)
-
     def refresh(self) -> None:
-        """Copy the current weights of the user's model."""
-        self._copy_weights()
-        for _, copy in self._flat.pairs:
-            if hasattr(copy, "finalize_state"):
-                self._update_adapted(copy)
+        """Follow the user's model: read it again if its layers or their settings changed."""
+        if unchanged(self._settings, settings_of(self.model)):
+            self.variables.refresh()
+        else:
+            self._open(self._image_name)
 
-    def _update_adapted(self, layer: Any) -> None:
-        """Update the constants that an adapted layer, such as Normalization, derives from weights.
-
-        Compiled functions hold these constants too, so they are dropped when the weights changed.
-        """
-        values = [np.asarray(keras.ops.convert_to_numpy(v.value)) for v in layer.weights]
-        known = self._adapted.get(id(layer))
-        if known is None or any((a != b).any() for a, b in zip(known, values, strict=True)):
-            self._adapted[id(layer)] = values
-            self._compiled.clear()
-            layer.finalize_state()
+    @contextmanager
+    def variables_restored(self) -> Iterator[None]:
+        """Put the values of all variables back at the end."""
+        values = [(v, ops.copy(v)) for v in self.variables.own]
+        try:
+            yield
+        finally:
+            for variable, value in values:
+                variable.assign(value)
+            self.variables.refresh()
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
@@ -128,7 +142,30 @@ class Network:
     @property
     def output_layer(self) -> str | None:
         """The layer whose output is the model's first output; None if no layer returns it."""
-        return next((n for n, t in self.outputs.items() if t is self._flat.result), None)
+        return self.output_layers[0]
+
+    @property
+    def output_layers(self) -> tuple[str | None, ...]:
+        """The layer of each of the model's outputs, in their order; None where none returns it."""
+        names = {id(t): name for name, t in self.outputs.items()}
+        return tuple(names.get(id(t)) for t in self._flat.results)
+
+    @property
+    def output_tensors(self) -> dict[str, Any]:
+        """The symbolic tensor of each of the model's outputs, by the name of its layer.
+
+        An output that no layer returns is called 'predictions', or 'predictions 2' and so on.
+        """
+        named = {id(t): name for name, t in reversed(self.outputs.items())}
+        named[id(self.image)] = INPUT
+        found: dict[str, Any] = {}
+        for tensor in {id(t): t for t in self._flat.results}.values():
+            name, number = named.get(id(tensor), PREDICTIONS), 1
+            while name in found or (id(tensor) not in named and name in self.outputs):
+                number += 1
+                name = f"{PREDICTIONS} {number}"
+            found[name] = tensor
+        return found
 
     def find(self, layer: str) -> str:
         """Return `layer` after checking that the network has it.
@@ -148,11 +185,33 @@ class Network:
         return int(self.outputs[self.find(layer)].shape[-1])
 
     def activation_name(self, layer: str) -> str:
-        """Return the name of a layer's activation, fused or separate, such as 'relu'."""
-        original = self.layers[self.find(layer)]
+        """Return the name of a layer's activation, fused or separate, such as 'relu'.
+
+        A ReLU is known by the values that it computes: one without a bound is called 'relu', one
+        with a bound 'relu6', and no other activation has these names.
+        """
+        bound = self.relu_bound(layer)
+        if bound is not None:
+            return "relu" if bound == math.inf else "relu6"
+        original = self.layers[layer]
         activation = getattr(original, "activation", original)
-        name = getattr(activation, "__name__", type(activation).__name__)
-        return str(name).lower()
+        name = str(getattr(activation, "__name__", type(activation).__name__)).lower()
+        return "leaky_relu" if name in ("relu", "relu6") else name
+
+    def relu_bound(self, layer: str) -> float | None:
+        """Return the bound of the ReLU with which a layer ends, infinity for one without a bound.
+
+        Returns:
+            None for a layer that ends with no ReLU, known by the values that it computes.
+        """
+        output = self.outputs[self.find(layer)]
+        call = next(c for c in self._flat.calls if any(t is output for t in c.outputs))
+        return self._bound_of(call)
+
+    def _bound_of(self, call: Call) -> float | None:
+        if id(call) not in self._bounds:
+            self._bounds[id(call)] = bound_of(call)
+        return self._bounds[id(call)]
 
     def check_units(self, layer: str, units: Units) -> NDArray[np.int64]:
         """Return the chosen unit numbers (n,); None chooses all units of the layer.
@@ -215,7 +274,10 @@ class Network:
         if not np.isfinite(array).all():
             bad = int(np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))[0])
             raise ValueError(f"image {bad} has values that are not finite (NaN or infinity)")
-        return array.astype(np.float32)
+        found = array.astype(np.float32)
+        if not self._compared:
+            self._sample = found[:2].copy()
+        return found
 
     def run(
         self,
@@ -225,6 +287,8 @@ class Network:
         method: Method = "gradient",
         taps: Mapping[str, Any] | None = None,
         feed: Mapping[str, Any] | None = None,
+        fixed_modes: bool = False,
+        coarse: Coarse | None = None,
     ) -> list[Any]:
         """Compute the values of symbolic tensors in inference mode, and only the calls they need.
 
@@ -235,28 +299,68 @@ class Network:
             taps: values to add to layers' outputs, by layer. The derivative with respect to a tap
                 of zeros is the derivative with respect to that output.
             feed: values to use in place of layers' outputs, by layer.
+            fixed_modes: run each layer in the mode that the graph fixes, such as
+                ``layer(x, training=True)``, as `model(x)` does and `model.predict` does not.
+            coarse: rounding of the factors of all products; None for the machine's own.
 
         Returns:
             The value of each of `wanted`.
         """
+        with nullcontext() if coarse is None else coarse.kernels(self.variables.own):
+            return self._run(images, wanted, method, taps, feed, fixed_modes, coarse)
+
+    def _run(
+        self,
+        images: Any,
+        wanted: Sequence[Any],
+        method: Method,
+        taps: Mapping[str, Any] | None,
+        feed: Mapping[str, Any] | None,
+        fixed_modes: bool,
+        coarse: Coarse | None,
+    ) -> list[Any]:
         values = {id(self.outputs[name]): value for name, value in (feed or {}).items()}
+        if images is not None and "float" in self._flat.image.dtype:
+            images = ops.cast(images, self._flat.image.dtype)
         values[id(self._flat.image)] = images
-        for name, value in self._held.items():
-            batch = ops.shape(images if images is not None else next(iter(values.values())))[0]
-            values[id(self._flat.inputs[name])] = ops.broadcast_to(value, (batch, *value.shape))
+        batch = images if images is not None else next(iter(values.values()))
+        values.update(self._held_for(batch))
         added = {id(self.outputs[name]): tap for name, tap in (taps or {}).items()}
         for call in self._needed_calls(wanted, known=values):
             args, kwargs = keras.tree.map_structure(
                 lambda t: values[id(t)] if is_symbolic(t) else t, (call.args, call.kwargs)
             )
-            if is_relu(call.op):
-                results = [rectified(call.op, args[0], method)]
+            if coarse is not None and sums_products(call.op):
+                args, kwargs = coarse.inputs((args, kwargs))
+            if method != "gradient" and self._bound_of(call) is not None:
+                one = values[id(call.inputs[0])]
+                results = [rectified(call.compute_one, one, method)]
             else:
-                results = keras.tree.flatten(call.op(*args, **kwargs))
+                results = call.compute(args, kwargs, fixed_modes and bool(call.training))
             for symbol, value in zip(call.outputs, results, strict=True):
                 tap = added.get(id(symbol))
                 values[id(symbol)] = value if tap is None else value + tap
         return [values[id(t)] for t in wanted]
+
+    def inputs_for(self, images: Any) -> list[Any]:
+        """Return the model's inputs, in its order, for images (n, h, w, c)."""
+        held = self._held_for(images)
+        return [held.get(id(symbol), images) for symbol in self._flat.inputs.values()]
+
+    def _held_for(self, batch: Any) -> dict[int, Any]:
+        """Return the held values for each member of a batch, by the id of their input."""
+        n = ops.shape(batch)[0] if self._held else 0
+        return {
+            id(self._flat.inputs[name]): ops.broadcast_to(value, (n, *value.shape))
+            for name, value in self._held.items()
+        }
+
+    def rounding(self, layer: str) -> Rounding:
+        """Return the rounding behind a layer's output, on this machine."""
+        symbol = self._flat.image if layer == INPUT else self.outputs[self.find(layer)]
+        if self._roundings is None:
+            self._roundings = roundings(self._flat.calls)
+        return self._roundings.get(id(symbol), Rounding())
 
     def sources(self, layer: str) -> list[str]:
         """Return the names of the layers that a layer reads; 'input' means the images.
@@ -276,6 +380,14 @@ class Network:
         }
         return [name for name, t in self.outputs.items() if id(t) in needed]
 
+    def reaches(self, layer: str) -> bool:
+        """Return whether a layer depends on the images, and not on held inputs alone."""
+        reached = {id(self.image)}
+        for call in self.calls(layer):
+            if any(id(t) in reached for t in call.inputs):
+                reached.update(id(t) for t in call.outputs)
+        return id(self.outputs[self.find(layer)]) in reached
+
     def compiled(
         self, key: Any, build: Callable[[], Callable[..., Any]], batched: int = 0
     ) -> Callable[..., Any]:
@@ -288,14 +400,18 @@ class Network:
                 results must have the batch as their first axis too, and the batch is spread over
                 the devices of the distribution.
         """
-        if key not in self._compiled:
-            self._compiled[key] = backend.compile(
+        if not self._compared:
+            self._compared = check_reading(self, self._flat, self._sample)
+            self._sample = None if self._compared else self._sample
+        return self._compiled.get(
+            key,
+            lambda: backend.compile(
                 build(),
-                self._variables,
+                self.variables,
                 batched=batched,
                 distribution=self.distribution if batched else None,
-            )
-        return self._compiled[key]
+            ),
+        )
 
     def calls(self, layer: str) -> list[Call]:
         """Return the calls that compute `layer`'s output from the images, in their order."""
@@ -309,7 +425,17 @@ class Network:
     @property
     def result(self) -> Any:
         """The symbolic tensor of the model's first output (None, …)."""
-        return self._flat.result
+        return self._flat.results[0]
+
+    @property
+    def results(self) -> list[Any]:
+        """The symbolic tensors of all of the model's outputs, in its own order."""
+        return list(self._flat.results)
+
+    @property
+    def graph(self) -> list[Call]:
+        """All calls of the model, each after the calls that it depends on."""
+        return self._flat.calls
 
     def _needed_calls(self, wanted: Sequence[Any], known: Collection[int] = ()) -> list[Call]:
         need = {id(t) for t in wanted if id(t) not in known}
@@ -324,16 +450,17 @@ class Network:
 def _check_graph(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a keras.Model, got {type(model).__name__}")
-    if not is_graph(model):
+    if not has_graph(model):
         built = "was never built" if isinstance(model, keras.Sequential) else "is subclassed"
         raise ValueError(
             f"{model.name} {built}: give a built Sequential model or a functional one, whose "
             "layers' outputs can be named"
         )
-    if not getattr(model, "inputs", None):
+    if not runs_as_keras(model):
         raise ValueError(
-            f"{model.name} was never built, so its layers have no shapes: "
-            "start it with keras.Input(shape), or call it on a batch of images first"
+            f"{model.name} is a {type(model).__name__} with a call() of its own, which can compute "
+            "something else than its layers one after another: move what it does into a layer, or "
+            "give a functional model"
         )
 
 

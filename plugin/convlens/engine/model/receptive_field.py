@@ -10,10 +10,12 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from convlens.engine.model.flatten import CONVOLUTIONS, Call, is_inlining
+from convlens.engine.model.flatten import CONVOLUTIONS, Call, runs_as_keras
 from convlens.engine.model.network import Network
+from convlens.engine.runtime import backend
 
 _POOLS = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
+_INTERPOLATIONS = {"nearest": 0, "bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}
 _FREE_SIZE = 9
 Side = NDArray[np.int64]
 
@@ -41,10 +43,10 @@ def receptive_field(
 ) -> Box:
     """Return the receptive field of one position of a layer's feature map, in pixels.
 
-    The field follows the kernels, strides, dilations and paddings down every path. Gates (maps of
-    one position that scale a larger map, as in squeeze and excitation) are left out, because they
-    connect every position to the whole image. Any other operation that mixes positions counts as
-    reading its whole input.
+    The field follows the kernels, strides, dilations, paddings and interpolations down every path.
+    Gates (maps of one position that are combined with a larger map, as in squeeze and excitation)
+    are left out, because they connect every position to the whole image. Any other operation that
+    mixes positions counts as reading its whole input.
 
     Args:
         model: a Keras model or a `Network`.
@@ -104,16 +106,15 @@ def _input_fields(
     call: Call, fields: dict[int, _Field], sizes: dict[int, tuple[int, int] | None]
 ) -> list[tuple[Any, _Field]]:
     """Return the field of each input that a call reads to compute the fields of its outputs."""
-    if is_inlining(call):  # the border of a nested model: the outputs are the inputs
-        pairs = zip(call.inputs, call.outputs, strict=True)
-        return [(source, fields[id(out)]) for source, out in pairs if id(out) in fields]
     out = next((o for o in call.outputs if id(o) in fields), None)
     if out is None:
         return []
     found = []
+    out_size = sizes[id(out)]
+    mixed = any(sizes[id(source)] == out_size for source in call.inputs)
     for source in call.inputs:
-        size, out_size = sizes[id(source)], sizes[id(out)]
-        if size == (1, 1) and out_size not in (None, (1, 1)):
+        size = sizes[id(source)]
+        if size == (1, 1) and out_size not in (None, (1, 1)) and mixed:
             continue  # a gate
         field = None
         if size is not None and out_size is not None:
@@ -128,26 +129,29 @@ def _input_fields(
 def _input_field(op: Any, field: _Field, size: tuple[int, int]) -> _Field | None:
     """Return the input field of an operation of known geometry; None for other operations."""
     sides = (field.rows, field.columns)
+    if not isinstance(op, keras.Layer) or not runs_as_keras(op):
+        return None  # a call of the user's own can move positions
     if isinstance(op, keras.layers.Conv2DTranspose):
+        extra = (None, None) if op.output_padding is None else _pair(op.output_padding)
+        geometry = zip(sides, op.kernel_size, op.strides, op.dilation_rate, extra, strict=True)
         return _Field(
-            *(
-                _transposed_inputs(i, k, s, d, op.padding)
-                for i, k, s, d in zip(
-                    sides, op.kernel_size, op.strides, op.dilation_rate, strict=True
-                )
-            )
+            *(_transposed_inputs(i, k, s, d, op.padding, e) for i, k, s, d, e in geometry)
         )
     if isinstance(op, (*CONVOLUTIONS, *_POOLS)):
         kernel = op.pool_size if isinstance(op, _POOLS) else op.kernel_size
         dilation = 1 if isinstance(op, _POOLS) else op.dilation_rate
-        geometry = zip(sides, _pair(kernel), _pair(op.strides), _pair(dilation), size, strict=True)
-        return _Field(*(_window_inputs(i, k, s, d, n, op.padding) for i, k, s, d, n in geometry))
+        windows = zip(sides, _pair(kernel), _pair(op.strides), _pair(dilation), size, strict=True)
+        return _Field(*(_window_inputs(i, k, s, d, n, op.padding) for i, k, s, d, n in windows))
     if isinstance(op, keras.layers.ZeroPadding2D):
         return _Field(*(i - p[0] for i, p in zip(sides, op.padding, strict=True)))
     if isinstance(op, keras.layers.Cropping2D):
         return _Field(*(i + c[0] for i, c in zip(sides, op.cropping, strict=True)))
     if isinstance(op, keras.layers.UpSampling2D):
-        return _Field(*(np.unique(i // f) for i, f in zip(sides, op.size, strict=True)))
+        reach = _INTERPOLATIONS.get(op.interpolation)
+        if reach is None:
+            return None
+        pairs = zip(sides, op.size, strict=True)
+        return _Field(*(_interpolated_inputs(i, f, reach) for i, f in pairs))
     return None
 
 
@@ -168,12 +172,38 @@ def _window_inputs(
 
 
 def _transposed_inputs(
-    outputs: Side, kernel: int, stride: int, dilation: int, padding: str
+    outputs: Side, kernel: int, stride: int, dilation: int, padding: str, extra: int | None
 ) -> Side:
-    """Return the inputs from which a transposed convolution computes some outputs."""
-    before = max((kernel - 1) * dilation + 1 - stride, 0) // 2 if padding == "same" else 0
+    """Return the inputs from which a transposed convolution computes some outputs.
+
+    Args:
+        outputs: positions along a side.
+        kernel, stride, dilation, padding: settings of the convolution.
+        extra: its `output_padding`; None for an output of `stride` times the input's size.
+    """
+    reach = (kernel - 1) * dilation + 1
+    cut = reach - (stride if extra is None else reach % 2 + extra)  # from both ends together
+    before = max(cut, 0) // 2 if padding == "same" else 0
     at = outputs[:, None] + before - np.arange(kernel) * dilation
     return np.unique(at[at % stride == 0] // stride)
+
+
+def _interpolated_inputs(outputs: Side, factor: int, reach: int) -> Side:
+    """Return the inputs between which an interpolation computes some outputs.
+
+    Args:
+        outputs: positions along a side.
+        factor: size of the output over that of the input.
+        reach: distance in inputs at which the interpolation's weights end; 0 for the nearest input.
+    """
+    if reach == 0:
+        return np.unique(outputs // factor)
+    # Pixels are squares: the middle of output i lies at (i + ½) / factor - ½ among the inputs'.
+    twice = 2 * outputs + 1 - factor
+    first = twice // (2 * factor)
+    exact = twice % (2 * factor) == 0  # on an input, where the others' weights are 0
+    near = first[~exact, None] + np.arange(1 - reach, reach + 1)
+    return np.union1d(first[exact], near)
 
 
 def _is_pointwise(call: Call, source: Any) -> bool:
@@ -197,7 +227,7 @@ def _apply(call: Call, values: dict[int, Any]) -> Any:
         lambda t: ops.convert_to_tensor(values[id(t)]) if id(t) in values else t,
         (call.args, call.kwargs),
     )
-    return ops.convert_to_numpy(keras.tree.flatten(call.op(*args, **kwargs))[0])
+    return backend.to_numpy(call.compute(args, kwargs)[0])
 
 
 def _map_sizes(

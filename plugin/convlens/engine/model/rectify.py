@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
+import numpy as np
 from keras import ops
+
+from convlens.engine.runtime import backend
 
 Method = Literal["deconvnet", "guided", "gradient"]
 METHODS = ("deconvnet", "guided", "gradient")
@@ -18,28 +23,55 @@ _LAYERS = (
     keras.layers.ELU,
     keras.layers.Softmax,
 )
+# Numbers of both signs and of many sizes that every type of 16 bits holds without rounding.
+_GRID = np.array(
+    [s * m * 2.0**e for e in range(-14, 10) for m in (1, 1.25, 1.5, 1.75) for s in (1, -1)] + [0.0]
+)
+_FREE_SIZE = 8
 
 
-def is_nonlinearity(op: Any) -> bool:
-    """Return whether `op` is an activation layer, whose input is a pre-activation."""
-    return isinstance(op, _LAYERS)
+def is_activation_layer(layer: Any) -> bool:
+    """Return whether a layer is an activation alone, whose input is a pre-activation."""
+    return isinstance(layer, _LAYERS)
 
 
-def is_relu(op: Any) -> bool:
-    """Return whether `op` is a ReLU or ReLU6, as a layer, an activation or an operation."""
-    if isinstance(op, keras.layers.ReLU):
-        return not op.negative_slope and not op.threshold
-    if isinstance(op, keras.layers.Activation):
-        return op.activation in (keras.activations.relu, keras.activations.relu6)
-    # `keras.ops.relu` in a functional graph is an operation of a class that is not public.
-    return type(op).__module__.startswith("keras.") and type(op).__name__ in ("Relu", "Relu6")
+def relu_bound(
+    function: Callable[[Any], Any], shape: Sequence[int | None], dtype: str
+) -> float | None:
+    """Return the bound above which a ReLU is constant; infinity for an unbounded one.
+
+    The function is a ReLU if it computes min(max(x, 0), bound) for all numbers of a grid. A leaky
+    ReLU, one with a threshold, and an ELU are therefore none, whatever their names.
+
+    Args:
+        function: a function of one tensor.
+        shape: shape of its argument; None is any size.
+        dtype: type of its argument.
+
+    Returns:
+        The bound, 6 for ReLU6; None for a function that is no ReLU.
+    """
+    one = [_FREE_SIZE if side is None else side for side in shape[1:]]
+    size = math.ceil(_GRID.size / max(1, math.prod(one))) * math.prod(one)
+    # In random order, so that no position and no channel sees numbers of one sign alone.
+    numbers = np.random.default_rng(0).permutation(np.resize(_GRID, size)).reshape(-1, *one)
+    try:
+        with backend.outside_of_graphs():
+            found = function(ops.cast(ops.convert_to_tensor(numbers), dtype))
+            values = ops.convert_to_numpy(ops.cast(found, "float32"))
+    except Exception:  # of any type: a function that cannot take these numbers is no ReLU
+        return None
+    bound = float(values.max())
+    if not bound > 0 or not np.array_equal(values, numbers.clip(0, bound).astype(np.float32)):
+        return None
+    return math.inf if bound == numbers.max() else bound
 
 
-def rectified(op: Any, x: Any, method: Method) -> Any:
+def rectified(function: Callable[[Any], Any], x: Any, method: Method) -> Any:
     """Apply a ReLU with the backward pass of a method.
 
     Args:
-        op: the ReLU.
+        function: the ReLU.
         x: input of the ReLU.
         method: 'deconvnet' passes ReLU(signal) whatever the sign of `x` (Zeiler & Fergus 2014,
             §2.1: the signal going down passes the same non-linearity as the features going up);
@@ -47,11 +79,11 @@ def rectified(op: Any, x: Any, method: Method) -> Any:
             'gradient' is the ordinary derivative.
     """
     if method == "gradient":
-        return op(x)
+        return function(x)
 
     @ops.custom_gradient
     def forward(x: Any) -> Any:
-        y = op(x)
+        y = function(x)
 
         def backward(*args: Any, upstream: Any = None) -> Any:
             signal = ops.relu(args[0] if upstream is None else upstream)

@@ -7,29 +7,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convlens.engine.model.classes import class_layer
 from convlens.engine.model.network import Network
 
 
 def output_of(network: Network, layer: str | None) -> str:
-    """Return the layer's name; None means the layer of the model's classes.
+    """Return the layer's name; None means the layer of the model's classes, or its only vector.
 
     Raises:
         ValueError: an unknown layer, or a model without a vector of classes.
     """
     if layer is not None:
         return network.find(layer)
-    output = network.output_layer
-    if output is None or len(network.outputs[output].shape) != 2:
-        raise ValueError(
-            f"the output of {network.name} is not a vector of classes: give the name of a layer"
-        )
-    return output
+    only = network.output_layer
+    if len(network.results) == 1 and only is not None and len(network.outputs[only].shape) == 2:
+        return only  # of a regression too: its numbers can be examined like scores
+    try:
+        return class_layer(network)
+    except ValueError as error:
+        raise ValueError(f"{error}: give the name of a layer") from None
 
 
 def tensor_of(network: Network, layer: str) -> Any:
-    """Return a layer's symbolic output; for the model's classes, the scores before the softmax."""
+    """Return a layer's symbolic output; for one of the model's outputs, before its softmax."""
     squashed = network.activation_name(layer) in ("softmax", "sigmoid")
-    if squashed and layer == network.output_layer and layer in network.preactivations:
+    if squashed and layer in network.output_layers and layer in network.preactivations:
         return network.preactivations[layer]
     return network.outputs[layer]
 

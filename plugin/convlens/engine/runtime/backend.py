@@ -1,9 +1,9 @@
 """Backend-specific code, the only module that knows which Keras backend is running.
 
 It provides `vjp` (reverse-mode differentiation), `compile` (a traced graph on one or more devices,
-by XLA inside `with_xla`), `repeat` (a loop in a graph), `copier` (copies weights between models),
-`shapes` (shape inference) and `settings` (versions and numerical settings). All other numerical
-modules use only `keras.ops`, so the same code runs on TensorFlow and on JAX.
+by XLA inside `with_xla`), `repeat` (a loop in a graph), `outside_of_graphs` (compute while a graph
+is traced), `shapes` (shape inference) and `settings` (versions and numerical settings). All other
+numerical modules use only `keras.ops`, so the same code runs on TensorFlow and on JAX.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from convlens.engine.runtime.lru_cache import LRUCache
+
 Tensor = Any
+# Graphs kept of each compiled function, one for each shape of its arguments.
+_MAX_SHAPES = 8
 _xla = ContextVar("_xla", default=False)
 Pullback = Callable[[Tensor], Any]
 
@@ -107,29 +111,35 @@ def repeat(count: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
     return keras.ops.fori_loop(0, count, body, carry)
 
 
-def copier(pairs: Sequence[tuple[Any, Any]], distribution: Any = None) -> Callable[[], None]:
-    """Return a function that assigns each pair's first Keras variable to its second."""
-    if backend_name() == "jax" or distribution is not None:
+class Variables:
+    """The Keras variables that compiled functions read.
 
-        def copy() -> None:
-            for source, target in pairs:
-                target.assign(source)
+    With a distribution, the functions read copies on all its devices, because the variables were
+    perhaps created on one.
 
-        return copy
-    import tensorflow as tf
+    Attributes:
+        own: the variables.
+        copies: the copies; None without a distribution.
+    """
 
-    def assign() -> None:
-        for source, target in pairs:
-            target.value.assign(source.value, read_value=False)
+    def __init__(self, own: Sequence[Any] = (), distribution: Any = None) -> None:
+        self.own = list(own)
+        self.copies: list[Any] | None = None
+        if distribution is not None:
+            with within(distribution):
+                self.copies = [
+                    keras.Variable(keras.ops.convert_to_tensor(v), dtype=v.dtype) for v in own
+                ]
 
-    # One compiled call takes a quarter of the time of many separate ones.
-    copied: Callable[[], None] = tf.function(assign, autograph=False).get_concrete_function()
-    return copied
+    def refresh(self) -> None:
+        """Copy the current values of the variables."""
+        for variable, copy in zip(self.own, self.copies or [], strict=False):
+            copy.assign(keras.ops.convert_to_tensor(variable))
 
 
 def compile(
     fn: Callable[..., Any],
-    variables: Sequence[Any] = (),
+    variables: Variables | None = None,
     *,
     batched: int = 0,
     distribution: Any = None,
@@ -138,15 +148,32 @@ def compile(
 
     Args:
         fn: a function of tensors (or lists of tensors).
-        variables: the Keras variables that `fn` reads. JAX would store the values of other
-            variables in the graph as constants, and ignore later assignments.
+        variables: what `fn` reads. JAX would store the values of other variables in the graph as
+            constants, and ignore later assignments.
         batched: number of leading arguments whose first axis is the batch; with a distribution
             these, and all results, are split among the devices.
         distribution: result of `distribution_of`. The batch must be a multiple of its size.
     """
     if backend_name() == "jax":
-        return _compile_jax(fn, variables, batched, distribution)
-    return _compile_tensorflow(fn, batched, distribution)
+        return _compile_jax(fn, variables or Variables(), batched, distribution)
+    return _compile_tensorflow(fn, variables or Variables(), batched, distribution)
+
+
+def once(fn: Callable[[], Any], variables: Variables) -> Any:
+    """Return `fn()`, which reads `variables`, without keeping a graph."""
+    # JAX compiles each operation that is run outside a graph, which takes longer than one graph.
+    return compile(fn, variables)() if backend_name() == "jax" else fn()
+
+
+def outside_of_graphs() -> AbstractContextManager[Any]:
+    """Return a context in which tensors have values, also while a graph is traced."""
+    if backend_name() == "jax":
+        import jax
+
+        return jax.ensure_compile_time_eval()
+    import tensorflow as tf
+
+    return tf.init_scope()
 
 
 @contextmanager
@@ -250,28 +277,56 @@ def accelerators() -> list[str]:
 def settings() -> dict[str, Any]:
     """Return the backend's version and the settings that affect its rounding.
 
-    'TF32' is True if an accelerator rounds the factors of float32 products to TensorFloat-32.
+    'products' is the precision to which the factors of float32 products are rounded: 'float32',
+    'tensorfloat32', 'bfloat16' or 'float16'. 'TF32' is True if it is TensorFloat-32.
     """
     if backend_name() == "jax":
         import jax
 
-        precision = jax.config.jax_default_matmul_precision
+        products = _jax_products()
         return {
             "jax": jax.__version__,
             "oneDNN": False,
-            "TF32": bool(accelerators()) and precision not in ("highest", "float32"),
+            "products": products,
+            "TF32": products == "tensorfloat32",
             "XLA": True,
             "threads": os.cpu_count(),
         }
     import tensorflow as tf
 
+    products = _tensorflow_products()
     return {
         "tensorflow": tf.__version__,
-        "oneDNN": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1").lower() not in ("0", "false"),
-        "TF32": bool(accelerators()) and tf.config.experimental.tensor_float_32_execution_enabled(),
+        "oneDNN": _has_onednn(),
+        "products": products,
+        "TF32": products == "tensorfloat32",
         "XLA": _xla.get() or bool(tf.config.optimizer.get_jit()),
         "threads": tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count(),
     }
+
+
+def is_tensor(value: Any) -> bool:
+    """Return whether `value` is a tensor of the backend."""
+    return bool(keras.ops.is_tensor(value))
+
+
+def rounded(x: Tensor, bits: int) -> Tensor:
+    """Return a tensor with its numbers rounded to `bits` significant bits, 2 to 24."""
+    dtype = x.dtype
+    wide = keras.ops.cast(x, "float32")
+    if backend_name() == "jax":
+        import jax
+
+        found = jax.lax.reduce_precision(wide, exponent_bits=8, mantissa_bits=bits - 1)
+    else:
+        import tensorflow as tf
+
+        dropped = 24 - bits
+        half = (1 << dropped) >> 1
+        # The sign is the first bit: adding half a step rounds the magnitude to nearest.
+        whole = (tf.bitcast(wide, tf.int32) + half) & ~((1 << dropped) - 1)
+        found = tf.bitcast(whole, tf.float32)
+    return keras.ops.cast(found, dtype)
 
 
 def host_array(variable: Any) -> np.ndarray[Any, Any]:
@@ -284,6 +339,15 @@ def host_array(variable: Any) -> np.ndarray[Any, Any]:
     return value
 
 
+def to_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Return a tensor as an array; types coarser than float32, which NumPy ignores, as float32."""
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    if dtype == "float16" or dtype.startswith(("bfloat", "float8")):
+        tensor = keras.ops.cast(tensor, "float32")
+    found: np.ndarray[Any, Any] = np.asarray(keras.ops.convert_to_numpy(tensor))
+    return found
+
+
 def within(distribution: Any) -> AbstractContextManager[Any]:
     """Return a context that creates variables on every device of a distribution."""
     if distribution is None or backend_name() == "jax":
@@ -291,14 +355,53 @@ def within(distribution: Any) -> AbstractContextManager[Any]:
     return distribution.scope()
 
 
+def _has_onednn() -> bool:
+    return os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1").lower() not in ("0", "false")
+
+
+def _tensorflow_products() -> str:
+    """Return the precision of the factors of TensorFlow's float32 products."""
+    import tensorflow as tf
+
+    details = tf.config.experimental.get_device_details
+    cards = [details(device) for device in tf.config.list_physical_devices("GPU")]
+    if cards:
+        # TensorFloat-32 came with compute capability 8.0.
+        able = any(card.get("compute_capability", (8, 0)) >= (8, 0) for card in cards)
+        allowed = tf.config.experimental.tensor_float_32_execution_enabled()
+        return "tensorfloat32" if able and allowed else "float32"
+    return _onednn_products() if _has_onednn() else "float32"
+
+
+def _onednn_products() -> str:
+    """Return the precision that oneDNN may round factors to, by its environment variable."""
+    names = ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
+    mode = next((os.environ[name] for name in names if name in os.environ), "STRICT").upper()
+    known = {"TF32": "tensorfloat32", "F16": "float16", "BF16": "bfloat16", "ANY": "bfloat16"}
+    return known.get(mode, "float32")
+
+
+def _jax_products() -> str:
+    """Return the precision of the factors of JAX's float32 products."""
+    import jax
+
+    platform = jax.default_backend()
+    asked = str(jax.config.jax_default_matmul_precision or "default").lower()
+    if platform == "cpu" or asked in ("highest", "float32"):
+        return "float32"
+    if platform == "tpu":
+        return "tensorfloat32" if asked in ("high", "tensorfloat32") else "bfloat16"
+    return "bfloat16" if asked == "bfloat16" else "tensorfloat32"
+
+
 def _compile_jax(
-    fn: Callable[..., Any], variables: Sequence[Any], batched: int, distribution: Any
+    fn: Callable[..., Any], variables: Variables, batched: int, distribution: Any
 ) -> Callable[..., Any]:
     import jax
 
     @jax.jit
     def with_values(values: list[Any], *args: Any) -> Any:
-        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+        with keras.StatelessScope(state_mapping=list(zip(variables.own, values, strict=True))):
             return fn(*args)
 
     def spread(x: Any) -> Any:
@@ -309,32 +412,41 @@ def _compile_jax(
     def call(*args: Any) -> Any:
         if distribution is not None:
             args = (*keras.tree.map_structure(spread, args[:batched]), *args[batched:])
-        return with_values([v.value for v in variables], *args)
+        return with_values([v.value for v in variables.copies or variables.own], *args)
 
     return call
 
 
 def _compile_tensorflow(
-    fn: Callable[..., Any], batched: int, distribution: Any
+    fn: Callable[..., Any], variables: Variables, batched: int, distribution: Any
 ) -> Callable[..., Any]:
     import tensorflow as tf
 
-    def spread(*args: Any) -> Any:
-        return distribution.run(fn, args)
+    def with_copies(*args: Any) -> Any:
+        values = [keras.ops.convert_to_tensor(v) for v in variables.copies or []]
+        with keras.StatelessScope(state_mapping=list(zip(variables.own, values, strict=True))):
+            return fn(*args)
 
-    traced = tf.function(
-        fn if distribution is None else spread, autograph=False, jit_compile=_xla.get()
-    )
-    graphs: dict[Any, Callable[..., Any]] = {}
+    def spread(*args: Any) -> Any:
+        return distribution.run(with_copies, args)
+
+    whole = fn if distribution is None else spread
+    xla = _xla.get()
+
+    def trace(args: Any) -> Callable[..., Any]:
+        # One function for each shape on purpose: calling one function with many shapes would make
+        # TensorFlow warn, and keep all graphs.
+        traced = tf.function(whole, autograph=False, jit_compile=xla)
+        graph: Callable[..., Any] = traced.get_concrete_function(*args)
+        return graph
+
+    graphs: LRUCache[Any, Callable[..., Any]] = LRUCache(_MAX_SHAPES, lambda _: 1)
 
     def call(*args: Any) -> Any:
         key = tuple((tuple(x.shape), x.dtype) for x in tf.nest.flatten(args))
         if distribution is not None:
             args = (*_divided(args[:batched], distribution), *args[batched:])
-        if key not in graphs:
-            # Each shape is traced on purpose; calling `traced` would make TensorFlow warn about it.
-            graphs[key] = traced.get_concrete_function(*args)
-        result = graphs[key](*args)
+        result = graphs.get(key, lambda: trace(args))(*args)
         if distribution is None:
             return result
         return tf.nest.map_structure(

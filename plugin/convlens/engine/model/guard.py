@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 
 from convlens.engine.model.flatten import SCOPE, Flat, Graph
 from convlens.engine.runtime import backend
+from convlens.engine.runtime.tolerance import Rounding, activation_tolerance, is_coarse
 
 if TYPE_CHECKING:
     from convlens.engine.model.network import Network
 
-# Both sides run the same layers on the same images, so that only the order of sums can differ.
-_TOLERANCES = {"float16": 2e-2, "bfloat16": 1e-1}
-_TOLERANCE = 1e-3
-# A value that is rounded to another one of 255 steps.
-_QUANTIZED_TOLERANCE = 5e-2
+# Both sides run the same layers on the same images, so that only the order of sums can differ; a
+# fault of the reading is larger than this in float32, too.
+_MIN_TOLERANCE = 1e-3
 # Sizes to try for a network that takes images of any size.
 _SIZES = (64, 128, 224, 299)
 
@@ -68,7 +67,7 @@ class _Comparison:
             images = np.rint(images)  # predict() would drop the fractions
         self.images = ops.convert_to_tensor(images)
         self.inputs = network.inputs_for(self.images)
-        self.allowed = _tolerance_of(network)
+        self.allowed = max(_MIN_TOLERANCE, activation_tolerance(_rounding_of(network)))
 
     def whole(self) -> float:
         """Return the largest difference of the model's outputs."""
@@ -142,19 +141,14 @@ def _noise(network: Network) -> NDArray[np.float32] | None:
             except ValueError:
                 continue  # a window larger than a map, or sizes that do not fit together
         # In 16 bits large values could overflow in the one and not in the other.
-        high = 255 if _tolerance_of(network) == _TOLERANCE else 1
+        high = 1 if is_coarse(_rounding_of(network).precision) else 255
         noise = np.random.default_rng(0).random(shape, dtype=np.float32)
         return noise * np.float32([1, high])[:, None, None, None]
     return None
 
 
-def _tolerance_of(network: Network) -> float:
-    types = {layer.compute_dtype for layer in network.layers.values()}
-    quantized = any(layer.quantization_mode for layer in network.layers.values())
-    return max(
-        _QUANTIZED_TOLERANCE if quantized else _TOLERANCE,
-        *(_TOLERANCES.get(name, 0) for name in types),
-    )
+def _rounding_of(network: Network) -> Rounding:
+    return Rounding.join(network.rounding(name) for name in network.outputs)
 
 
 def _is_run_of(graph: Graph, op: Any, symbols: list[Any]) -> bool:
@@ -163,7 +157,7 @@ def _is_run_of(graph: Graph, op: Any, symbols: list[Any]) -> bool:
 
 
 def _arrays(tensors: list[Any]) -> list[NDArray[np.float64]]:
-    return [ops.convert_to_numpy(t).astype(np.float64) for t in tensors]
+    return [backend.to_numpy(t).astype(np.float64) for t in tensors]
 
 
 def _largest(expected: list[NDArray[np.float64]], found: list[NDArray[np.float64]]) -> float:

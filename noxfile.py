@@ -68,14 +68,14 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests that take seconds."""
+    """Run the tests of the core of every module, each of which takes seconds."""
     install(session, ".[test]")
     pytest(session, *TWO_PROCESSES, *session.posargs)
 
 
 @nox.session
 def full(session: nox.Session) -> None:
-    """Run the tests that take minutes: every kind of network, each way to install the package."""
+    """Run the tests marked slow: every kind of network, faults, each way to install the package."""
     install(session, ".[test]")
     pytest(session, "-n", "2", "--dist", "loadfile", *SLOW, *session.posargs)
 

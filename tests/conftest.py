@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="takes minutes: run it with --run-slow"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _garbage_is_collected_seldom() -> None:
+    """Save a quarter of the time: each traced graph is of many objects, all of which live on."""
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,17 @@ from pathlib import Path
 
 import pytest
 
+import convlens
+
 ROOT = Path(__file__).resolve().parents[1]
 
-SOURCES = (
-    *("plugin", "benchmarks", "fixtures"),
-    *("pyproject.toml", "setup.py", "README.md", "LICENSE"),
-)
+PACKAGES = {
+    "plugin/convlens": "convlens",
+    "fixtures": "convlens/fixtures",
+    "benchmarks": "convlens/benchmarks",
+}
+REVEALED = re.compile(r'^names\.py:(\d+): note: Revealed type is "(.*)"$', re.MULTILINE)
+SOURCES = ("plugin", "benchmarks", "fixtures", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 
 
 def run(*command: object, cwd: Path) -> str:
@@ -69,7 +75,33 @@ def test_the_wheel_holds_the_package_and_nothing_beside_it(wheel: Path):
         "convlens/report/templates/script.js",
     ):
         assert needed in names
+    for folder, package in PACKAGES.items():
+        for file in (ROOT / folder).rglob("*.py"):
+            assert f"{package}/{file.relative_to(ROOT / folder).as_posix()}" in names
     assert wheel.stat().st_size < 2_000_000
+
+
+@pytest.mark.slow
+def test_mypy_knows_the_type_of_every_public_name(wheel: Path, tmp_path: Path):
+    """Reveal them in a file of a user who has the package installed."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "package")
+    names = [*sorted(convlens.__all__), "nothing"]  # the last has no type, as a lost name would
+    (tmp_path / "names.py").write_text(
+        "import convlens\n" + "".join(f"reveal_type(convlens.{name})\n" for name in names),
+        encoding="utf-8",
+    )
+    config = ("--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(tmp_path / "cache"))
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *config, "names.py"],
+        cwd=tmp_path,
+        env=os.environ | {"MYPYPATH": str(tmp_path / "package")},
+        capture_output=True,
+        text=True,
+    )
+    revealed = {int(line) - 2: text for line, text in REVEALED.findall(done.stdout)}
+    assert sorted(revealed) == [*range(len(names))], done.stdout + done.stderr
+    assert [name for i, name in enumerate(names) if revealed[i] == "Any"] == ["nothing"]
 
 
 def interpreter(version: str) -> Path:

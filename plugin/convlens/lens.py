@@ -109,10 +109,17 @@ class Lens:
         units: Units = None,
         **options: Any,
     ) -> Maximization:
-        """Return images that excite a layer's units, or the classes; see `maximize`."""
+        """Return images that excite a layer's units, or the classes; see `maximize`.
+
+        A unit that the start noise leaves silent starts again from the lens's images too.
+        """
         options.setdefault("value_range", self.value_range)
-        if None in self.network.input_shape[:2] and "seed_images" not in options:
-            options.setdefault("size", self.images.shape[1:3])
+        size = self.images.shape[1:3]
+        if "seed_images" not in options:
+            if None in self.network.input_shape[:2]:
+                options.setdefault("size", size)
+            if options.get("size") in (None, size):
+                options.setdefault("restart_images", self.images)
         return maximize(self.network, layer, units, **options)
 
     def deconvolve(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 import keras
 import numpy as np
@@ -61,17 +61,19 @@ class Subject:
 
 @pytest.fixture(scope="module")
 def subjects():
-    return {
-        "mnist_cnn": Subject(load_mnist_cnn(), load_digits()[0][::4]),
-        "residual": Subject(build_residual(), random_images()),
-        "inception": Subject(build_inception(), random_images()),
+    """Return a function that gives the subject of a kind, the same each time."""
+    build = {
+        "mnist_cnn": lambda: Subject(load_mnist_cnn(), load_digits()[0][::4]),
+        "residual": lambda: Subject(build_residual(), random_images()),
+        "inception": lambda: Subject(build_inception(), random_images()),
     }
+    return cache(lambda kind: build[kind]())
 
 
 @pytest.fixture
 def subject(request, subjects):
     """The subject named by the test, with its original weights."""
-    chosen = subjects[getattr(request, "param", "mnist_cnn")]
+    chosen = subjects(getattr(request, "param", "mnist_cnn"))
     chosen.model.set_weights(chosen.weights)
     yield chosen
     chosen.model.set_weights(chosen.weights)
@@ -97,13 +99,19 @@ def swap_read(values):
     values[0][..., [2, 3], :] = values[0][..., [3, 2], :]
 
 
-EVERY_LAYER = [(kind, layer) for kind in KINDS for layer in WEIGHTED[kind]]
+def each(kind, *values):
+    """Return a case of a parametrization; the deepest network's cases are slow."""
+    return pytest.param(kind, *values, marks=[pytest.mark.slow] if kind == "inception" else [])
 
 
-def test_the_list_of_weighted_layers_is_complete(subjects):
-    for kind, subject in subjects.items():
-        weighted = {name for name, layer in subject.network.layers.items() if layer.weights}
-        assert weighted == set(WEIGHTED[kind])
+EVERY_KIND = [each(kind) for kind in KINDS]
+EVERY_LAYER = [each(kind, layer) for kind in KINDS for layer in WEIGHTED[kind]]
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_the_list_of_weighted_layers_is_complete(subjects, kind):
+    weighted = {name for name, layer in subjects(kind).network.layers.items() if layer.weights}
+    assert weighted == set(WEIGHTED[kind])
 
 
 @pytest.mark.parametrize(("subject", "layer"), EVERY_LAYER, indirect=["subject"])
@@ -121,7 +129,7 @@ def test_noise_of_1_percent_on_one_filter_is_attributed_to_its_layer(subject, la
     assert all(each.passed for each in found.layers[: names.index(layer)])
 
 
-@pytest.mark.parametrize("subject", KINDS, indirect=True)
+@pytest.mark.parametrize("subject", EVERY_KIND, indirect=True)
 def test_all_layers_of_an_unchanged_network_agree(subject):
     found = subject.compare()
     assert found.passed
@@ -197,7 +205,7 @@ def test_differently_preprocessed_images_are_reported(subject):
 
 
 def test_changed_preprocessing_inside_the_model_is_attributed_to_its_layer(subjects):
-    before = subjects["residual"].before
+    before = subjects("residual").before
     model = build_residual()
     model.get_layer("rescale").scale = 1.0
     found = compare_records(before, record_network(Network(model), random_images()), key="k")
@@ -206,7 +214,7 @@ def test_changed_preprocessing_inside_the_model_is_attributed_to_its_layer(subje
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
-@pytest.mark.parametrize("subject", KINDS, indirect=True)
+@pytest.mark.parametrize("subject", EVERY_KIND, indirect=True)
 def test_weights_rounded_to_half_precision_are_reported(subject, kind):
     import ml_dtypes
 
@@ -219,7 +227,7 @@ def test_weights_rounded_to_half_precision_are_reported(subject, kind):
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
-@pytest.mark.parametrize("subject", KINDS, indirect=True)
+@pytest.mark.parametrize("subject", EVERY_KIND, indirect=True)
 def test_weights_rounded_to_8_bits_are_reported(subject, per_channel):
     def rounded(value):
         if value.ndim < 2:
@@ -233,6 +241,7 @@ def test_weights_rounded_to_8_bits_are_reported(subject, per_channel):
     assert "rounded to int8" in found.verdict
 
 
+@pytest.mark.slow
 def test_computation_in_half_precision_is_detected(subjects):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
@@ -241,7 +250,7 @@ def test_computation_in_half_precision_is_detected(subjects):
     finally:
         keras.config.set_dtype_policy(policy)
     now = record_network(Network(model), random_images())
-    found = compare_records(subjects["residual"].before, now, key="k")
+    found = compare_records(subjects("residual").before, now, key="k")
     assert found.first == "rescale"
     assert "it computes in float16, but in float32 in the baseline" in found.message
     assert "computes in a different precision" in found.message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import keras
@@ -25,16 +26,27 @@ RECORD = Path(__file__).with_name("record_all.py")
 
 @pytest.fixture(scope="module")
 def known():
-    """Each subject's model, images and record."""
-    return {
-        name: (model, images, record_network(Network(model), images))
-        for name, (model, images) in subjects().items()
-    }
+    """Return a function that gives a subject's model, images and record."""
+    made = subjects()
+
+    @cache
+    def get(name):
+        model, images = made[name]
+        return model, images, record_network(Network(model), images)
+
+    return get
 
 
-@pytest.fixture(params=["mnist_cnn", "residual", "inception"])
+# The deep networks take longer.
+@pytest.fixture(
+    params=[
+        "mnist_cnn",
+        pytest.param("residual", marks=pytest.mark.slow),
+        pytest.param("inception", marks=pytest.mark.slow),
+    ]
+)
 def subject(request, known):
-    return known[request.param]
+    return known(request.param)
 
 
 def compare(subject, model):
@@ -56,6 +68,7 @@ def test_a_saved_and_loaded_model_passes(subject, tmp_path):
     assert record_network(Network(loaded), subject[1]).fingerprint == subject[2].fingerprint
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_weights_pass(subject, tmp_path):
     subject[0].save_weights(tmp_path / "model.weights.h5")
     loaded = rebuilt(subject[0])
@@ -65,6 +78,7 @@ def test_saved_and_loaded_weights_pass(subject, tmp_path):
     assert found.passed, found.message
 
 
+@pytest.mark.slow
 def test_weights_from_an_exported_saved_model_pass(subject, tmp_path):
     import tensorflow as tf
 
@@ -92,6 +106,7 @@ def test_another_batch_size_passes(subject, size, monkeypatch):
     assert found.passed, found.message
 
 
+@pytest.mark.slow
 def test_batches_of_1_and_64_images_agree(subject, monkeypatch):
     model, images, _ = subject
     images = np.resize(images, (64, *images.shape[1:]))
@@ -106,6 +121,7 @@ def test_batches_of_1_and_64_images_agree(subject, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_compilation_with_xla_passes(subject):
     model, images, before = subject
     with backend.with_xla():
@@ -116,6 +132,7 @@ def test_compilation_with_xla_passes(subject):
     assert max(layer.worst_error for layer in found.layers) > 0, "XLA was not used"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "arguments", "changed"),
     [
@@ -132,7 +149,8 @@ def test_another_machine_setting_passes(known, tmp_path, environment, arguments,
         check=True,
         capture_output=True,
     )
-    for name, (model, images, _) in known.items():
+    for name in subjects():
+        model, images, _ = known(name)
         path = Store(tmp_path, Device("any", "any")).path(name)
         recorded = read(path, name).header["provenance"]["environment"]
         assert {key: recorded[key] for key in changed} == changed
@@ -140,10 +158,11 @@ def test_another_machine_setting_passes(known, tmp_path, environment, arguments,
         assert found.passed
 
 
+@pytest.mark.slow
 def test_a_different_model_fails(known, tmp_path):
     """The tests above could fail: a different model does not agree with the baseline."""
-    model, images, _ = known["residual"]
+    model, images, _ = known("residual")
     assert_matches_baseline(model, tmp_path, "net", images=images, update="missing")
-    other, _, _ = known["inception"]
+    other, _, _ = known("inception")
     with pytest.raises(AssertionError, match="the network's layers differ from its baseline's"):
         assert_matches_baseline(other, tmp_path, "net", images=images)

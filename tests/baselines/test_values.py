@@ -97,8 +97,8 @@ def test_rounding_errors_pass_and_the_tolerance_can_be_set():
 def test_a_change_of_one_element_of_a_large_array_is_detected(monkeypatch):
     monkeypatch.setattr(values, "MAX_VALUES", 10_000)
     old = np.random.default_rng(0).random((300, 200)) + 1
-    recorded = record_values(old)
-    assert recorded.arrays["value"].shape == (4096, 3)
+    (node,) = record_values(old).nodes.values()
+    assert node.parts["projections"].shape == (7500, 4)
     assert compare(old, old * (1 + 1e-6)).passed
     new = old.copy()
     new[123, 45] += 0.5
@@ -129,6 +129,61 @@ def test_a_changed_faint_structure_is_detected_by_structural_similarity():
     assert not found.passed
     assert found.layers[0].worst_error < 0.04
     assert "structural similarity" in found.message
+
+
+TREES = [
+    *({}, [], None, "x", 1, 1.0, True, "1", np.ones(1), np.ones(2)),
+    *([1.0, "x"], {0: 1.0, 1: "x"}, {"0": 1.0, "1": "x"}, [[1.0, "x"]], [1.0, "x", []]),
+    *({"a.b": 1, "a": {"b": 5}}, {"a.b": 5, "a": {"b": 1}}, {"a": {"b": {"c": 1}}}),
+    *({"a": {"b.c": 1}}, {"a.b": {"c": 1}}, {"a.b.c": 1}, {"a": 1}, {"value": 1}),
+    *({1: 5}, {"1": 5}, {True: 5}, {"True": 5}, {1.0: 5}, {None: 5}, {"None": 5}, {(1, 2): 5}),
+    *({"(1, 2)": 5}, {'"a"': 5}, {"<a>": 5}, {"": 5}, {" ": 5}, {"a": None}, {"b": None}),
+    *({"a": {}}, {"a": []}, {"a": [None]}, {"a": {"b": {}}}, {"a": np.zeros((0, 2))}),
+    *({"a": np.zeros((2, 0))}, {"a": ""}, {"a": [[], {}]}, {"a": [{}, []]}),
+]
+
+
+def test_different_trees_never_agree():
+    recorded = [record_values({"tree": tree}) for tree in TREES]
+    marks = {record.fingerprint for record in recorded}
+    assert len(marks) == len(TREES)
+    for i, old in enumerate(recorded):
+        for j, new in enumerate(recorded):
+            found = compare_values(old, new, key="k")
+            assert found.passed is (i == j), (TREES[i], TREES[j], found.message)
+
+
+def test_lists_and_tuples_are_both_sequences():
+    assert compare([1.0, "x", (2, "y")], (1.0, "x", [2, "y"])).passed
+    assert compare({"a": ()}, {"a": []}).passed
+
+
+def test_paths_are_named_so_that_keys_can_be_told_apart():
+    found = compare(
+        {"a.b": 1, "a": {"b": 5}, 3: 1, "3": 1}, {"a.b": 2, "a": {"b": 6}, 3: 2, "3": 2}
+    )
+    assert [each.layer for each in found.layers] == ['"a.b"', "a.b", "3", '"3"']
+
+
+def test_a_container_that_differs_is_named_once():
+    found = compare({"a": {"b": 1, "c": 2}}, {"a": [1, "x"], "d": {"e": [5, "y"]}})
+    assert [each.layer for each in found.layers] == ["a", "d"]
+    assert "its value is 'a sequence', but 'a mapping' in the baseline" in found.message
+
+
+def test_keys_without_a_stable_text_are_refused():
+    with pytest.raises(TypeError, match=r"a key of type object at a cannot be stored .* as keys"):
+        record_values({"a": {object(): 1}})
+
+
+def test_pictures_keep_their_alpha_and_their_16_bits():
+    alpha = np.dstack([PHOTO, np.full(PHOTO.shape[:2], 255, np.uint8)])
+    clear = alpha.copy()
+    clear[..., 3] = 0
+    assert not compare(Image.fromarray(alpha), Image.fromarray(clear)).passed
+    shades = np.linspace(0, 65000, 1600).reshape(40, 40).astype(np.uint16)
+    assert compare(Image.fromarray(shades), Image.fromarray(shades + 100)).passed
+    assert not compare(Image.fromarray(shades), Image.fromarray(shades // 2)).passed
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,12 @@ def test_a_users_models_replace_those_of_the_suite():
 
 
 @pytest.mark.parametrize(
-    "build", [cores.features, cores.ascent, cores.classes, cores.deconvnet, cores.baseline]
+    "build",
+    [
+        *(cores.features, cores.deconvnet, cores.baseline),
+        pytest.param(cores.ascent, marks=pytest.mark.slow),
+        pytest.param(cores.classes, marks=pytest.mark.slow),
+    ],
 )
 def test_every_contestant_works_with_a_users_model(tiny, build):
     contest = build(small(tiny))
@@ -51,6 +56,7 @@ def test_every_contestant_works_with_a_users_model(tiny, build):
     assert contest.work.gflop > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "build", [cores.features, cores.ascent, cores.deconvnet, cores.top, cores.baseline]
 )
@@ -76,6 +82,7 @@ def test_the_ascent_of_one_filter_at_a_time_is_correct(tiny):
         check(start)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES[1:])
 def test_another_dtype_policy_does_not_change_the_weights(tiny, dtype):
     copy = with_policy(tiny, dtype)

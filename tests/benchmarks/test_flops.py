@@ -22,6 +22,7 @@ def test_the_count_of_the_shipped_network_agrees_with_a_count_by_hand(mnist_cnn)
     assert ascent_flops(network, "conv2d_3", (28, 28, 1)) == 2 * sum(by_hand)
 
 
+@pytest.mark.slow
 def test_the_count_of_vgg19_agrees_with_published_numbers():
     model = keras.applications.VGG19(weights=None)
     convolutions = 2 * 9 * 224**2 * (3 * 64 + 64 * 64)

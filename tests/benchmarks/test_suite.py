@@ -37,6 +37,7 @@ def changed(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_run_is_stored_with_a_page_and_compared(pytester, stored):
     run = json.loads(stored.read_text(encoding="utf-8"))
     (bench,) = run["benchmarks"]
@@ -82,18 +83,21 @@ def test_a_run_is_stored_with_a_page_and_compared(pytester, stored):
     refused.stdout.no_fnmatch_line("*1 passed*")
 
 
+@pytest.mark.slow
 def test_a_run_without_a_stored_one_is_refused(pytester):
     result = pytester.runpytest_subprocess(*SUITE, "--convlens-bench-fail=1.25")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*no run of the suite is stored here*--benchmark-autosave*"])
 
 
+@pytest.mark.slow
 def test_parallel_processes_are_refused(pytester):
     result = pytester.runpytest_subprocess(*SUITE, "-n", "2")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*the benchmark suite runs alone*leave out -n*"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="links take a privilege on Windows")
 def test_the_suite_fails_in_a_worker_with_the_reason(pytester):
     folder = Path(__file__).parents[2] / "benchmarks"
@@ -104,6 +108,7 @@ def test_the_suite_fails_in_a_worker_with_the_reason(pytester):
     result.stdout.fnmatch_lines(["*the benchmark suite runs alone*"])
 
 
+@pytest.mark.slow
 def test_only_a_users_model_is_timed(pytester):
     result = pytester.runpytest_subprocess(
         "--pyargs", "convlens.benchmarks", "--convlens", "mnist_cnn", "--collect-only", "-q"

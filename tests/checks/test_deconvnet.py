@@ -32,6 +32,7 @@ def test_every_layer_of_the_trained_network_passes(mnist_network, digits):
         assert_deconv_round_trip(mnist_network, digits.images[:3], layer)
 
 
+@pytest.mark.slow
 def test_batch_norm_average_pools_strides_and_residuals_pass(tiny_images):
     keras.utils.set_random_seed(0)
     x = keras.Input((13, 13, 2))

@@ -38,6 +38,7 @@ def test_healthy_networks_pass(mnist_network, digits, tiny_network, tiny_images)
     assert_no_dead_filters(tiny_network, tiny_images, "conv_a")
 
 
+@pytest.mark.slow
 def test_the_trained_network_has_no_dead_filter_on_real_digits(mnist_network, mnist):
     images = mnist.x_test[:1000, ..., None].astype(np.float32) / 255
     assert_no_dead_filters(mnist_network, images)

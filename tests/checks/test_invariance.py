@@ -52,7 +52,7 @@ def test_a_network_that_sees_where_things_are_is_caught():
         Network(model), templates, "translation", [-2, 0, 2], layers=model.layers[-1].name
     )
     assert curves.probabilities[1].min() > 0.99
-    with pytest.raises(AssertionError, match=r"at -2: \d+% of the images keep"):
+    with pytest.raises(AssertionError, match=r"at -2: \d+% of the images give"):
         assert_invariant(curves, (-2, 2))
 
 

@@ -72,6 +72,7 @@ def test_the_order_of_the_methods_is_the_papers(by_method, pytestconfig):
         save_png(page, PICTURE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [build_residual, build_inception])
 def test_deeper_networks_agree_on_the_gradient_and_on_guided_backpropagation(build):
     network, images = Network(build()), random_images(24)

@@ -71,8 +71,12 @@ class AlwaysDropout(layers.Dropout):
 
 
 class Noisy(layers.Layer):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.seeds = keras.random.SeedGenerator(1)
+
     def call(self, x):
-        return x + keras.random.normal(ops.shape(x))
+        return x + keras.random.normal(ops.shape(x), seed=self.seeds)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +102,8 @@ def test_augmentation_as_the_tutorials_build_it_is_no_defect(build):
         ),
         (
             lambda: around(nested(layers.RandomFlip(name="flip")), training=True),
-            r"layer 'inner\.deep\.flip' is the first that gives the same images another",
+            # It may draw the same flips twice, but not for each image alone too.
+            r"layer 'inner\.deep\.flip' is the first (that gives the same|whose output)",
         ),
         (
             lambda: around(nested(layers.BatchNormalization(name="norm")), training=True),
@@ -110,7 +115,10 @@ def test_augmentation_as_the_tutorials_build_it_is_no_defect(build):
             r"model\.predict\(x\): they differ by 1 of .* leave the argument out",
         ),
         (lambda: around(AlwaysDropout(0.5, name="drop")), "layer 'drop' is the first that gives"),
-        (lambda: around(Noisy(name="noise")), "layer 'noise' is the first that gives"),
+        (
+            lambda: around(Noisy(name="noise")),
+            "layer 'noise' is the first (that gives|whose output)",
+        ),
     ],
 )
 def test_what_the_graph_or_a_layer_leaves_on_is_named(build, message):

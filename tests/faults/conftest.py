@@ -60,14 +60,34 @@ def start(pytester: pytest.Pytester) -> Callable[..., subprocess.Popen[str]]:
 
 
 @pytest.fixture
+def run_here(
+    everything_is_loaded: None, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str]]:
+    """Return a function that does as that of `run`, but in this process, which has all loaded."""
+
+    def whole(*args: str, **environment: str) -> tuple[int, str]:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        result = pytester.runpytest_inprocess(*QUICK, *args)
+        return int(result.ret), checked(result.stdout.str() + result.stderr.str())
+
+    return whole
+
+
+def checked(said: str) -> str:
+    """Return the output of a run that has met no error of its own."""
+    assert "INTERNALERROR" not in said
+    assert "Traceback" not in said
+    return said
+
+
+@pytest.fixture
 def run(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., tuple[int, str]]:
     """Return a function that runs pytest to its end and returns its status and output."""
 
     def whole(*args: str, **environment: Any) -> tuple[int, str]:
         process = start(*args, **environment)
         said, _ = process.communicate(timeout=300)
-        assert "INTERNALERROR" not in said
-        assert "Traceback" not in said
-        return process.returncode, said
+        return process.returncode, checked(said)
 
     return whole

@@ -26,6 +26,7 @@ def pytest_runtest_call(item):
 """
 
 
+@pytest.mark.slow
 def test_a_run_does_not_depend_on_the_clock(run, tiny_file, pytester):
     pytester.makeconftest(JUMPS)
     options = (
@@ -44,6 +45,7 @@ def test_a_run_does_not_depend_on_the_clock(run, tiny_file, pytester):
     )
 
 
+@pytest.mark.slow
 def test_an_ascent_does_not_depend_on_the_clock(tiny, monkeypatch):
     moving = maximize(tiny, "conv_b", [1], steps=20)
     monkeypatch.setattr("time.perf_counter", lambda: 5.0)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from convlens.baselines.store import files, read, read_key
+
+pytestmark = pytest.mark.slow
 
 ITEMS = ("tiny.keras", "-k", "finite or dead or gram")
 FULL = "No space left on device"
@@ -15,10 +19,10 @@ def passed(said: str) -> int:
     return int(found[1]) if found else 0
 
 
-def test_a_report_that_does_not_fit_leaves_the_old_report(run, tiny_file, disk):
+def test_a_report_that_does_not_fit_leaves_the_old_report(run_here, tiny_file, disk):
     place = disk(16)
     (place / "report.html").write_text("the last run's")
-    status, said = run(*ITEMS, f"--convlens-report={place}/report.html")
+    status, said = run_here(*ITEMS, f"--convlens-report={place}/report.html")
     assert status == 1
     assert re.search(
         rf"the report was not written: cannot write {place}/report.html .*{FULL}", said
@@ -44,27 +48,29 @@ def test_the_report_leaves_out_pictures_that_do_not_fit(run, tiny_file, disk):
         report.unlink()
 
 
-def test_items_fail_if_their_pictures_do_not_fit(run, tiny_file, disk):
+def test_items_fail_if_their_pictures_do_not_fit(run_here, tiny_file, disk):
     place = disk(4)
-    status, said = run(*ITEMS, f"--convlens-pictures={place}")
+    status, said = run_here(*ITEMS, f"--convlens-pictures={place}")
     assert status == 1
     assert re.search(rf"cannot write( to)? {place}\S* \({FULL}\)", said)
     assert passed(said) == 3  # the items without pictures
     assert all(p.suffix == ".png" for p in place.rglob("*") if p.is_file())
 
 
-def test_a_failed_check_is_reported_even_if_its_picture_does_not_fit(run, tiny, tiny_file, disk):
+def test_a_failed_check_is_reported_even_if_its_picture_does_not_fit(
+    run_here, tiny, tiny_file, disk
+):
     from convlens.fixtures.defects import plant
 
     plant(tiny, "dead-filter", "conv_b").save(tiny_file)
     place = disk(4)
-    status, said = run("tiny.keras", "-k", "dead and conv_b", f"--convlens-pictures={place}")
+    status, said = run_here("tiny.keras", "-k", "dead and conv_b", f"--convlens-pictures={place}")
     assert status == 1
     assert "'conv_b': 1 of 5 are dead" in said
     assert re.search(rf"cannot write( to)? {place}\S* \({FULL}\)", said)
 
 
-def test_baselines_that_do_not_fit_leave_the_old_ones(run, tiny_file, disk, pytester):
+def test_baselines_that_do_not_fit_leave_the_old_ones(run_here, tiny_file, disk, pytester):
     place = disk(160)
     folder = place / "baselines"
     pytester.makepyfile(
@@ -81,10 +87,10 @@ def test_baselines_that_do_not_fit_leave_the_old_ones(run, tiny_file, disk, pyte
         """
     )
     options = ("test_it.py", f"--convlens-baselines={folder}")
-    status, said = run(*options, "--convlens-update=missing", ROUND="0")
+    status, said = run_here(*options, "--convlens-update=missing", ROUND="0")
     assert (status, passed(said)) == (0, 8)
     before = {path: read(path, read_key(path)).arrays for path in files(folder)}
-    status, said = run(*options, "--convlens-update=all", ROUND="1")
+    status, said = run_here(*options, "--convlens-update=all", ROUND="1")
     assert status == 1
     assert 0 < passed(said) < 8
     assert said.count(FULL) >= 8 - passed(said)

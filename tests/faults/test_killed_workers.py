@@ -9,9 +9,12 @@ import pytest
 
 from convlens.baselines.store import files, read, read_key
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(signal, "SIGKILL"), reason="needs a system with POSIX's signals"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not hasattr(signal, "SIGKILL"), reason="needs a system with POSIX's signals"
+    ),
+]
 TESTS = """
 import os
 import signal

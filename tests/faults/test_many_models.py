@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from keras import layers
 
+pytestmark = pytest.mark.slow
+
 COUNT = 200
 MEGABYTES = 4
 WATCH = """

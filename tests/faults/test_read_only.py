@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_a_run_passes_with_read_only_caches(run, tiny_file, disk, pytester):
     place = str(disk(16, read_only=True))
@@ -20,15 +24,17 @@ def test_a_run_passes_with_read_only_caches(run, tiny_file, disk, pytester):
     assert list((tiny_file.parent / "convlens-baselines").glob("*.npz"))
 
 
-def test_errors_name_the_read_only_folder(run, tiny_file, disk):
+def test_errors_name_the_read_only_folder(run_here, tiny_file, disk):
     place = disk(16, read_only=True)
     for option, status in (("report", 4), ("markdown", 4), ("pictures", 4)):
-        found, said = run("tiny.keras", "-k", "dead", f"--convlens-{option}={place}/new/x")
+        found, said = run_here("tiny.keras", "-k", "dead", f"--convlens-{option}={place}/new/x")
         assert found == status
         (line,) = [line for line in said.splitlines() if "Read-only" in line]
         assert f"--convlens-{option}" in line
         assert str(place) in line
-    found, said = run("tiny.keras", f"--convlens-baselines={place}", "--convlens-update=missing")
+    found, said = run_here(
+        "tiny.keras", f"--convlens-baselines={place}", "--convlens-update=missing"
+    )
     assert found == 1
     assert f"cannot write to {place} (Read-only file system)" in said
     assert "give another one with --convlens-baselines" in said

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from PIL import Image
 
 from convlens.baselines.store import files, read, read_key
+
+pytestmark = pytest.mark.slow
 
 OPTIONS = (
     *("--convlens-pictures=pictures", "--convlens-report=report.html"),

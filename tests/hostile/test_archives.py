@@ -293,6 +293,7 @@ def test_a_healthy_array_passes(tmp_path):
     check_array(stream, len(stream.getvalue()))
 
 
+@pytest.mark.slow
 def test_a_model_larger_than_memory_is_refused(saved):
     """A process that may have 1 GiB more than it has refuses, and is not killed."""
     pytest.importorskip("resource", reason="needs POSIX's limits of a process")
@@ -313,3 +314,17 @@ def test_a_model_larger_than_memory_is_refused(saved):
         [sys.executable, "-c", code, str(saved)], capture_output=True, text=True, check=True
     )
     assert "declare 16000000000 bytes of weights" in run.stdout
+
+
+def test_pretrained_weights_that_link_to_another_file_are_refused(tmp_path):
+    import h5py
+
+    from convlens.fixtures._weights import load_weights
+
+    model = keras.Sequential([keras.Input((6, 6, 1)), layers.Conv2D(2, 3, name="conv")])
+    model.save_weights(tmp_path / "net.weights.h5")
+    load_weights(model, tmp_path / "net.weights.h5")
+    with h5py.File(tmp_path / "net.weights.h5", "r+") as file:
+        file["layers/more"] = h5py.ExternalLink("/etc/passwd", "x")
+    with pytest.raises(ValueError, match=r"net\.weights\.h5 cannot be read .* a link to another"):
+        load_weights(model, tmp_path / "net.weights.h5")

@@ -153,6 +153,7 @@ def test_damaged_lists_of_accepted_changes(folder, tmp_path):
         read_accepted(path)
 
 
+@pytest.mark.slow
 def test_a_run_reports_damaged_files_and_checks_the_others(pytester):
     good = keras.Sequential(
         [keras.Input((8, 8, 1)), keras.layers.Conv2D(3, 3, activation="relu", name="conv")],

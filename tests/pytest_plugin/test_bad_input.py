@@ -211,3 +211,18 @@ def test_factories_that_do_not_exist_or_return_something_else(pytester):
         "mine:number": "mine:number returned int, not a Keras model",
     }.items():
         assert message in collection_error(pytester, "--convlens", spec)
+
+
+@pytest.mark.parametrize("argument", ["exported", "--convlens=exported", "net.tflite"])
+def test_models_of_other_formats_are_told_what_to_do(pytester, argument):
+    pytester.mkdir("exported")
+    (pytester.path / "exported" / "saved_model.pb").write_bytes(b"")
+    (pytester.path / "net.tflite").write_bytes(b"\x1c\0\0\0TFL3")
+    result = pytester.runpytest(argument)
+    assert result.ret in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR)
+    text = result.stdout.str() + result.stderr.str()
+    assert "is a TFLite model" in text or "exported is a SavedModel" in text
+    assert "model.save('model.keras')" in text
+    assert "Traceback" not in text
+    pytester.makepyfile("def test_it(): pass")
+    pytester.runpytest(".").assert_outcomes(passed=1)  # nobody asked for them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+SHOWN = ("--convlens-pictures=seen", "--convlens-report=report.html")
 QUICK = ("--convlens-steps=25", "-p", "no:cacheprovider")
 ITEMS = [
     "mnist_cnn::finite[conv2d_1]",
@@ -26,8 +27,9 @@ def test_the_shipped_model_is_collected_by_name(pytester):
 
 
 def test_the_shipped_model_passes_and_has_a_table(pytester):
-    result = pytester.runpytest("--convlens", "mnist_cnn", "--convlens-steps=60")
+    result = pytester.runpytest("--convlens", "mnist_cnn", "--convlens-steps=60", *SHOWN)
     result.assert_outcomes(passed=24)
+    assert "was not made" not in result.stdout.str()  # of pictures: it would be a note
     result.stdout.fnmatch_lines(
         [
             "*= convlens: mnist_cnn =*",
@@ -119,18 +121,7 @@ def test_exitfirst_last_failed_and_junit(pytester, tiny):
     assert 'name="convlens.dead" value="1"' in xml
 
 
-def test_last_failed_works_with_a_shipped_model(pytester):
-    fail = ("--convlens", "mnist_cnn", "--convlens-images", "black.npz", "-k", "dead or gram")
-    import numpy as np
-
-    np.savez(pytester.path / "black.npz", images=np.zeros((4, 28, 28, 1), np.float32))
-    first = pytester.runpytest(*fail)
-    failed = first.parseoutcomes()["failed"]
-    assert failed > 0
-    again = pytester.runpytest("--convlens", "mnist_cnn", "--lf", "-k", "dead or gram")
-    again.assert_outcomes(passed=failed, deselected=21)
-
-
+@pytest.mark.slow
 def test_it_works_with_xdist(pytester, tiny_file):
     result = pytester.runpytest_subprocess(
         "-n", "2", "--convlens", str(tiny_file), "--convlens-steps=25", "-k", "conv_b"
@@ -139,6 +130,7 @@ def test_it_works_with_xdist(pytester, tiny_file):
     result.stdout.fnmatch_lines(["conv_b * 5 *"])
 
 
+@pytest.mark.slow
 def test_a_shipped_model_works_with_xdist(pytester):
     result = pytester.runpytest_subprocess("-n", "2", "--convlens", "mnist_cnn", "-k", "gram")
     result.assert_outcomes(passed=3)
@@ -222,6 +214,7 @@ def test_a_model_in_a_folder_that_is_given_too_is_checked_once(pytester, tiny_fi
     result.stdout.fnmatch_lines(["*model.keras::ascent?conv_a?"])
 
 
+@pytest.mark.slow
 def test_pictures_are_written_for_each_layer_and_for_failures_too(pytester, tiny):
     from PIL import Image
 
@@ -254,7 +247,11 @@ def test_a_layers_name_cannot_leave_the_folder(pytester):
 
 
 @pytest.mark.parametrize(
-    "option", ["--convlens-preset=feature-visualization", "--convlens-steps=7"]
+    "option",
+    [
+        "--convlens-steps=7",
+        pytest.param("--convlens-preset=feature-visualization", marks=pytest.mark.slow),
+    ],
 )
 def test_options_of_the_ascent_reach_it(pytester, tiny_file, option):
     def gain(*options):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 HEAVY = ("tensorflow", "keras", "numpy", "jax", "PIL")
 
 
@@ -30,14 +28,3 @@ def test_importing_the_package_imports_nothing_heavy():
     code = f"import sys, convlens; print([n for n in {HEAVY} if n in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
-
-
-def test_every_public_name_is_there_and_only_those():
-    import convlens
-
-    assert sorted(convlens._MODULE_OF) == sorted(convlens.__all__)
-    for name in convlens.__all__:
-        assert getattr(convlens, name).__name__ == name
-    assert set(convlens.__all__) <= set(dir(convlens))
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        convlens.nothing  # noqa: B018

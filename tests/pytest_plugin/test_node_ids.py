@@ -36,25 +36,34 @@ def test_a_node_id_of_a_model_that_cannot_be_loaded_says_why(pytester):
     assert "not found" not in result.stderr.str()
 
 
-def test_node_ids_and_tests_that_failed_before(pytester):
+def mislabeled_digits(folder):
+    """Write an .npz of the shipped digits with labels that are all wrong, and return its name."""
     import numpy as np
 
-    np.savez(pytester.path / "black.npz", images=np.zeros((4, 28, 28, 1), np.float32))
-    black = ("--convlens-images", "black.npz")
-    names = ("mnist_cnn::dead[conv2d_1]", ID)
-    failed = pytester.runpytest(*names, *black)
+    from convlens.fixtures.digits import load_digits
+
+    images, labels = load_digits()
+    np.savez(folder / "wrong.npz", images=images, labels=(labels + 1) % 10)
+    return "wrong.npz"
+
+
+def test_node_ids_and_tests_that_failed_before(pytester):
+    wrong = ("--convlens-images", mislabeled_digits(pytester.path))
+    names = ("mnist_cnn::accuracy", ID)
+    failed = pytester.runpytest(*names, *wrong)
     failed.assert_outcomes(failed=1, passed=1)
-    pytester.runpytest(*names, *black, "--lf").assert_outcomes(failed=1, deselected=1)
-    first = pytester.runpytest(*reversed(names), *black, "--ff", "-v")
+    pytester.runpytest(*names, *wrong, "--lf").assert_outcomes(failed=1, deselected=1)
+    first = pytester.runpytest(*reversed(names), *wrong, "--ff", "-v")
     first.assert_outcomes(failed=1, passed=1)
     text = first.stdout.str()
-    assert text.index("dead[conv2d_1]") < text.index("gram[conv2d_1]")
+    assert text.index("mnist_cnn::accuracy") < text.index("gram[conv2d_1]")
     for expected in ({"failed": 1}, {"failed": 1}):
-        assert pytester.runpytest(*names, *black, "--sw").parseoutcomes() == expected
+        assert pytester.runpytest(*names, *wrong, "--sw").parseoutcomes() == expected
     again = pytester.runpytest(*names, "--sw")
     again.assert_outcomes(passed=2)
 
 
+@pytest.mark.slow
 def test_node_ids_work_with_xdist(pytester):
     one = pytester.runpytest_subprocess("-n", "1", ID, "mnist_cnn::gram[conv2d_3]")
     one.assert_outcomes(passed=2)

@@ -77,6 +77,7 @@ def test_weights_that_are_given_reach_the_fixtures(pytester, weights):
     pytester.runpytest("--convlens-weights", weights).assert_outcomes(passed=2)
 
 
+@pytest.mark.slow
 def test_preprocessed_images_are_refused(pytester, weights):
     pytester.makepyfile(
         """
@@ -97,6 +98,7 @@ def test_preprocessed_images_are_refused(pytester, weights):
     result.stdout.fnmatch_lines(["*give the images before any preprocessing*"])
 
 
+@pytest.mark.slow
 def test_an_application_is_checked_without_test_code(pytester, weights):
     result = pytester.runpytest(
         "--convlens", "vgg19", "--convlens-weights", weights, "-k", "finite or gram"

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 
+from convlens.pytest_plugin import progress
+
 pty = pytest.importorskip("pty", reason="needs a system with pseudo-terminals")
 
 
-def test_a_long_ascent_shows_how_far_it_is_and_ctrl_c_keeps_its_pictures(tmp_path):
+@pytest.mark.slow
+def test_a_long_ascent_shows_how_far_it_is_and_ctrl_c_keeps_its_pictures(tmp_path, interruptible):
     main, side = pty.openpty()
-    run = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--convlens", "mnist_cnn"]
+    run = [*interruptible, "-p", "no:cacheprovider", "--convlens", "mnist_cnn"]
     options = ["-k", "ascent and conv2d_1", "--convlens-steps", "100000"]
     process = subprocess.Popen(
         [*run, *options, "--convlens-pictures", "seen"],
@@ -46,9 +48,10 @@ def test_a_long_ascent_shows_how_far_it_is_and_ctrl_c_keeps_its_pictures(tmp_pat
     assert pictures == {"conv2d_1-filters.png", "conv2d_1-ascent.png"}
 
 
-def test_a_log_shows_nothing_of_it(pytester):
-    result = pytester.runpytest_subprocess(
-        "--convlens", "mnist_cnn", "-k", "ascent and conv2d_1", "--convlens-steps", "900"
+def test_a_log_shows_nothing_of_it(pytester, monkeypatch):
+    monkeypatch.setattr(progress, "_QUIET_SECONDS", 0.0)
+    result = pytester.runpytest(
+        "--convlens", "mnist_cnn", "-k", "ascent and conv2d_1", "--convlens-steps", "20"
     )
     result.assert_outcomes(passed=1, deselected=23)
     result.stdout.no_fnmatch_line("* steps, *")

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -82,10 +81,10 @@ def test_a_models_items_are_shown_with_their_pictures_and_numbers(pytester):
     assert 'name="convlens.gain_median"' in junit
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.slow)])
 def test_tests_that_use_convlens_are_shown_and_others_are_counted(pytester, workers):
     pytester.makepyfile(test_mine=TESTS)
-    result = pytester.runpytest_subprocess(*OPTIONS, *workers)
+    result = pytester.runpytest(*OPTIONS, *workers)
     result.assert_outcomes(passed=4, failed=1, xfailed=1, skipped=1)
     text = read(pytester)
     assert outcomes(text) == {
@@ -126,6 +125,7 @@ def test_a_baselines_change_is_shown_with_what_accepts_it(pytester):
     pytester.runpytest().assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_an_item_whose_worker_died_is_shown_as_crashed(pytester):
     pytester.makepyfile(
         test_mine="""
@@ -151,26 +151,43 @@ def test_a_file_that_cannot_be_collected_is_shown(pytester):
     assert "1 of 1 item failed" in text
 
 
+INTERRUPTED = """
+def test_first(lens): pass
+def test_slow(lens):
+    {wait}
+"""
+
+
+def assert_what_was_finished_is_reported(pytester: pytest.Pytester) -> None:
+    text = read(pytester)
+    assert outcomes(text) == {
+        "test_mine.py::test_first": "passed",
+        "test_mine.py::test_slow": "unfinished",
+    }
+    assert "was interrupted before its end" in text
+
+
+def test_an_interrupted_run_leaves_a_report_of_what_was_finished(pytester):
+    pytester.makepyfile(test_mine=INTERRUPTED.format(wait="raise KeyboardInterrupt"))
+    result = pytester.runpytest_inprocess(*OPTIONS, no_reraise_ctrlc=True)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert_what_was_finished_is_reported(pytester)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no Ctrl-C to one process alone")
-def test_ctrl_c_leaves_a_report_of_what_was_finished(pytester):
-    pytester.makepyfile(
-        test_mine="""
-        import time
-        def test_first(lens): pass
-        def test_slow(lens):
-            open("started", "w").close()
-            time.sleep(120)
-        """
-    )
+def test_ctrl_c_leaves_a_report_of_what_was_finished(pytester, interruptible):
+    wait = "import time; open('started', 'w').close(); time.sleep(120)"
+    pytester.makepyfile(test_mine=INTERRUPTED.format(wait=wait))
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *OPTIONS],
+        [*interruptible, *OPTIONS],
         cwd=pytester.path,
         start_new_session=True,
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not (pytester.path / "started").exists():
             assert time.monotonic() < deadline
             assert process.poll() is None
@@ -180,12 +197,7 @@ def test_ctrl_c_leaves_a_report_of_what_was_finished(pytester):
     finally:
         process.kill()
     assert process.returncode == pytest.ExitCode.INTERRUPTED
-    text = read(pytester)
-    assert outcomes(text) == {
-        "test_mine.py::test_first": "passed",
-        "test_mine.py::test_slow": "unfinished",
-    }
-    assert "was interrupted before its end" in text
+    assert_what_was_finished_is_reported(pytester)
 
 
 @pytest.mark.parametrize("option", ["report", "markdown"])
@@ -220,7 +232,8 @@ def test_a_report_of_plain_tests_needs_no_keras(pytester):
             assert not {"keras", "tensorflow", "numpy"} & set(sys.modules)
         """
     )
-    result = pytester.runpytest_subprocess(*OPTIONS)
+    options = (*OPTIONS, "-p", "no:benchmark", "-p", "no:hypothesispytest")
+    result = pytester.runpytest_subprocess(*options)
     result.assert_outcomes(passed=1)
     assert "No test of this run used convlens" in read(pytester)
 
@@ -228,7 +241,7 @@ def test_a_report_of_plain_tests_needs_no_keras(pytester):
 def test_the_spool_is_removed(pytester, monkeypatch, tmp_path):
     spools = tmp_path / "spools"
     spools.mkdir()
-    monkeypatch.setenv("TMPDIR", str(spools))
+    monkeypatch.setattr("tempfile.tempdir", str(spools))
     pytester.makepyfile(test_mine="def test_it(): pass")
-    pytester.runpytest_subprocess(*OPTIONS, f"--basetemp={Path(pytester.path) / 'base'}")
+    pytester.runpytest(*OPTIONS, f"--basetemp={Path(pytester.path) / 'base'}")
     assert not list(spools.glob("convlens-report-*"))

@@ -259,6 +259,7 @@ def test_options_of_pytest_with_pictures_and_a_report(pytester, tiny, options):
     assert list((pytester.path / "pictures").rglob("*.png"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGTERM that a process can handle")
 @pytest.mark.parametrize("handled", [False, True])
 def test_report_survives_sigterm(pytester, handled):

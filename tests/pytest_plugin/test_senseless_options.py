@@ -19,6 +19,8 @@ VALUES = (
     *("x" * 300, "x/" * 3000, "os:getcwd", "nan.npz", "[", "[" * 500, "*", "\\", "C:\\x"),
     *("file:///etc/passwd", "mnist_cnn::", "VGG19::x", *OUTSIDE),
 )
+# No value, and one that is neither a number, a file nor a name.
+FEW = ("", "\x1b[31m")
 STATUSES = {
     pytest.ExitCode.OK,
     pytest.ExitCode.TESTS_FAILED,
@@ -52,6 +54,14 @@ def attempt(pytester, monkeypatch, tiny_file):
 
 
 @pytest.mark.parametrize("option", OPTIONS)
+def test_a_few_senseless_values(option, attempt):
+    for value in FEW:
+        if not (option in WRITING and value in OUTSIDE):
+            attempt(f"--convlens{option}={value}", "test_it.py", "--collect-only")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", OPTIONS)
 def test_senseless_values(option, attempt):
     draw = np.random.default_rng(len(option))
     values = [*VALUES, *("".join(map(chr, draw.integers(32, 1000, 12))) for _ in range(8))]
@@ -60,6 +70,7 @@ def test_senseless_values(option, attempt):
             attempt(f"--convlens{option}={value}", "test_it.py", "--collect-only")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "values"),
     [

@@ -52,9 +52,9 @@ def test_they_are_listed_and_left(suite):
     assert files(suite) == ALL
 
 
-@pytest.mark.parametrize("workers", [(), ("-n2",)])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n2",), marks=pytest.mark.slow)])
 def test_they_are_removed_with_their_pictures_when_that_is_asked_for(suite, workers):
-    result = suite.runpytest_subprocess(*REMOVE, *workers)
+    result = suite.runpytest(*REMOVE, *workers)
     result.assert_outcomes(passed=1)
     assert result.stdout.str().count("removed: ") == 2
     assert files(suite) == ["test-it-py-test-one"]
@@ -87,21 +87,24 @@ PARTS = [
 
 @pytest.mark.parametrize(
     ("more", "arguments", "reason", "workers"),
-    [*((*part, ()) for part in PARTS), *((*part, ("-n2",)) for part in PARTS[:4])],
+    [
+        *((*part, ()) for part in PARTS),
+        *(pytest.param(*part, ("-n2",), marks=pytest.mark.slow) for part in PARTS[:2]),
+    ],
 )
 def test_nothing_is_removed_or_listed_after_a_part_of_the_suite(
     suite, more, arguments, reason, workers
 ):
     suite.makepyfile(test_it=LESS + more)
     run = [a for a in REMOVE if not (arguments == ("--lf",) and a in RUN)]
-    alone = not workers and "Interrupt" not in more
-    result = (suite.runpytest if alone else suite.runpytest_subprocess)(*run, *arguments, *workers)
+    result = suite.runpytest_inprocess(*run, *arguments, *workers, no_reraise_ctrlc=True)
     assert files(suite) == ALL
     assert "\nunused: " not in result.stdout.str()
     assert "\nremoved: " not in result.stdout.str()
     result.stdout.fnmatch_lines([f"no unused baseline was looked for or removed: *{reason}*"])
 
 
+@pytest.mark.slow
 def test_nothing_is_removed_after_a_worker_crashed(suite):
     suite.makepyfile(test_it=LESS + MORE + "os._exit(3)")
     result = suite.runpytest_subprocess(*REMOVE, "-n2")
@@ -136,3 +139,21 @@ def test_one_that_cannot_be_read_is_named_and_left(suite):
     result = suite.runpytest(*REMOVE)
     result.stdout.fnmatch_lines(["unreadable: the baseline *test-gone*restore it from version*"])
     assert path.exists()
+
+
+def test_one_of_a_test_that_exists_is_never_removed(suite):
+    """A test may check a value under a condition that does not hold on this machine."""
+    test = "\ndef test_gpu(baseline):\n    if {}: baseline.check(7, name='gpu')\n"
+    suite.makepyfile(test_it=LESS + test.format("True"))
+    suite.runpytest(*RUN, "--convlens-update=missing")
+    suite.makepyfile(test_it=LESS + test.format("False"))
+    for workers in ((), ("-n2",)):
+        result = suite.runpytest_subprocess(*REMOVE, *workers)
+        result.assert_outcomes(passed=2)
+        result.stdout.fnmatch_lines(
+            ["not used this time: *test-gpu*its test exists, and may need*"]
+        )
+        assert files(suite) == ["test-it-py-test-gpu-gpu", "test-it-py-test-one"]
+    suite.makepyfile(test_it=LESS)
+    suite.runpytest(*REMOVE)
+    assert files(suite) == ["test-it-py-test-one"]

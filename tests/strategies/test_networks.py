@@ -39,6 +39,7 @@ def built(spec: NetworkSpec) -> keras.Model:
     return spec.build()
 
 
+@pytest.mark.slow
 @over(110)
 @given(spec=network_specs())
 def test_the_deconvnet_passes_the_round_trip(spec):
@@ -48,6 +49,7 @@ def test_the_deconvnet_passes_the_round_trip(spec):
     assert trip.residuals
 
 
+@pytest.mark.slow
 @over(110)
 @given(spec=network_specs())
 def test_activations_equal_those_of_keras(spec):
@@ -62,6 +64,7 @@ def test_activations_equal_those_of_keras(spec):
         np.testing.assert_allclose(found[name], want, rtol=1e-4, atol=1e-5 * np.abs(want).max())
 
 
+@pytest.mark.slow
 @over(50)
 @given(spec=network_specs(), unit=st.integers(0, 3))
 def test_gradients_agree_with_finite_differences(spec, unit):
@@ -84,6 +87,7 @@ def test_gradients_agree_with_finite_differences(spec, unit):
     assert slope == pytest.approx(size, rel=0.1, abs=1e-3 * (1 + abs(total(image))))
 
 
+@pytest.mark.slow
 @over(50)
 @given(spec=network_specs(max_steps=4))
 def test_a_network_agrees_with_its_baseline_until_its_weights_change(spec):

@@ -82,6 +82,7 @@ def linear(kernel: np.ndarray) -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 @settings(quick, max_examples=6)
 @given(kernel=KERNELS)
 def test_the_ascent_of_a_linear_network_follows_its_kernel(kernel):
@@ -92,6 +93,7 @@ def test_the_ascent_of_a_linear_network_follows_its_kernel(kernel):
     np.testing.assert_allclose(moved, kernel / np.linalg.norm(kernel), atol=1e-4)
 
 
+@pytest.mark.slow
 @settings(quick, max_examples=6)
 @given(kernel=KERNELS)
 def test_the_clipped_ascent_of_a_linear_network_reaches_the_maximum(kernel):
@@ -210,6 +212,7 @@ def test_invalid_ranges_are_refused(strategy):
         strategy(**option)
 
 
+@pytest.mark.slow
 def test_the_import_error_without_hypothesis_says_what_to_install():
     code = (
         "import sys; sys.modules['hypothesis'] = None\n"

@@ -66,6 +66,7 @@ def test_the_styles_spectrum_comes_at_the_contents_timing(result, beats, texture
     assert in_pauses < 0.5 * loudness(result.sound).mean()
 
 
+@pytest.mark.slow
 def test_swapped_sounds_would_be_noticed(beats, texture):
     swapped = transfer_sound(texture, beats, **OPTIONS)
     of_result, of_content, of_style = (power(s) for s in (swapped.sound, beats, texture))
@@ -95,7 +96,7 @@ def test_the_spectrogram_that_was_found_is_heard(result):
 def test_from_files_to_files(beats, texture, tmp_path):
     for name, sound in (("beats", beats), ("texture", texture)):
         save_sound(sound, tmp_path / f"{name}.wav")
-    options = OPTIONS | {"steps": 3, "rate": 4000, "phase_iterations": 2}
+    options = OPTIONS | {"steps": 3, "filters": 64, "rate": 4000, "phase_iterations": 2}
     found = transfer_sound(tmp_path / "beats.wav", tmp_path / "texture.wav", **options)
     save_sound(found.sound, tmp_path / "result.wav")
     again = read_sound(tmp_path / "result.wav")
@@ -119,7 +120,7 @@ def test_the_picture_shows_the_three_spectrograms(result):
     assert len(np.unique(np.asarray(page).reshape(-1, 3), axis=0)) > 50
 
 
-@pytest.mark.parametrize("where", ["descent", "phase"])
+@pytest.mark.parametrize("where", ["descent", pytest.param("phase", marks=pytest.mark.slow)])
 def test_ctrl_c_keeps_the_best_sound(beats, texture, monkeypatch, where):
     def stop(done, total, losses):
         if where == "descent" and done == 4:
@@ -137,7 +138,7 @@ def test_ctrl_c_keeps_the_best_sound(beats, texture, monkeypatch, where):
 
         monkeypatch.setattr(SpectrogramTransform, "inverse", stopped)
     with pytest.raises(SoundInterrupted, match="the best image of") as caught:
-        transfer_sound(beats, texture, **OPTIONS | {"steps": 6}, progress=stop)
+        transfer_sound(beats, texture, **OPTIONS | {"steps": 6, "filters": 64}, progress=stop)
     sounds = caught.value.sounds
     assert sounds.transfer is caught.value.result
     assert np.isfinite(sounds.sound.samples).all()

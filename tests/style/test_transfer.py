@@ -96,6 +96,7 @@ def test_size_sets_the_longest_side(network, content, style):
     assert result.image.shape == (16, 20, 3)
 
 
+@pytest.mark.slow
 def test_shares_say_which_style_counts(network, content, style):
     other = style_picture("tiles", 48)
     options = {"steps": 10, **LAYERS}
@@ -105,6 +106,7 @@ def test_shares_say_which_style_counts(network, content, style):
     np.testing.assert_allclose(shared.image, alone.image, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_masks_put_each_style_in_its_place(network, content, style):
     dark, bright = np.full((32, 32, 3), 0.1), np.full((32, 32, 3), 0.9)
     left = np.zeros((32, 40))

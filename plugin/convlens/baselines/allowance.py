@@ -76,22 +76,30 @@ class Allowances:
     precision: str = "float32"
 
 
+def rule_of(expected: Record, actual: Record, old: str, name: str, tol: float | None) -> Allowance:
+    """Return the allowance for a pair of layers by their precision and depth, or that of `tol`."""
+    if tol is not None:
+        return Allowance.of(tol)
+    return Allowance.of(activation_tolerance(_joined(expected, actual, old, name)))
+
+
 def by_rule(
     expected: Record, actual: Record, pairs: list[tuple[str, str]], tol: float | None
 ) -> Allowances:
     """Return the allowances by the precision and depth of each layer, or those of `tol`."""
+    layers = {name: rule_of(expected, actual, old, name, tol) for old, name in pairs}
     if tol is not None:
-        layers = {name: Allowance.of(tol) for _, name in pairs}
         return Allowances(layers, _LOOSE * tol)
-    roundings = {
-        name: Rounding.join([expected.rounding(old), actual.rounding(name)]) for old, name in pairs
-    }
-    found = {name: activation_tolerance(each) for name, each in roundings.items()}
+    largest = max((each.smallest for each in layers.values()), default=0.0)
     return Allowances(
-        {name: Allowance.of(each) for name, each in found.items()},
-        _LOOSE * max(found.values(), default=activation_tolerance("float32")),
-        coarsest(each.precision for each in roundings.values()) if roundings else "float32",
+        layers,
+        _LOOSE * max(largest, activation_tolerance("float32")),
+        coarsest(_joined(expected, actual, *pair).precision for pair in pairs),
     )
+
+
+def _joined(expected: Record, actual: Record, old: str, name: str) -> Rounding:
+    return Rounding.join([expected.rounding(old), actual.rounding(name)])
 
 
 def measured(actual: Record, precision: str, rule: Allowances) -> Allowances:
@@ -110,7 +118,11 @@ def measured(actual: Record, precision: str, rule: Allowances) -> Allowances:
         name: _widest(rule.layers[name], actual.layers[name], [run[0][name] for run in runs], unit)
         for name in rule.layers
     }
-    noise = max(prediction_errors(actual.predictions, run[1]).max() for run in runs)
+    noise = max(
+        prediction_errors(output, run[1][name]).max()
+        for run in runs
+        for name, output in actual.outputs.items()
+    )
     predictions = max(rule.predictions, _LOOSE * max(_FACTOR * float(noise) / 2, unit))
     return Allowances(layers, predictions, precision)
 

@@ -123,27 +123,38 @@ def compare_with_baseline(
 ) -> Comparison:
     """Compare an observed model or value with its baseline.
 
-    If several alternatives are stored, the result is the comparison with the nearest one. If the
+    If several alternatives are stored, any that agrees counts, and else the nearest one. If the
     baseline is missing or its file cannot be read, the comparison fails and its verdict says what
     to do.
     """
-    found = []
+    found: list[Comparison] = []
+    unreadable = ""
     for path in place.find(key):
         try:
             expected = _load(path, key)
         except BaselineFileError as error:
-            return Comparison(key, observed.fingerprint, f"{error}.", passed=False)
+            unreadable = unreadable or f"{error}."
+            continue
         # Stored values may be as large as floats allow; a difference that overflows does not agree.
         with np.errstate(over="ignore", invalid="ignore"):
             comparison = _compare(expected, observed, key, tol)
+        if comparison.passed:
+            return comparison
         found.append(replace(comparison, details=(*comparison.details, f"{path}: {_ACCEPT_HINT}")))
+    if unreadable:
+        return Comparison(key, observed.fingerprint, unreadable, passed=False)
     if not found:
         verdict = (
             f"there is no baseline of {key!r} in {place.folder}: record it with "
             "--convlens-update=missing, look at its picture, and commit both."
         )
         return Comparison(key, observed.fingerprint, verdict, passed=False)
-    return max(found, key=lambda each: sum(layer.passed for layer in each.layers))
+    return max(found, key=_nearness)
+
+
+def _nearness(comparison: Comparison) -> tuple[int, float]:
+    agreeing = sum(layer.passed for layer in comparison.layers)
+    return agreeing, -sum(layer.relative_error for layer in comparison.layers if not layer.passed)
 
 
 def update_baseline(
@@ -160,7 +171,8 @@ def update_baseline(
     """
     key = comparison.key
     accepted = recording.accept.get(key)
-    if accepted is not None and not comparison.passed and accepted != comparison.fingerprint:
+    known = accepted is None or accepted == observed.fingerprint_like(accepted)
+    if not known and not comparison.passed:
         verdict = (
             f"the change of {key!r} that was accepted in the review is out of date: the value "
             f"changed again (accepted {accepted}, now {comparison.fingerprint}). Review it again."
@@ -175,6 +187,10 @@ def update_baseline(
     }[recording.update]
     if not requested and (accepted is None or comparison.passed):
         return comparison, None
+    if recording.keep:  # another worker may have added it, or it was accepted before
+        again = compare_with_baseline(place, key, observed)
+        if again.passed:
+            return again, None
     path = save(place, key, observed, recording)
     verdict = f"recorded as the baseline {path}; result before: {comparison.verdict}"
     layers = tuple(replace(layer, passed=True) for layer in comparison.layers)
@@ -190,7 +206,7 @@ def save(place: Store, key: str, observed: Observed, recording: Recording) -> Pa
     variant = recording.variant or place.active_variant(key)
     path = place.path(key, variant)
     if recording.keep:
-        path = place.new_alternative(key, variant)
+        path = place.new_alternative(key, variant, observed.fingerprint)
     kind, module = ("network", record) if isinstance(observed, Record) else ("values", values)
     arrays, header = module.to_arrays(observed)
     content = io.BytesIO()
@@ -228,11 +244,5 @@ def _compare(expected: Observed, actual: Observed, key: str, tol: float | None) 
 
 def _draw(key: str, observed: Observed) -> Any:
     shown: Mapping[str, NDArray[np.uint8]]
-    if isinstance(observed, Record):
-        shown = record.pictures(observed)
-        subtitle = f"{observed.provenance['count']} images, weights "
-        subtitle += observed.provenance["weights hash"]
-    else:
-        shown = observed.shown
-        subtitle = f"{len(observed.shapes)} arrays, {len(observed.facts)} facts"
-    return draw_baseline(shown, key, subtitle)
+    shown = record.pictures(observed) if isinstance(observed, Record) else observed.shown
+    return draw_baseline(shown, key, observed.subtitle)

@@ -17,6 +17,7 @@ from convlens.baselines.allowance import (
     is_same_model,
     known_precision,
     measured,
+    rule_of,
 )
 from convlens.baselines.bars import predictions_pair
 from convlens.baselines.comparison import (
@@ -37,6 +38,7 @@ from convlens.baselines.distance import (
     prediction_errors,
 )
 from convlens.baselines.explain import changed_keys, differences, explanation, newly_rounded
+from convlens.baselines.pairing import Pairs, pair_layers, renamed
 from convlens.baselines.record import Record, show
 from convlens.engine.features.sketch import LayerSketch
 from convlens.engine.model.network import INPUT
@@ -50,8 +52,6 @@ from convlens.engine.runtime.tolerance import (
 
 __all__ = ["Comparison", "LayerDifference", "PicturePair", "compare_records"]
 
-# Name of the entry for the predictions, and its name if an inner layer is called "predictions".
-PREDICTIONS, OUTPUT = "predictions", "output"
 _MAX_MATCHED_CHANNELS = 1024
 # A hundred roundings to bfloat16, in units of a channel's size.
 _MAX_FIRST_ROUNDING = 0.5
@@ -77,19 +77,26 @@ def compare_records(
             float32, or has the same weights and images, then the network is run again to measure
             the rounding of that precision; see `allowance`.
     """
-    rule = by_rule(expected, actual, _pair_layers(expected, actual), tol)
-    found = _compare_all(expected, actual, key, rule)
+
+    def agree(old: str, name: str) -> bool:
+        allowed = rule_of(expected, actual, old, name, tol)
+        return _compare(name, expected.layers[old], actual.layers[name], allowed).passed
+
+    pairs = pair_layers(expected, actual, agree)
+    rule = by_rule(expected, actual, pairs, tol)
+    found = _compare_all(expected, actual, key, pairs, rule)
     if found.passed or tol is not None or actual.rerun is None or not _may_be_rounding(found):
         return found
     known = known_precision(expected, actual)
     if is_coarse(known):
-        found = _compare_all(expected, actual, key, measured(actual, known, rule))
-    if found.passed or not is_same_model(expected, actual) or _is_scaled(expected, actual, found):
+        found = _compare_all(expected, actual, key, pairs, measured(actual, known, rule))
+    same = is_same_model(expected, actual)
+    if found.passed or not same or _is_scaled(expected, actual, pairs, found):
         return found
     for precision in _UNTOLD:
         if is_finer_than(known, precision):
             allowed = measured(actual, precision, rule)
-            as_coarse = _compare_all(expected, actual, key, allowed)
+            as_coarse = _compare_all(expected, actual, key, pairs, allowed)
             if as_coarse.passed:
                 return as_coarse
     return found
@@ -105,74 +112,66 @@ def _may_be_rounding(found: Comparison) -> bool:
     return comparable and first is not None and first.worst_error <= _MAX_FIRST_ROUNDING
 
 
-def _is_scaled(expected: Record, actual: Record, found: Comparison) -> bool:
+def _is_scaled(expected: Record, actual: Record, pairs: Pairs, found: Comparison) -> bool:
     """Return whether the first layer that diverges changed by a factor."""
-    old = {name: before for before, name in _pair_layers(expected, actual)}.get(found.first or "")
+    old = {name: before for before, name in pairs}.get(found.first or "")
     return old is not None and follows_values(expected.layers[old], actual.layers[str(found.first)])
 
 
-def _compare_all(expected: Record, actual: Record, key: str, allowed: Allowances) -> Comparison:
-    """Compare two records with given allowances."""
-    output = actual.source.get("output")
-    names = _pair_layers(expected, actual)
+def _compare_all(
+    expected: Record, actual: Record, key: str, pairs: Pairs, allowed: Allowances
+) -> Comparison:
+    """Compare two records, whose layers are paired, with given allowances."""
     layers = {name: mismatch(name, "the layer is not in the baseline") for name in actual.layers}
-    for old, name in names:
+    for old, name in pairs:
         layers[name] = _compare(
             name, expected.layers[old], actual.layers[name], allowed.layers[name]
         )
-    predictions = _compare_predictions(expected, actual, allowed.predictions)
-    if predictions.layer in layers and predictions.layer == output:
-        predictions = _merge_predictions(layers[output], predictions)
-    elif predictions.layer in layers:
-        predictions = replace(predictions, layer=OUTPUT)
-    structure = _describe_structure_change(expected, actual)
-    if structure:
-        predictions = replace(predictions, passed=False, note=predictions.note or structure)
-    layers[predictions.layer] = predictions
+    structure = _describe_structure_change(expected, actual, pairs)
+    for name, difference in _compare_outputs(expected, actual, allowed.predictions).items():
+        if structure:
+            difference = replace(difference, passed=False, note=difference.note or structure)
+        known = layers.get(name)
+        layers[name] = difference if known is None else _merge_output(known, difference)
     found = list(layers.values())
     failed = [layer for layer in found if not layer.passed]
-    pairs = [_pictures(expected.layers[old], actual.layers[name], name) for old, name in names]
-    pairs.append(predictions_pair(predictions.layer, expected.predictions, actual.predictions))
+    pictures = [_pictures(expected.layers[old], actual.layers[name], name) for old, name in pairs]
+    outputs = zip(expected.outputs.values(), actual.outputs.items(), strict=False)
+    pictures += [predictions_pair(name, before, now) for before, (name, now) in outputs]
+    if failed:  # the layers of the baseline are called as in the network from here on
+        provenance = renamed(expected.provenance, actual.provenance, pairs)
+        expected = replace(expected, source=provenance, weights=None)
     return Comparison(
         key=key,
         fingerprint=actual.fingerprint if failed else "",
-        verdict=structure or _verdict(expected, actual, found, output, allowed.precision),
+        verdict=structure or _verdict(expected, actual, found, allowed.precision),
         passed=not failed,
         first=failed[0].layer if failed else None,
         layers=tuple(found),
-        pictures=tuple(pair for pair in pairs if pair is not None),
+        pictures=tuple(pair for pair in pictures if pair is not None),
         details=tuple(_details(expected, actual, found)) if failed else (),
     )
 
 
-def _merge_predictions(layer: LayerDifference, predictions: LayerDifference) -> LayerDifference:
-    """Return the output layer's difference combined with that of the predictions."""
-    note = "; ".join(part for part in (layer.note, predictions.note) if part)
-    return replace(layer, passed=layer.passed and predictions.passed, note=note)
+def _merge_output(layer: LayerDifference, output: LayerDifference) -> LayerDifference:
+    """Return a layer's difference combined with that of the output that it returns."""
+    note = "; ".join(part for part in (layer.note, output.note) if part)
+    return replace(layer, passed=layer.passed and output.passed, note=note)
 
 
-def _describe_structure_change(expected: Record, actual: Record) -> str:
+def _describe_structure_change(expected: Record, actual: Record, pairs: Pairs) -> str:
     """Return a sentence that names removed and added layers; "" if there are none."""
-    if len(_pair_layers(expected, actual)) == len(expected.layers) == len(actual.layers):
-        return ""
-    gone = [name for name in expected.layers if name not in actual.layers]
-    new = [name for name in actual.layers if name not in expected.layers]
+    old, new = ({pair[side] for pair in pairs} for side in (0, 1))
+    gone = [name for name in expected.layers if name not in old]
+    more = [name for name in actual.layers if name not in new]
     parts = [f"removed {join_names(gone)}"] if gone else []
-    parts += [f"added {join_names(new)}"] if new else []
-    return f"the network's layers differ from its baseline's: {'; '.join(parts)}."
-
-
-def _pair_layers(expected: Record, actual: Record) -> list[tuple[str, str]]:
-    """Return pairs of layer names (expected, actual).
-
-    Layers are paired by name, or by position if only their names differ: Keras numbers unnamed
-    layers anew for each model.
-    """
-    if expected.layers.keys() != actual.layers.keys():
-        old, new = ([s.shape for s in r.layers.values()] for r in (expected, actual))
-        if old == new:
-            return list(zip(expected.layers, actual.layers, strict=True))
-    return [(name, name) for name in actual.layers if name in expected.layers]
+    parts += [f"added {join_names(more)}"] if more else []
+    if parts:
+        return f"the network's layers differ from its baseline's: {'; '.join(parts)}."
+    counts = len(expected.outputs), len(actual.outputs)
+    if counts[0] != counts[1]:
+        return f"the network has {counts[1]} outputs, but {counts[0]} in its baseline."
+    return ""
 
 
 def _compare(name: str, old: LayerSketch, new: LayerSketch, allowed: Allowance) -> LayerDifference:
@@ -257,14 +256,24 @@ def _find_permutation(
     return tuple((int(a), int(b)) for a, b in zip(wrong[before], wrong[now], strict=True) if a != b)
 
 
-def _compare_predictions(expected: Record, actual: Record, tol: float) -> LayerDifference:
-    """Return the difference between expected and actual predictions."""
-    old, new = expected.predictions, actual.predictions
+def _compare_outputs(
+    expected: Record, actual: Record, allowed: float
+) -> dict[str, LayerDifference]:
+    """Return the difference of each of the network's outputs, by the output's name."""
+    found = {}
+    for number, (name, new) in enumerate(actual.outputs.items()):
+        if number >= len(expected.outputs):
+            found[name] = mismatch(name, "the output is not in the baseline")
+            continue
+        found[name] = _compare_output(name, list(expected.outputs.values())[number], new, allowed)
+    return found
+
+
+def _compare_output(
+    name: str, old: NDArray[np.float32], new: NDArray[np.float32], tol: float
+) -> LayerDifference:
     if old.shape != new.shape:
-        note = f"their shape is {new.shape}, but {old.shape} in the baseline"
-        return LayerDifference(
-            "predictions", 0.0, float("inf"), None, False, float("inf"), note=note
-        )
+        return mismatch(name, f"its shape is {new.shape}, but {old.shape} in the baseline")
     rows_old, rows_new = (p.reshape(-1, p.shape[-1]).astype(np.float64) for p in (old, new))
     errors = prediction_errors(old, new)
     note = ""
@@ -277,7 +286,7 @@ def _compare_predictions(expected: Record, actual: Record, tol: float) -> LayerD
             )
     size = norm(rows_old) or TINY
     return LayerDifference(
-        PREDICTIONS,
+        name,
         cosine_similarity(rows_old, rows_new),
         norm(rows_new - rows_old) / size,
         int(errors.argmax()),
@@ -288,18 +297,13 @@ def _compare_predictions(expected: Record, actual: Record, tol: float) -> LayerD
 
 
 def _verdict(
-    expected: Record,
-    actual: Record,
-    layers: list[LayerDifference],
-    output: str | None,
-    precision: str,
+    expected: Record, actual: Record, layers: list[LayerDifference], precision: str
 ) -> str:
     """Return a summary of the comparison in one sentence.
 
     Args:
         expected, actual: the records.
-        layers: the differences, the predictions last.
-        output: name of the output layer.
+        layers: the differences, in the order of the network.
         precision: the precision whose rounding was allowed.
     """
     failed = [layer for layer in layers if not layer.passed]
@@ -320,15 +324,15 @@ def _verdict(
     before = (
         f"after {len(agree)} that agree ({join_names(agree[-3:])})" if agree else "at the start"
     )
-    result = layers[-1]
+    outputs_agree = all(layer.passed for layer in layers if layer.layer in actual.outputs)
     if first.layer == INPUT:
         return "the input images differ from those of the baseline."
-    if first.moved and all(layer.moved for layer in failed) and result.passed:
+    if first.moved and all(layer.moved for layer in failed) and outputs_agree:
         return (
             f"channels of layer {first.layer!r} were permuted, {before}, and the layers that read "
             "them were permuted to match: the predictions are equal."
         )
-    if first.moved and first.layer in (output, result.layer):
+    if first.moved and first.layer in actual.outputs:
         return f"the outputs of {first.layer!r} are in another order, {before}."
     if first.note.startswith(_OTHER_PRECISION):
         return (
@@ -352,14 +356,14 @@ def _verdict(
 
 def _details(expected: Record, actual: Record, layers: list[LayerDifference]) -> list[str]:
     """Return the lines below the verdict of a failed comparison."""
-    *inner, predictions = layers
+    outputs = [layer for layer in layers if layer.layer in actual.outputs]
     failed = [layer for layer in layers if not layer.passed]
-    lines = [f"{layer.layer}: {layer}" for layer in inner if not layer.passed]
+    lines = [f"{layer.layer}: {layer}" for layer in failed if layer not in outputs]
     if len(lines) > MAX_LINES:
         lines = [*lines[:MAX_LINES], f"… and {len(lines) - MAX_LINES} more layers"]
     agree = [layer.layer for layer in layers if layer.passed]
     lines.append(f"these agree: {join_names(agree)}" if agree else "no layer agrees")
-    lines.append(f"{predictions.layer}: {predictions}")
+    lines += [f"{layer.layer}: {layer}" for layer in outputs[:MAX_LINES]]
     before, now = expected.provenance, actual.provenance
     lines.append(f"differs in provenance: {'; '.join(differences(before, now)) or 'nothing'}")
     weights = changed_keys(before.get("weights", {}), now.get("weights", {}))

@@ -11,16 +11,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.baselines import provenance
+from convlens.baselines.fingerprint import fingerprint, rounded
 from convlens.baselines.provenance import Provenance, Weights
+from convlens.baselines.store import Name
 from convlens.engine.features.sketch import LayerSketch, sketch_layers
-from convlens.engine.model.network import Network
+from convlens.engine.model.network import INPUT, Network
 from convlens.engine.runtime.tolerance import Rounding
 from convlens.pictures import grid
 
 # Seed of the random projections; records with different seeds cannot be compared.
 SEED = 0
-MAX_PREDICTIONS = 2**17
-_ARRAYS = [f.name for f in fields(LayerSketch) if f.name not in ("shape", "dtype", "shown")]
+_DESCRIBED = ("kind", "shape", "dtype", "shown")
+_ARRAYS = [f.name for f in fields(LayerSketch) if f.name not in _DESCRIBED]
+# The images' rounding errors that a fingerprint ignores, relative to the images' size.
+_IMAGE_ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,9 @@ class Rerun:
 
     def __call__(
         self, bits: int, scale: float
-    ) -> tuple[dict[str, LayerSketch], NDArray[np.float32]]:
-        """Return the sketches and the predictions with the factors of products rounded."""
-        layers, found = sketch_layers(self.network, self.images, seed=SEED, bits=bits, scale=scale)
-        return layers, found[: _predictions_kept(found)]
+    ) -> tuple[dict[str, LayerSketch], dict[str, NDArray[np.float32]]]:
+        """Return the sketches and the outputs with the factors of products rounded."""
+        return sketch_layers(self.network, self.images, seed=SEED, bits=bits, scale=scale)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class Record:
 
     Attributes:
         layers: layer name → sketch, in graph order; the input is the layer 'input'.
-        predictions: first output (m, …) for the first m images.
+        outputs: name → output (m, …) for the first m images, in the order of the model; an output
+            has the name of the layer that returns it.
         source: provenance without the weights, as JSON: versions, device, settings, hash of the
             images, seed.
         weights: weights that are hashed when the provenance is first needed; None if the source
@@ -59,7 +63,7 @@ class Record:
     """
 
     layers: dict[str, LayerSketch]
-    predictions: NDArray[np.float32]
+    outputs: dict[str, NDArray[np.float32]]
     source: Provenance
     weights: Weights | None = field(default=None, repr=False, compare=False)
     rerun: Rerun | None = field(default=None, repr=False, compare=False)
@@ -80,10 +84,32 @@ class Record:
         return self.source if self.weights is None else {**self.source, **self.weights.describe()}
 
     @property
+    def predictions(self) -> NDArray[np.float32]:
+        """The model's first output (m, …)."""
+        return next(iter(self.outputs.values()))
+
+    @property
+    def subtitle(self) -> str:
+        """A summary of the contents."""
+        return f"{self.provenance['count']} images, weights {self.provenance['weights hash']}"
+
+    @property
     def fingerprint(self) -> str:
         """Hash of everything that determines the outputs: weights, settings, images and seed."""
-        keys = ("weights", "settings", "images", "seed", "dtypes")
-        return provenance.hash_json({key: self.provenance[key] for key in keys})
+        return self.fingerprint_like("")
+
+    def fingerprint_like(self, other: str) -> str:
+        """Return the fingerprint that equals `other` if the images differ by rounding alone.
+
+        Layers count in their order, without their names. Weights are hashed to the last bit: they
+        are read from a file, which is the same on every machine.
+        """
+        known = self.provenance
+        facts = [list(known[name].values()) for name in ("weights", "settings")]
+        facts += [[known[name] for name in ("count", "seed", "dtypes")]]
+        images = self.layers[INPUT]
+        numbers = [rounded(a, _IMAGE_ROUNDING) for a in (images.projection, images.rms)]
+        return fingerprint(facts, numbers, other)
 
 
 def record_network(network: Network, images: ArrayLike, *, hash_weights: bool = True) -> Record:
@@ -101,7 +127,7 @@ def record_network(network: Network, images: ArrayLike, *, hash_weights: bool = 
     """
     network.refresh()
     x = network.check_images(images)
-    layers, predictions = sketch_layers(network, x, seed=SEED)
+    layers, outputs = sketch_layers(network, x, seed=SEED)
     for name, sketch in layers.items():
         finite = np.isfinite(np.vstack([sketch.projection, sketch.mean, sketch.rms, sketch.high]))
         if not finite.all():
@@ -112,7 +138,7 @@ def record_network(network: Network, images: ArrayLike, *, hash_weights: bool = 
             )
     return Record(
         layers,
-        predictions[: _predictions_kept(predictions)],
+        outputs,
         {
             **provenance.of_network(network, SEED),
             **(Weights(network).describe() if hash_weights else {}),
@@ -124,11 +150,6 @@ def record_network(network: Network, images: ArrayLike, *, hash_weights: bool = 
         None if hash_weights else Weights(network),
         Rerun(network, x),
     )
-
-
-def _predictions_kept(predictions: NDArray[np.float32]) -> int:
-    """Return the number of images whose predictions are recorded."""
-    return max(1, MAX_PREDICTIONS // max(1, predictions[0].size))
 
 
 def _rounding_of(network: Network, layer: str) -> list[Any]:
@@ -149,23 +170,27 @@ def show(maps: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.ui
     return grid(np.round(levels).astype(np.uint8), columns=4)
 
 
-def to_arrays(record: Record) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def to_arrays(record: Record) -> tuple[dict[Name, NDArray[Any]], dict[str, Any]]:
     """Return a record as arrays and JSON; the shown feature maps are rounded to 256 levels."""
-    arrays: dict[str, NDArray[Any]] = {"predictions": record.predictions}
+    arrays: dict[Name, NDArray[Any]] = {
+        ("outputs", i): output for i, output in enumerate(record.outputs.values())
+    }
     described = []
     for i, (name, sketch) in enumerate(record.layers.items()):
-        arrays |= {f"{i}.{field}": getattr(sketch, field) for field in _ARRAYS}
-        entry: dict[str, Any] = {"layer": name, "shape": sketch.shape, "dtype": sketch.dtype}
+        arrays |= {("layers", i, field): getattr(sketch, field) for field in _ARRAYS}
+        entry: dict[str, Any] = {"layer": name, "kind": sketch.kind, "shape": sketch.shape}
+        entry["dtype"] = sketch.dtype
         if sketch.shown is not None:
             low, high = float(sketch.shown.min()), float(sketch.shown.max())
             levels = (sketch.shown - low) / (high - low or 1.0) * 255
-            arrays[f"{i}.shown"] = np.round(levels).astype(np.uint8)
+            arrays["layers", i, "shown"] = np.round(levels).astype(np.uint8)
             entry["shown"] = [low, high]
         described.append(entry)
-    return arrays, {"layers": described, "provenance": record.provenance}
+    header = {"layers": described, "outputs": list(record.outputs)}
+    return arrays, {**header, "provenance": record.provenance}
 
 
-def from_arrays(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> Record:
+def from_arrays(arrays: Mapping[Name, NDArray[Any]], header: Mapping[str, Any]) -> Record:
     """Return the record that `to_arrays` converted.
 
     Raises:
@@ -176,12 +201,12 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -
         shown = None
         if "shown" in entry:
             low, high = (float(v) for v in entry["shown"])
-            shown = (low + (high - low) / 255 * arrays[f"{i}.shown"]).astype(np.float32)
+            shown = (low + (high - low) / 255 * arrays["layers", i, "shown"]).astype(np.float32)
             if shown.ndim != 3:
                 raise ValueError(
                     f"feature maps of layer {entry['layer']!r} have shape {shown.shape}"
                 )
-        found = {field: _floats(arrays, f"{i}.{field}") for field in _ARRAYS}
+        found = {field: _floats(arrays, ("layers", i, field)) for field in _ARRAYS}
         c = found["mean"].shape
         fit = (
             len(c) == 1
@@ -191,15 +216,21 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -
         if not fit or found["samples"].ndim != 1:
             raise ValueError(f"the shapes of the arrays of layer {entry['layer']!r} do not match")
         layers[str(entry["layer"])] = LayerSketch(
+            kind=str(entry["kind"]),
             shape=tuple(int(s) for s in entry["shape"]),
             dtype=str(entry["dtype"]),
             shown=shown,
             **found,
         )
-    return Record(layers, _floats(arrays, "predictions"), dict(header["provenance"]))
+    outputs = {
+        str(name): _floats(arrays, ("outputs", i)) for i, name in enumerate(header["outputs"])
+    }
+    if INPUT not in layers or not outputs:
+        raise ValueError("it has no images, or no output")
+    return Record(layers, outputs, dict(header["provenance"]))
 
 
-def _floats(arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.float32]:
+def _floats(arrays: Mapping[Name, NDArray[Any]], name: Name) -> NDArray[np.float32]:
     if arrays[name].dtype != np.float32:
         raise ValueError(f"array {name} is {arrays[name].dtype}, not float32")
     return arrays[name]

@@ -10,6 +10,7 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,17 +22,24 @@ from convlens.files.archive import check_array, open_archive
 from convlens.files.atomic import write_atomic
 
 Variant = Literal["generic", "family", "device"]
+# The name of an array in a file, or the steps to it.
+Name = str | tuple[str | int, ...]
 VARIANTS: tuple[Variant, ...] = ("generic", "family", "device")
 MAX_FILE_BYTES = 64 * 2**20
 MAX_CONTENT_BYTES = 256 * 2**20
-_FORMAT, _VERSION = "convlens-baseline", 1
+_FORMAT, _VERSION = "convlens-baseline", 2
 _HEADER = "provenance.json"
 _MAX_HEADER_BYTES = 16 * 2**20
+_MARK = re.compile(r"[0-9a-f]{16}")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date, so that equal content gives equal files
 
 
 class BaselineFileError(ValueError):
     """A baseline's file cannot be read; the message names the file and says what to do."""
+
+
+class _FormatVersionError(ValueError):
+    """A file of another version of the format; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Stored:
 
     key: str
     kind: str
-    arrays: dict[str, NDArray[Any]]
+    arrays: Mapping[Name, NDArray[Any]]
     header: dict[str, Any] = field(default_factory=dict)
 
 
@@ -96,14 +104,13 @@ class Store:
         return next(existing, "generic")
 
     def alternatives(self, key: str, variant: Variant) -> list[Path]:
-        """Return the files of one variant of a baseline, in the order of their recording."""
+        """Return the files of one variant of a baseline: the first, and the others by name."""
         first = self.path(key, variant)
-        numbered = {}
-        for path in self.folder.glob(f"{first.stem}+*.npz"):
-            number = path.stem.rpartition("+")[2]
-            if number.isdecimal():
-                numbered[int(number)] = path
-        rest = [numbered[number] for number in sorted(numbered)]
+        rest = sorted(
+            path
+            for path in self.folder.glob(f"{first.stem}+*.npz")
+            if _MARK.fullmatch(path.stem.rpartition("+")[2])
+        )
         return [first, *rest] if first.is_file() else rest
 
     def path(self, key: str, variant: Variant = "generic") -> Path:
@@ -112,16 +119,18 @@ class Store:
         suffix = "" if name is None else f"@{file_stem(name)}"
         return self.folder / f"{file_stem(key)}{suffix}.npz"
 
-    def new_alternative(self, key: str, variant: Variant) -> Path:
-        """Return an unused path for a new alternative of a variant."""
+    def new_alternative(self, key: str, variant: Variant, mark: str) -> Path:
+        """Return the path for a new alternative of a variant.
+
+        Args:
+            key: name of the baseline.
+            variant: variant to extend.
+            mark: fingerprint of the value, so that two workers that add one value write one file.
+        """
         first = self.path(key, variant)
-        taken = {path.stem for path in self.alternatives(key, variant)}
-        if first.stem not in taken:
+        if not first.is_file():
             return first
-        number = 2
-        while f"{first.stem}+{number}" in taken:
-            number += 1
-        return first.with_name(f"{first.stem}+{number}.npz")
+        return first.with_name(f"{first.stem}+{mark}.npz")
 
 
 def files(folder: Path) -> list[Path]:
@@ -185,7 +194,7 @@ def read(path: Path, key: str) -> Stored:
         with _opened(path) as archive:
             header = _header(archive)
             names = header["arrays"]
-            entries = {f"{i}.npy": name for i, name in enumerate(names)}
+            entries = {f"{i}.npy": _name(name) for i, name in enumerate(names)}
             if set(archive.namelist()) != {_HEADER, *entries}:
                 raise ValueError("its arrays do not match its header")
             arrays = {name: _array(archive.read(entry)) for entry, name in entries.items()}
@@ -211,6 +220,8 @@ def read_key(path: Path) -> str:
 
 def unreadable(path: Path, error: Exception) -> BaselineFileError:
     """Return the error for a file that cannot be read, with the reason and the remedy."""
+    if isinstance(error, _FormatVersionError):
+        return BaselineFileError(f"the baseline {path} {error}")
     reason = (
         getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
     )
@@ -235,11 +246,20 @@ def _header(archive: zipfile.ZipFile) -> dict[str, Any]:
     header = json.loads(archive.read(_HEADER))
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise ValueError("it is not a convlens baseline")
-    if header.get("version") != _VERSION:
-        raise ValueError(
-            f"its format version is {header.get('version')}; this convlens reads {_VERSION}"
+    version = header.get("version")
+    if version != _VERSION:
+        is_old = isinstance(version, int) and version < _VERSION
+        remedy = "record it again with --convlens-update=failed" if is_old else "upgrade convlens"
+        raise _FormatVersionError(
+            f"has format version {version!r}, but this convlens reads version {_VERSION}: {remedy}"
         )
     return header
+
+
+def _name(stored: Any) -> Name:
+    if isinstance(stored, list) and all(isinstance(step, str | int) for step in stored):
+        return tuple(stored)
+    return str(stored)
 
 
 def _array(content: bytes) -> NDArray[Any]:

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from convlens.baselines.check import assert_matches_baseline
-from convlens.baselines.compare import OUTPUT, PREDICTIONS
 from convlens.baselines.comparison import Comparison
 from convlens.checks.check import Effort, LayerCheck, Measures
-from convlens.engine.features.sketch import sketched_layers
+from convlens.engine.features.sketch import compared_entries
 from convlens.lens import Lens
 
 
@@ -26,10 +25,8 @@ class Unchanged(LayerCheck):
         self._compare = compare
 
     def layers(self, lens: Lens, effort: Effort) -> tuple[str | None, ...]:
-        """Return the layers in the network's order, and the predictions."""
-        output = lens.network.output_layer
-        inner = [name for name in sketched_layers(lens.network) if name != output]
-        return (*inner, OUTPUT if PREDICTIONS in inner else PREDICTIONS)
+        """Return the images, the layers in the network's order, and the outputs beside them."""
+        return compared_entries(lens.network)
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> Comparison:
         __tracebackhide__ = True

@@ -1,17 +1,17 @@
-"""Record any value or result for a baseline as arrays and facts, and compare two records."""
+"""Record values and results for a baseline as trees of arrays and facts, and compare them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from convlens.baselines import provenance
+from convlens.baselines import provenance, tiles
 from convlens.baselines.comparison import (
     MAX_LINES,
     Comparison,
@@ -23,17 +23,17 @@ from convlens.baselines.comparison import (
     norm,
 )
 from convlens.baselines.explain import differences
+from convlens.baselines.fingerprint import fingerprint, grouped, rounded
 from convlens.baselines.provenance import Provenance
-from convlens.engine.ascent.objectives import Objective
-from convlens.engine.features.similarity import structural_similarity, worst_tile
+from convlens.baselines.store import Name
+from convlens.baselines.tree import ARRAYS, CONTAINERS, Kind, Part, Path, name_of, walk
+from convlens.engine.features.similarity import TILE, structural_similarity, worst_tile
 from convlens.pictures import grid, viridis
 
+# Arrays with more values than this are stored as a sketch.
 MAX_VALUES = 2**19
-_PIECES = 4096
+_WHOLE = "whole"
 _MAX_SHOWN, _SHOWN_SIDE = 16, 128
-# Fields of results that hold pixels; they are compared as images.
-_PIXELS = ("images", "image", "start", "optimized", "content", "styles", "inputs", "frames")
-_PATCHES = ("patches", "reconstructions")
 # The first is relative to an array's values, the second to the pixels' range.
 _TOLERANCE, _IMAGE_TOLERANCE = 1e-4, 0.02
 # Allowed decrease of the structural similarity, in units of the tolerance for a tile.
@@ -41,32 +41,81 @@ _SIMILARITY_FACTOR = 10.0
 _TINY = float(np.finfo(np.float32).tiny)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One node of the tree of a recorded value.
+
+    Attributes:
+        kind: 'mapping', 'sequence', 'result', 'fact', 'numbers' or 'pixels'.
+        fact: the value of a fact: a string, integer, boolean, None, or nested lists of strings; of
+            a container the number of its parts.
+        shape, dtype: of the original array.
+        value_range: (low, high) of pixels.
+        parts: 'whole', the array itself, or the arrays of its sketch (`tiles`).
+        shown: a picture of the array for the report.
+    """
+
+    kind: Kind
+    fact: Any = None
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    value_range: tuple[float, float] | None = None
+    parts: dict[str, NDArray[Any]] = field(default_factory=dict)
+    shown: NDArray[np.uint8] | None = None
+
+    def __str__(self) -> str:
+        if self.kind == "fact":
+            return repr(self.fact)
+        return repr("an array" if self.kind in ARRAYS else f"a {self.kind}")
+
+
+@dataclass(frozen=True, eq=False)
 class Values:
     """Record of a value.
 
     Attributes:
-        arrays: path → array; a large array is replaced by statistics (pieces, 3): mean, rms and
-            maximum magnitude of each piece.
-        facts: path → string, integer, boolean or None.
-        shapes: path → shape and data type of the original array.
-        ranges: path → (low, high), value range of the pixels; only for images.
-        shown: path → picture of the array for the report.
+        nodes: path → node; containers come before their parts.
         provenance: versions, device and its settings, as JSON.
     """
 
-    arrays: dict[str, NDArray[Any]]
-    facts: dict[str, Any]
-    shapes: dict[str, list[Any]]
-    ranges: dict[str, tuple[float, float]]
-    shown: dict[str, NDArray[np.uint8]]
+    nodes: dict[Path, Node]
     provenance: Provenance = field(default_factory=dict)
 
     @property
+    def subtitle(self) -> str:
+        """A summary of the contents."""
+        arrays = sum(node.kind in ARRAYS for node in self.nodes.values())
+        facts = sum(node.kind == "fact" for node in self.nodes.values())
+        return f"{arrays} arrays, {facts} facts"
+
+    @property
+    def shown(self) -> dict[str, NDArray[np.uint8]]:
+        """Path → picture of the array, for the report."""
+        return {
+            name_of(path): node.shown for path, node in self.nodes.items() if node.shown is not None
+        }
+
+    @cached_property
     def fingerprint(self) -> str:
-        """Hash of all values."""
-        parts = {path: provenance.hash_arrays([array]) for path, array in self.arrays.items()}
-        return provenance.hash_json({"arrays": parts, "facts": self.facts, "shapes": self.shapes})
+        """Hash of all values, rounded to the tolerance."""
+        return self.fingerprint_like("")
+
+    def fingerprint_like(self, other: str) -> str:
+        """Return the fingerprint that equals `other` if the values differ by rounding alone."""
+        facts, numbers = [], []
+        arrays = sum(node.kind in ARRAYS for node in self.nodes.values())
+        for path, node in self.nodes.items():
+            exact = node.kind not in ARRAYS or np.dtype(node.dtype).kind in "biu"
+            is_pixels = node.kind == "pixels"
+            digests = [
+                provenance.hash_arrays([node.parts[name]])
+                for name in (_WHOLE, "digests")
+                if exact and not is_pixels and name in node.parts
+            ]
+            facts.append([path, node.kind, node.fact, node.shape, node.dtype, digests])
+            if node.kind in ARRAYS and not digests:
+                numbers.append(_marks(node, max(2, 32 // arrays)))
+        return fingerprint(facts, numbers, other)
 
 
 def record_values(value: Any) -> Values:
@@ -76,57 +125,119 @@ def record_values(value: Any) -> Values:
         TypeError: a value of another type; the message says at which path.
         ValueError: an empty value, or values that are not finite.
     """
-    found = Values({}, {}, {}, {}, {}, {"environment": provenance.environment()})
-    for path, leaf, pixels in _leaves(value, "", False):
-        if leaf is None or isinstance(leaf, str | bool | int):
-            found.facts[path or "value"] = leaf
-        else:
-            _add(found, path or "value", leaf, pixels)
-    if not found.arrays and not found.facts:
+    nodes = {part.path: _node(part) for part in walk(value)}
+    if nodes[()].kind in CONTAINERS and len(nodes) == 1:
         raise ValueError("there is nothing to compare: the value is empty")
+    return Values(nodes, {"environment": provenance.environment()})
+
+
+def _node(part: Part) -> Node:
+    if part.kind not in ARRAYS:
+        return Node(part.kind, part.value)
+    array: NDArray[Any] = part.value
+    value_range = _range(array) if part.kind == "pixels" else None
+    shown = None
+    if array.ndim >= 2 and array.size and array.dtype.kind in "uf":
+        shown = _show(array, value_range)
+    if array.size <= MAX_VALUES:
+        parts = {_WHOLE: array}
+    elif part.kind == "pixels":
+        parts = tiles.sketch_pixels(_stack(array))
+    else:
+        parts = tiles.sketch_numbers(array)
+    return Node(part.kind, None, array.shape, str(array.dtype), value_range, parts, shown)
+
+
+def _marks(node: Node, limit: int) -> NDArray[np.float64]:
+    """Return a few numbers in units of the tolerance that change if the array changes."""
+    if node.kind == "pixels":
+        low, high = node.value_range or (0.0, 1.0)
+        names = [_WHOLE] if _WHOLE in node.parts else ["means", "projections"]
+        values = np.concatenate([node.parts[name].astype(np.float64).reshape(-1) for name in names])
+        return grouped(values / ((high - low) or 1.0), limit) / _IMAGE_TOLERANCE
+    values = node.parts[_WHOLE if _WHOLE in node.parts else "projections"]
+    found: NDArray[np.float64] = rounded(values, _TOLERANCE, limit)
     return found
 
 
-def to_arrays(values: Values) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def to_arrays(values: Values) -> tuple[dict[Name, NDArray[Any]], dict[str, Any]]:
     """Return a record as arrays and JSON."""
-    arrays = {f"value.{path}": array for path, array in values.arrays.items()}
-    arrays |= {f"shown.{path}": pixels for path, pixels in values.shown.items()}
-    names = ("facts", "shapes", "ranges", "provenance")
-    return arrays, {name: getattr(values, name) for name in names}
+    arrays: dict[Name, NDArray[Any]] = {}
+    described = []
+    for number, (path, node) in enumerate(values.nodes.items()):
+        entry: dict[str, Any] = {"path": path, "kind": node.kind}
+        if node.kind in ARRAYS:
+            arrays |= {(number, name): part for name, part in node.parts.items()}
+            entry |= {"shape": node.shape, "dtype": node.dtype, "range": node.value_range}
+        else:
+            entry["fact"] = node.fact
+        if node.shown is not None:
+            arrays[number, "shown"] = node.shown
+        described.append(entry)
+    return arrays, {"nodes": described, "provenance": values.provenance}
 
 
-def from_arrays(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> Values:
+def from_arrays(arrays: Mapping[Name, NDArray[Any]], header: Mapping[str, Any]) -> Values:
     """Return the record that `to_arrays` converted.
 
     Raises:
         KeyError, TypeError, ValueError: the arrays and the header are not those of a record.
     """
-    parts: dict[str, dict[str, NDArray[Any]]] = {"value": {}, "shown": {}}
-    for name, array in arrays.items():
-        kind, _, path = name.partition(".")
-        parts[kind][path] = array
-    for path, array in parts["value"].items():
-        shape = header["shapes"][path][0]
-        stored = [_PIECES, 3] if math.prod(shape) > MAX_VALUES else shape
-        if list(array.shape) != stored:
+    parts: dict[int, dict[str, NDArray[Any]]] = {}
+    for key, array in arrays.items():
+        if isinstance(key, str) or len(key) != 2:
+            raise ValueError(f"it has an array {key!r}")
+        parts.setdefault(int(key[0]), {})[str(key[1])] = array
+    nodes = {}
+    for number, entry in enumerate(header["nodes"]):
+        path = tuple(map(str, entry["path"]))
+        nodes[path] = _stored_node(entry, parts.get(number, {}), name_of(path))
+    if () not in nodes:
+        raise ValueError("it has no value")
+    return Values(nodes, dict(header["provenance"]))
+
+
+def _stored_node(entry: Mapping[str, Any], parts: dict[str, NDArray[Any]], name: str) -> Node:
+    kind: Kind = entry["kind"]
+    if kind in CONTAINERS or kind == "fact":
+        return Node(kind, entry["fact"])
+    if kind not in ARRAYS:
+        raise ValueError(f"{name} is of an unknown kind, {kind!r}")
+    shape = tuple(int(side) for side in entry["shape"])
+    shown = parts.pop("shown", None)
+    dtype = np.dtype(entry["dtype"])
+    stated = _part_shapes(kind, shape, dtype)
+    if parts.keys() != stated.keys():
+        raise ValueError(f"array {name} has the parts {sorted(parts)}, not {sorted(stated)}")
+    for part, array in parts.items():
+        if array.shape != stated[part]:
             raise ValueError(
-                f"array {path} has shape {array.shape}, but the header states {stored}"
+                f"array {name} has shape {array.shape}, but the header states {list(stated[part])}"
             )
-    ranges = {path: (float(low), float(high)) for path, (low, high) in header["ranges"].items()}
-    return Values(
-        parts["value"],
-        dict(header["facts"]),
-        dict(header["shapes"]),
-        ranges,
-        parts["shown"],
-        dict(header["provenance"]),
-    )
+        if part == _WHOLE and array.dtype != dtype:
+            raise ValueError(f"array {name} is {array.dtype}, but the header states {dtype}")
+    value_range = None
+    if kind == "pixels":
+        value_range = (float(entry["range"][0]), float(entry["range"][1]))
+    return Node(kind, None, shape, str(entry["dtype"]), value_range, parts, shown)
+
+
+def _part_shapes(
+    kind: Kind, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a node's arrays, by part."""
+    count = math.prod(shape)
+    if count <= MAX_VALUES:
+        return {_WHOLE: shape}
+    if kind == "pixels":
+        return tiles.pixel_shapes(_stacked(shape))
+    return tiles.number_shapes(count, exact=dtype.kind in "biu")
 
 
 def compare_values(
     expected: Values, actual: Values, *, key: str, tol: float | None = None
 ) -> Comparison:
-    """Compare a value with its baseline, array by array.
+    """Compare a value with its baseline, part by part.
 
     Args:
         expected, actual: record of the baseline and record of the value.
@@ -136,8 +247,7 @@ def compare_values(
             difference of the worst 8×8 tile, in units of the value range (default 0.02), and the
             structural similarity may fall by ten times as much.
     """
-    paths = list(dict.fromkeys([*actual.shapes, *expected.shapes, *actual.facts, *expected.facts]))
-    found = tuple(_compare(path, expected, actual, tol) for path in paths)
+    found = _compare_trees(expected.nodes, actual.nodes, tol)
     failed = [each for each in found if not each.passed]
     first = failed[0] if failed else None
     if first is None:
@@ -152,154 +262,100 @@ def compare_values(
         details += [f"these agree: {join_names(agree)}"] if agree else []
         differ = differences(expected.provenance, actual.provenance)
         details.append(f"differs in provenance: {'; '.join(differ) or 'nothing'}")
+    before = expected.shown
     return Comparison(
         key=key,
         fingerprint=actual.fingerprint,
         verdict=verdict,
         passed=not failed,
         first=None if first is None else first.layer,
-        layers=found,
+        layers=tuple(found),
         pictures=tuple(
-            PicturePair(path, expected.shown[path], pixels)
+            PicturePair(path, before[path], pixels)
             for path, pixels in actual.shown.items()
-            if path in expected.shown
+            if path in before
         ),
         details=tuple(details),
     )
 
 
-def _leaves(value: Any, path: str, pixels: bool) -> Iterator[tuple[str, Any, bool]]:
-    """Yield (path, leaf, is_pixels) for each part of a value that is not nested further."""
+def _compare_trees(
+    expected: Mapping[Path, Node], actual: Mapping[Path, Node], tol: float | None
+) -> list[LayerDifference]:
+    """Return the differences of all facts, arrays and empty containers.
 
-    def below(name: Any, part: Any, is_pixels: bool) -> Iterator[tuple[str, Any, bool]]:
-        return _leaves(part, f"{path}.{name}" if path else str(name), is_pixels)
+    The parts of a container that differs as a whole are not listed.
+    """
+    found, different = [], set[Path]()
+    for path in dict.fromkeys([*actual, *expected]):
+        if any(path[:depth] in different for depth in range(len(path))):
+            continue
+        old, new = expected.get(path), actual.get(path)
+        difference = _compare_nodes(name_of(path), old, new, tol)
+        if difference is None:
+            continue
+        found.append(difference)
+        if old is None or new is None or old.kind != new.kind:
+            different.add(path)
+    return found
 
-    if isinstance(value, Objective):
-        yield path, str(value), False
-    elif is_dataclass(value) and not isinstance(value, type):
-        for each in fields(value):
-            part = getattr(value, each.name)
-            if each.name in _PATCHES:  # NaN marks the parts of a patch outside the image
-                yield from below(f"{each.name}_outside", np.isnan(part), False)
-                part = np.nan_to_num(part)
-            yield from below(each.name, part, each.name in _PIXELS + _PATCHES)
-    elif isinstance(value, Mapping):
-        for name, part in value.items():
-            yield from below(name, part, pixels)
-    elif isinstance(value, list | tuple) and not _is_numbers(value):
-        for number, part in enumerate(value):
-            yield from below(number, part, pixels)
-    elif isinstance(value, Image.Image):
-        yield path, np.asarray(value.convert("L" if value.mode in ("1", "L") else "RGB")), True
-    elif value is None or isinstance(value, str | bool | int):
-        yield path, value, False
+
+def _compare_nodes(
+    name: str, old: Node | None, new: Node | None, tol: float | None
+) -> LayerDifference | None:
+    """Return the difference of two nodes; None of containers whose parts are compared."""
+    if old is None:
+        return mismatch(name, "it is not in the baseline")
+    if new is None:
+        return mismatch(name, "it is only in the baseline")
+    if old.kind in ARRAYS and new.kind in ARRAYS:
+        return _compare_arrays(name, old, new, tol)
+    same = old.kind == new.kind
+    if same and old.kind in CONTAINERS and (old.fact or new.fact):
+        return None
+    if same and old.fact == new.fact and type(old.fact) is type(new.fact):
+        return LayerDifference(name, 1.0, 0.0, None, True)
+    return mismatch(name, f"its value is {new}, but {old} in the baseline")
+
+
+def _compare_arrays(name: str, old: Node, new: Node, tol: float | None) -> LayerDifference:
+    if old.shape != new.shape:
+        note = f"its shape is {list(new.shape)}, but {list(old.shape)} in the baseline"
+        return mismatch(name, note)
+    if old.dtype != new.dtype:
+        return mismatch(name, f"its type is {new.dtype}, but {old.dtype} in the baseline")
+    whole = _WHOLE in old.parts
+    if old.kind == new.kind == "pixels":
+        compare = _compare_images if whole else _compare_large_images
     else:
-        yield path, _as_array(value, path), pixels
+        compare = _compare_numbers if whole else _compare_large_numbers
+    worst, passed, note = compare(old, new, tol)
+    vectors = [_vector(node) for node in (old, new)]
+    relative = norm(vectors[1] - vectors[0]) / (norm(vectors[0]) or _TINY)
+    cosine = cosine_similarity(*vectors)
+    return LayerDifference(name, cosine, relative, None, passed, worst, note=note)
 
 
-def _is_numbers(value: Any) -> bool:
-    return bool(value) and all(
-        isinstance(v, float | int) and not isinstance(v, bool) for v in value
-    )
+def _vector(node: Node) -> NDArray[np.float64]:
+    """Return an array's values, or projections whose lengths and angles are like theirs."""
+    names = [_WHOLE] if _WHOLE in node.parts else ["projections"]
+    if "means" in node.parts:
+        names = ["means", "projections"]
+    return np.concatenate([node.parts[name].astype(np.float64).reshape(-1) for name in names])
 
 
-def _as_array(value: Any, path: str) -> NDArray[Any]:
-    where = f" at {path}" if path else ""
-    array = np.asarray(value)
-    if array.dtype.kind not in "biufU" or (array.dtype.kind == "U" and not array.size):
-        raise TypeError(
-            f"{type(value).__name__}{where} cannot be stored in a baseline: give numbers, "
-            "arrays, pictures, strings, mappings or sequences of these, or a result of convlens"
-        )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(f"a baseline needs finite values: there is NaN or infinity{where}")
-    return array
-
-
-def _add(found: Values, path: str, array: NDArray[Any], pixels: bool) -> None:
-    if array.dtype.kind == "U":
-        found.facts[path] = array.tolist()
-        return
-    found.shapes[path] = [list(array.shape), str(array.dtype)]
-    pixels = pixels or (array.dtype == np.uint8 and _is_images(array))
-    if pixels and _is_images(array):
-        found.ranges[path] = _range(array)
-    if array.ndim >= 2 and array.size and array.dtype.kind in "uf":
-        found.shown[path] = _show(array, found.ranges.get(path))
-    found.arrays[path] = array if array.size <= MAX_VALUES else _pieces(array)
-
-
-def _is_images(array: NDArray[Any]) -> bool:
-    """Return whether a shape can be (h, w), (h, w, c) or (n, h, w, c) with 1 or 3 channels."""
-    return array.ndim == 2 or (array.ndim in (3, 4) and array.shape[-1] in (1, 3))
-
-
-def _range(array: NDArray[Any]) -> tuple[float, float]:
-    """Return the first common value range that includes all pixels, or else their own range."""
-    if array.dtype == np.uint8:
-        return 0.0, 255.0
-    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
-    for usual in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
-        if usual[0] <= low and high <= usual[1]:
-            return usual
-    return low, high
-
-
-def _pieces(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Return statistics (pieces, 3) of a large array: mean, rms and maximum magnitude."""
-    flat = array.reshape(-1).astype(np.float64)
-    edges = np.linspace(0, flat.size, _PIECES + 1).astype(np.int64)[:-1]
-    count = np.diff([*edges, flat.size])
-    rows = [
-        np.add.reduceat(flat, edges) / count,
-        np.sqrt(np.add.reduceat(flat**2, edges) / count),
-        np.maximum.reduceat(np.abs(flat), edges),
-    ]
-    return np.stack(rows, axis=1).astype(np.float32)
-
-
-def _compare(path: str, expected: Values, actual: Values, tol: float | None) -> LayerDifference:
-    for values, where in (
-        (expected, "it is not in the baseline"),
-        (actual, "it is only in the baseline"),
-    ):
-        if path not in values.arrays and path not in values.facts:
-            return mismatch(path, where)
-    if path in actual.facts or path in expected.facts:
-        old, new = (v.facts.get(path, "an array") for v in (expected, actual))
-        if old == new and type(old) is type(new):
-            return LayerDifference(path, 1.0, 0.0, None, True)
-        return mismatch(path, f"its value is {new!r}, but {old!r} in the baseline")
-    (old_shape, old_type), (new_shape, new_type) = expected.shapes[path], actual.shapes[path]
-    if old_shape != new_shape:
-        return mismatch(path, f"its shape is {new_shape}, but {old_shape} in the baseline")
-    if old_type != new_type:
-        return mismatch(path, f"its type is {new_type}, but {old_type} in the baseline")
-    old, new = expected.arrays[path], actual.arrays[path]
-    size = norm(old)
-    relative = norm(new.astype(np.float64) - old) / (size or _TINY)
-    if path in expected.ranges and old.shape == tuple(old_shape):
-        worst, passed, note = _compare_images(old, new, expected.ranges[path], tol)
-    else:
-        worst, passed, note = _compare_numbers(old, new, tol)
-    return LayerDifference(
-        path, cosine_similarity(old, new), relative, None, passed, worst, note=note
-    )
-
-
-def _compare_numbers(
-    old: NDArray[Any], new: NDArray[Any], tol: float | None
-) -> tuple[float, bool, str]:
-    if not old.size:
+def _compare_numbers(old: Node, new: Node, tol: float | None) -> tuple[float, bool, str]:
+    a, b = old.parts[_WHOLE], new.parts[_WHOLE]
+    if not a.size:
         return 0.0, True, ""
-    if old.dtype.kind in "biu" and tol is None:
-        different = np.argwhere(old != new)
+    if a.dtype.kind in "biu" and tol is None:
+        different = np.argwhere(a != b)
         if not len(different):
             return 0.0, True, ""
         at = tuple(int(i) for i in different[0])
-        return float("inf"), False, f"{len(different)} of {old.size} differ, the first at {at}"
+        return float("inf"), False, f"{len(different)} of {a.size} differ, the first at {at}"
     tol = _TOLERANCE if tol is None else tol
-    a, b = old.astype(np.float64), new.astype(np.float64)
+    a, b = a.astype(np.float64), b.astype(np.float64)
     scale = np.maximum(np.abs(a), np.sqrt(np.mean(a**2)) or _TINY)
     errors = np.abs(b - a) / scale
     at = tuple(int(i) for i in np.unravel_index(int(errors.argmax()), errors.shape))
@@ -308,39 +364,96 @@ def _compare_numbers(
     return worst, worst <= tol, "" if worst <= tol else note
 
 
-def _compare_images(
-    old: NDArray[Any], new: NDArray[Any], value_range: tuple[float, float], tol: float | None
-) -> tuple[float, bool, str]:
-    if not old.size:
-        return 0.0, True, ""
-    tol = _IMAGE_TOLERANCE if tol is None else tol
-    low, high = value_range
-    worst, lowest, where = 0.0, 1.0, ""
-    for number, pair in enumerate(zip(_stack(old), _stack(new), strict=True)):
+def _compare_large_numbers(old: Node, new: Node, tol: float | None) -> tuple[float, bool, str]:
+    count = math.prod(old.shape)
+    size = tiles.tile_size(count)
+
+    def places(tile: int) -> str:
+        ends = (tile * size, min(count, (tile + 1) * size) - 1)
+        first, last = (tuple(map(int, np.unravel_index(end, old.shape))) for end in ends)
+        return f"the values from {first} to {last}"
+
+    if "digests" in old.parts and tol is None:
+        different = tiles.compare_digests(old.parts, new.parts)
+        if not different.size:
+            return 0.0, True, ""
+        note = f"{different.size} runs of {size} values differ, first {places(int(different[0]))}"
+        return float("inf"), False, note
+    tol = _TOLERANCE if tol is None else tol
+    errors = tiles.compare_numbers(old.parts, new.parts, count)
+    at = int(errors.argmax())
+    worst = float(errors[at])
+    note = (
+        f"{int((~(errors <= tol)).sum())} of {errors.size} runs of {size} values differ, most "
+        f"{places(at)} (by {worst:.3g} of their size, tolerance {tol:g})"
+    )
+    return worst, worst <= tol, "" if worst <= tol else note
+
+
+def _compare_images(old: Node, new: Node, tol: float | None) -> tuple[float, bool, str]:
+    low, high = old.value_range or (0.0, 1.0)
+    worst, lowest, where = 0.0, 1.0, (0, 0, 0)
+    pairs = zip(_stack(old.parts[_WHOLE]), _stack(new.parts[_WHOLE]), strict=True)
+    for number, pair in enumerate(pairs):
+        if not pair[0].size:
+            continue
         a, b = ((image.astype(np.float64) - low) / (high - low or 1.0) for image in pair)
         error, (row, column) = worst_tile(a, b)
         lowest = min(lowest, float(structural_similarity(a, b).min()))
-        if error > worst:
-            worst, where = error, f"around row {row}, column {column} of image {number}"
+        if not error <= worst:
+            worst, where = error, (number, row, column)
+    return _judge_images(worst, lowest, where, tol)
+
+
+def _compare_large_images(old: Node, new: Node, tol: float | None) -> tuple[float, bool, str]:
+    errors, similarity = tiles.compare_pixels(old.parts, new.parts, old.value_range or (0.0, 1.0))
+    number, row, column = (int(i) for i in np.unravel_index(int(errors.argmax()), errors.shape))
+    where = (number, row * TILE + TILE // 2, column * TILE + TILE // 2)
+    return _judge_images(float(errors.max()), float(similarity.min()), where, tol)
+
+
+def _judge_images(
+    worst: float, lowest: float, where: tuple[int, int, int], tol: float | None
+) -> tuple[float, bool, str]:
+    tol = _IMAGE_TOLERANCE if tol is None else tol
+    number, row, column = where
     passed = worst <= tol and lowest >= 1 - _SIMILARITY_FACTOR * tol
     note = (
-        f"the worst 8×8 tile, {where}, differs by {worst:.3g} of the range (tolerance {tol:g}); "
-        f"the structural similarity is {lowest:.3g} (minimum {1 - _SIMILARITY_FACTOR * tol:g})"
+        f"the worst 8×8 tile, around row {row}, column {column} of image {number}, differs by "
+        f"{worst:.3g} of the range (tolerance {tol:g}); the structural similarity is {lowest:.3g} "
+        f"(minimum {1 - _SIMILARITY_FACTOR * tol:g})"
     )
     return worst, passed, "" if passed else note
 
 
+def _range(array: NDArray[Any]) -> tuple[float, float]:
+    """Return the first common value range that includes all pixels, or else their own range."""
+    if array.dtype in (np.uint8, np.uint16):
+        return 0.0, float(np.iinfo(array.dtype).max)
+    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
+    for usual in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (0.0, 65535.0)):
+        if usual[0] <= low and high <= usual[1]:
+            return usual
+    return low, high
+
+
 def _stack(array: NDArray[Any]) -> NDArray[Any]:
     """Return images as (n, h, w, c)."""
-    if array.ndim == 2:
-        return array[None, ..., None]
-    return array[None] if array.ndim == 3 else array
+    return array.reshape(_stacked(array.shape))
+
+
+def _stacked(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape (n, h, w, c) of images (h, w), (h, w, c) or (n, h, w, c)."""
+    if len(shape) == 2:
+        return (1, *shape, 1)
+    return (1, *shape) if len(shape) == 3 else shape
 
 
 def _show(array: NDArray[Any], value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
     """Return a picture of limited size: images as they are, other arrays as a heat map."""
     if value_range is not None:
         few = _stack(array)[:_MAX_SHOWN]
+        few = few[..., :3] if few.shape[-1] > 2 else few[..., :1]  # without alpha
     else:
         few = array.reshape(-1, array.shape[-1])[None, : 2 * _SHOWN_SIDE, : 2 * _SHOWN_SIDE, None]
     side = _SHOWN_SIDE if value_range is not None else 2 * _SHOWN_SIDE

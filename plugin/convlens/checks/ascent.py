@@ -16,13 +16,19 @@ from convlens.checks.finite_weights import assert_finite_weights
 from convlens.drawings import draw_curves, draw_maximized
 from convlens.engine.ascent.maximize import Maximization
 from convlens.engine.ascent.objectives import places_of
+from convlens.engine.ascent.ranges import ceilings, spreads
 from convlens.engine.ascent.scores import objective_values
 from convlens.engine.model.network import Network
 from convlens.engine.runtime.tolerance import Rounding, activation_tolerance
 from convlens.lens import Lens
 
-# Smallest tolerance for a trace: the ascent measures in batches of other sizes.
-_TRACE = 1e-3
+# Smallest rounding, relative to the activation: the ascent measures in batches of other sizes.
+_MIN_ROUNDING = 1e-4
+# An ascent that has taken this share of the room below the ceiling has arrived, whatever the
+# control reached.
+_ARRIVED = 0.9
+# One draw of random steps may fall anywhere; the best of a few says what chance can do.
+_CONTROLS = 8
 
 
 @dataclass(frozen=True)
@@ -32,24 +38,34 @@ class AscentGain:
     Attributes:
         units: (n,) unit numbers.
         start, final: (n,) activations of the first and the last images.
-        control: (n,) activations after random steps of the same length from the same start.
+        control: (n,) the highest activations after random steps of the same length from the same
+            start, of several draws.
+        spread: (n,) standard deviations of the activations over random images.
+        ceiling: (n,) the largest values of the units' activation; infinite without a bound.
+        rounding: rounding of the layer's activations, relative to their size.
         result: the ascent that was measured.
         model: the model's name.
-        tol: tolerance for the trace, in units of the layer's largest activation.
     """
 
     units: NDArray[np.int64]
     start: NDArray[np.float32]
     final: NDArray[np.float32]
     control: NDArray[np.float32]
+    spread: NDArray[np.float32]
+    ceiling: NDArray[np.float32]
+    rounding: float
     result: Maximization
     model: str
-    tol: float
 
     @property
     def gain(self) -> NDArray[np.float32]:
         """The rise of each unit's activation."""
         return self.final - self.start
+
+    @property
+    def room(self) -> NDArray[np.float32]:
+        """The distance of each unit's start from its ceiling."""
+        return self.ceiling - self.start
 
 
 def assert_activation_increases(
@@ -58,25 +74,26 @@ def assert_activation_increases(
     *,
     gain: float = 0.1,
     over_control: float = 2.0,
-    tol: float | None = None,
+    tol: float = 0.02,
     seed: int = 0,
 ) -> AscentGain:
     """Assert that each unit's activation rose by a stated gain, and more than by chance.
 
     The activations are measured here again, on the images themselves. For each unit, with s the
-    activation of the start, f that of the final image and r that after as many random steps of the
-    same length from the same start: f - s ≥ gain·max(|s|, 10⁻³·max|f|), the maximum over the
-    units of the layer, and f - s > over_control·(r - s). The result's trace must
-    say the same as the measurement, to `tol` of the layer's largest activation.
+    activation of the start, f that of the final image, r the highest one after as many random
+    steps of the same length from the same start in several draws, σ the standard deviation of the
+    unit's activation over random images and c the ceiling of its activation function (6 for ReLU6,
+    1 for tanh, infinite for ReLU): f - s ≥ gain·min(σ, c - s), and f - s > over_control·(r - s)
+    unless f has taken nine tenths of the room c - s. The result's trace must say the same as the
+    measurement, to `tol` of the rise and rounding.
 
     Args:
         model: the model, or its `Network`, that `result` was found for.
         result: the result of `maximize`.
-        gain: smallest rise, relative to the start.
+        gain: smallest rise, as a share of the unit's own spread or room.
         over_control: factor by which the rise must exceed the control's.
-        tol: largest difference between the trace and the measurement; by the precision of the
-            layers unless given, at least 1e-3.
-        seed: seed of the control's steps.
+        tol: largest difference between the trace and the measurement, as a share of the rise.
+        seed: seed of the control's steps and of the random images.
 
     Returns:
         The activations; see `AscentGain`.
@@ -138,44 +155,43 @@ def _assert_measurable(model: str, result: Maximization) -> None:
 
 
 def _measure(network: Network, result: Maximization, seed: int) -> AscentGain:
-    start, final, control = (
-        objective_values(network, result.objectives, images)
-        for images in (result.start, result.images, random_steps(result, seed))
+    objectives = result.objectives
+    start, final = (
+        objective_values(network, objectives, images) for images in (result.start, result.images)
     )
-    places, _ = places_of(network, result.objectives)
-    rounding = Rounding.join(network.rounding(place.layer) for place in places)
-    tol = max(_TRACE, activation_tolerance(rounding))
-    return AscentGain(result.units, start, final, control, result, network.name, tol)
+    control = np.max(
+        [
+            objective_values(network, objectives, random_steps(result, [seed, k]))
+            for k in range(_CONTROLS)
+        ],
+        axis=0,
+    )
+    # Without a range the pixels are not clipped; then the start says what is usual.
+    given = result.value_range or (float(result.start.min()), float(result.start.max()))
+    places, _ = places_of(network, objectives)
+    behind = Rounding.join(network.rounding(place.layer) for place in places)
+    return AscentGain(
+        units=result.units,
+        start=start,
+        final=final,
+        control=control,
+        spread=spreads(network, objectives, result.images.shape[1:], given, seed),
+        ceiling=ceilings(network, objectives),
+        rounding=max(_MIN_ROUNDING, activation_tolerance(behind)),
+        result=result,
+        model=network.name,
+    )
 
 
 def _judge(
-    seen: AscentGain, gain: float = 0.1, over_control: float = 2.0, tol: float | None = None
+    seen: AscentGain, gain: float = 0.1, over_control: float = 2.0, tol: float = 0.02
 ) -> None:
     __tracebackhide__ = True
     result, units = seen.result, seen.units
-    tol = seen.tol if tol is None else tol
-    size = float(np.abs(seen.final).max())
     offenders: list[tuple[float, str]] = []
     for i, label in enumerate(result.labels):
-        s, f, r = float(seen.start[i]), float(seen.final[i]), float(seen.control[i])
-        numbers = f"{s:.6g} → {f:.6g}"
-        need = gain * max(abs(s), 1e-3 * size)
-        if not np.isfinite([s, f, r]).all():
-            problem = f"its activation is not finite: {numbers}"
-        elif s == f == r == 0:
-            problem = "is dead: 0 at the start, at the end and after random steps"
-        elif not f - s >= need:
-            problem = f"{numbers}: rose by {f - s:.3g}, at least {need:.3g} is needed"
-        elif not f - s > over_control * (r - s):
-            problem = f"{numbers}: random steps of the same length reach {r:.6g}"
-        elif not _agrees(result, i, (s, f), tol * size):
-            problem = (
-                f"{numbers}, but its trace says {result.trace[0, i]:.6g} → "
-                f"{result.trace[-1, i]:.6g}: it was not measured on these images"
-            )
-        else:
-            continue
-        offenders.append((f - s, f"unit {label} {problem}"))
+        if problem := _problem(seen, i, gain, over_control, tol):
+            offenders.append((float(seen.gain[i]), f"unit {label} {problem}"))
     offenders.sort(key=lambda pair: pair[0] if np.isfinite(pair[0]) else -np.inf)
     raise_offenders(
         f"{seen.model} layer {result.layer!r}: the ascent of {len(offenders)} of {len(units)} "
@@ -184,24 +200,41 @@ def _judge(
     )
 
 
-def random_steps(result: Maximization, seed: int = 0) -> NDArray[np.float32]:
+def _problem(seen: AscentGain, i: int, gain: float, over_control: float, tol: float) -> str | None:
+    """Return what is wrong with one unit's ascent, or None."""
+    s, f, r = float(seen.start[i]), float(seen.final[i]), float(seen.control[i])
+    spread, room = float(seen.spread[i]), float(seen.room[i])
+    numbers = f"{s:.6g} → {f:.6g}"
+    if not np.isfinite([s, f, r, spread]).all():
+        return f"its activation is not finite: {numbers}"
+    rounding = seen.rounding * max(abs(s), abs(f))
+    at_ceiling = room <= rounding
+    if s == f == r and not at_ceiling and spread <= rounding:
+        return f"is dead: {s:.6g} at the start, at the end and after random steps"
+    need = gain * min(spread, room)
+    if not at_ceiling and not (f - s >= need and f > s):
+        return f"{numbers}: rose by {f - s:.3g}, at least {need:.3g} is needed"
+    if f - s < _ARRIVED * room and not at_ceiling and not f - s > over_control * (r - s):
+        return f"{numbers}: random steps of the same length reach {r:.6g}"
+    first, last = (float(v) for v in seen.result.trace[[0, -1], i])
+    if not max(abs(first - s), abs(last - f)) <= tol * (f - s) + rounding:
+        return (
+            f"{numbers}, but its trace says {first:.6g} → {last:.6g}: it was not measured on "
+            "these images"
+        )
+    return None
+
+
+def random_steps(result: Maximization, seed: int | list[int] = 0) -> NDArray[np.float32]:
     """Return images (n, h, w, c): the start after random steps as long as the ascent's.
 
     Each image takes as many steps as the ascent did, each in a random direction and of the
-    ascent's mean L2 length, and stays in the same range of values.
+    ascent's mean L2 length; k such steps are one of √k times the length. It stays in the same range
+    of values.
     """
-    draw = np.random.default_rng([seed, 0xC0])
-    x = result.start.astype(np.float32)
-    length = (result.path_length / result.steps).astype(np.float32)[:, None, None, None]
-    for _ in range(result.steps):
-        step = draw.standard_normal(x.shape, dtype=np.float32)
-        norm = np.sqrt((step * step).sum(axis=(1, 2, 3), keepdims=True))
-        x = x + length * step / norm
-        if result.value_range is not None:
-            x = np.clip(x, *result.value_range)
-    return x
-
-
-def _agrees(result: Maximization, i: int, measured: tuple[float, float], tol: float) -> bool:
-    claimed = result.trace[[0, -1], i]
-    return bool(np.abs(claimed - np.asarray(measured)).max() <= tol)
+    draw = np.random.default_rng(np.append(seed, 0xC0))
+    step = draw.standard_normal(result.start.shape, dtype=np.float32)
+    norm = np.sqrt((step * step).sum(axis=(1, 2, 3), keepdims=True))
+    length = (result.path_length / np.sqrt(result.steps)).astype(np.float32)
+    moved = result.start + length[:, None, None, None] * step / norm
+    return moved if result.value_range is None else np.clip(moved, *result.value_range)

@@ -113,7 +113,7 @@ class _Seen:
 
     def judge(self, margin: float) -> None:
         __tracebackhide__ = True
-        assert_finite({"images": self.result.images}, name=f"{self.model}: the class images")
+        assert_finite({"images": self.result.images}, name=f"{self.model}: a class image")
         own, others, margins = self.own, self.others, self.margins
         best = others.argmax(axis=1)
         wrong = np.flatnonzero(~(margins > margin))

@@ -131,7 +131,7 @@ class Deconvnet(LayerCheck):
     def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
         if len(lens.distinct_images(2)) < 2:
             return f"{_NEEDS_TWO}; {_number_of(lens)}: give more with --convlens-images"
-        return None
+        return super().reason_to_skip(lens, layer)
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> RoundTrip:
         few = lens.images[lens.distinct_images(self.max_images)]

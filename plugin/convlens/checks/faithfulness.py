@@ -119,7 +119,7 @@ def assert_faithful(
     random_in: NDArray[np.float64] = np.stack([c[1] for c in control])
     measured = {"deletion": deletion, "insertion": insertion}
     measured |= {"random deletion": random_out, "random insertion": random_in}
-    assert_finite(measured, name=f"{network.name}: the areas under the curves")
+    assert_finite(measured, name=f"{network.name}: an area under a curve")
     fell = random_out.mean(axis=0) - deletion
     rose = insertion - random_in.mean(axis=0)
     held = (np.minimum(fell, rose) >= margin) & (deletion < random_out.min(axis=0))

@@ -129,8 +129,8 @@ class _Seen:
                 raise AssertionError(
                     f"{self.model} layer {name!r} is the first whose output for an image depends "
                     f"on the others in its batch: it differs by {self.apart[name]:.3g} of its "
-                    f"largest value (tolerance {allowed:g}). A batch normalization is in training "
-                    "mode."
+                    f"largest value (tolerance {allowed:g}). A batch normalization or an "
+                    "augmentation is in training mode."
                 )
             if not self.called[name] <= allowed:
                 raise AssertionError(

@@ -1,1 +1,1 @@
-"""Archives, `.npz` files and atomic writing."""
+"""Archives, `.npz` files, model formats and atomic writing."""

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
+import re
 import tempfile
+import time
+from functools import cache
 from pathlib import Path
+
+import psutil
+
+# Temporary files of another machine are removed after this time; no write takes so long.
+_MAX_AGE_SECONDS = 3600.0
+_TEMPORARY = re.compile(r"\.convlens-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-.*\.tmp")
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes, *, durable: bool = True) -> None:
     """Write a file atomically: write a temporary file in the same folder, then rename it.
+
+    A process that is killed in between leaves its temporary file. The next durable write in the
+    folder removes it.
 
     Args:
         path: path of the file.
@@ -22,7 +36,10 @@ def write_atomic(path: str | os.PathLike[str], content: bytes, *, durable: bool 
     folder = Path(path).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
+        if durable:  # other folders are temporary as a whole
+            _remove_abandoned(folder)
+        prefix = f".convlens-{_machine()}-{os.getpid()}-"
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=".tmp")
     except OSError as error:
         raise OSError(f"cannot write to {folder} ({error.strerror})") from None
     try:
@@ -38,3 +55,38 @@ def write_atomic(path: str | os.PathLike[str], content: bytes, *, durable: bool 
         if isinstance(error, OSError):
             raise OSError(f"cannot write {path} ({error.strerror})") from None
         raise
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder."""
+    for name in os.listdir(folder):
+        found = _TEMPORARY.fullmatch(name)
+        if found is None:
+            continue
+        path = folder / name
+        try:
+            is_old = time.time() - path.stat().st_mtime > _MAX_AGE_SECONDS
+            is_ours = found["machine"] == _machine()
+            if is_old or (is_ours and not _is_running(int(found["process"]))):
+                path.unlink()
+        except OSError:  # another process removed it, or owns it: the file is not in the way
+            continue
+
+
+@cache
+def _machine() -> str:
+    """Return a mark of the machine, or of the container, in which process numbers are unique."""
+    try:
+        processes = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:  # not on Linux
+        processes = 0
+    return hashlib.sha256(f"{platform.node()}{processes}".encode()).hexdigest()[:8]
+
+
+def _is_running(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:  # a process of another user
+        return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from convlens.pytest_plugin.baselines import baseline
 from convlens.pytest_plugin.collection import (
+    pytest_collect_directory,
     pytest_collect_file,
     pytest_collection_modifyitems,
     pytest_make_collect_report,
@@ -38,6 +39,7 @@ __all__ = [
     "pretrained",
     "pytest_addhooks",
     "pytest_addoption",
+    "pytest_collect_directory",
     "pytest_collect_file",
     "pytest_collection_modifyitems",
     "pytest_configure",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convlens.engine.runtime.lru_cache import LRUCache
 from convlens.pytest_plugin.accept import read_accepted
 from convlens.pytest_plugin.notes import noting
 from convlens.pytest_plugin.unused import Usage
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 SESSION = pytest.StashKey["BaselineSession"]()
 FOLDER = "convlens-baselines"
+# The memory of the comparisons that are kept: those of a few models.
+_BUDGET = 2**23
 
 
 def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
@@ -104,9 +107,12 @@ class BaselineSession:
         else:
             self.folder = config.rootpath / (ini or FOLDER)
         self.usage = Usage(config, self.folder)
-        self._comparisons: dict[str, Comparison] = {}
+        # The comparisons of models, which the items of a model share. They hold pictures, so only
+        # the last ones are kept; one that is asked for again is made again.
+        self._comparisons: LRUCache[str, Comparison] = LRUCache(_BUDGET, _size)
         # What may yet be recorded. Of the rest nothing is kept, so that models can be let go of.
         self._unsettled: dict[str, Observed] = {}
+        self._settled: set[str] = set()
         self._store: Store | None = None
 
     @property
@@ -140,26 +146,50 @@ class BaselineSession:
             AssertionError, FloatingPointError: a weight or an output is not finite.
         """
         __tracebackhide__ = True
-        from convlens.baselines.check import compare_with_baseline, update_baseline
+        from convlens.baselines.check import compare_with_baseline
 
         self.usage.use(key)
-        recording = self.recording
-        if layer is None or key not in self._comparisons:
+
+        def make() -> Comparison:
             observed = observe()
             comparison = compare_with_baseline(self.store, key, observed, tol)
-            self._comparisons[key] = comparison
-            if recording.update == "all" or not comparison.passed:
+            if self._may_record(key, comparison):
                 self._unsettled[key] = observed
-        comparison = self._comparisons[key]
-        found = comparison if layer is None else comparison.of_layer(layer)
-        if key in self._unsettled and (recording.update == "all" or not found.passed):
-            settled, path = update_baseline(self.store, self._unsettled[key], comparison, recording)
-            if path is not None:
-                self.usage.wrote(path)
-                self._comparisons[key] = settled
-                del self._unsettled[key]  # the other layers' tests need not record it again
-            found = settled if layer is None else settled.of_layer(layer)
-        return found
+            return comparison
+
+        if layer is None:
+            return self._settle(key, make())
+        comparison = self._comparisons.get(key, make)
+        found = comparison.of_layer(layer)
+        if found.passed and self.recording.update != "all":
+            return found
+        settled = self._settle(key, comparison)
+        self._comparisons.put(key, settled)  # the other layers' tests need not record it again
+        return settled.of_layer(layer)
+
+    def _may_record(self, key: str, comparison: Comparison) -> bool:
+        recording = self.recording
+        asked = recording.update is not None or key in recording.accept
+        return (
+            asked
+            and key not in self._settled
+            and (recording.update == "all" or not comparison.passed)
+        )
+
+    def _settle(self, key: str, comparison: Comparison) -> Comparison:
+        """Record what was observed, if that was asked for, and return the comparison after it."""
+        from convlens.baselines.check import update_baseline
+
+        if key not in self._unsettled:
+            return comparison
+        observed = self._unsettled[key]
+        settled, path = update_baseline(self.store, observed, comparison, self.recording)
+        if path is not None:
+            self.usage.wrote(path)
+            self._settled.add(key)
+        if path is not None or settled.passed:
+            del self._unsettled[key]
+        return settled
 
     @property
     def store(self) -> Store:
@@ -185,6 +215,12 @@ class BaselineSession:
         )
 
 
+def _size(comparison: Comparison) -> int:
+    """Return about how many bytes a comparison takes."""
+    pictures = sum(pair.expected.nbytes + pair.actual.nbytes for pair in comparison.pictures)
+    return pictures + 1000 * len(comparison.layers)
+
+
 class Baseline:
     """The value of the fixture `baseline`: compares the values of one test."""
 
@@ -199,7 +235,8 @@ class Baseline:
         Args:
             value: a `Lens`, an engine result, or arrays, numbers, pictures, and mappings and
                 sequences of these.
-            name: tells several baselines of one test apart; they are numbered without.
+            name: tells several baselines of one test apart; they are numbered without. A test of
+                Hypothesis needs a name for each example.
             tol: the largest difference; see `assert_matches_baseline`.
 
         Returns:
@@ -226,6 +263,11 @@ class Baseline:
         own = self._item.nodeid
         if name is not None:
             key = f"{own} :: {json.dumps(name)}"
+        elif getattr(getattr(self._item, "obj", None), "is_hypothesis_test", False):
+            raise ValueError(
+                "a test with @given runs many examples, and each would record a baseline of its "
+                "own: give baseline.check a name= that tells the example, or check it outside"
+            )
         else:
             numbered = (f"{own} :: {number}" for number in range(2, len(self._keys) + 3))
             key = next(k for k in (own, *numbered) if k not in self._keys)
@@ -244,4 +286,6 @@ def tell_compared(item: pytest.Item, comparison: Comparison) -> None:
 @pytest.fixture
 def baseline(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Baseline:
     """Compares values with recorded ones: `baseline.check(value, name=None, tol=None)`."""
-    return Baseline(request.node, pytestconfig.stash[SESSION])
+    session = pytestconfig.stash[SESSION]
+    session.usage.ask(request.node.nodeid)
+    return Baseline(request.node, session)

@@ -21,13 +21,18 @@ def checks_of(config: pytest.Config) -> tuple[Check, ...]:
     """Return the checks that every model gets, in order.
 
     Raises:
-        pytest.UsageError: an added check is not a check, or has another one's name.
+        pytest.UsageError: what was added is not a list of checks, or a check has another one's
+            name.
     """
     if _CHECKS not in config.stash:
         from convlens.checks.battery import BATTERY
 
         checks = list(BATTERY)
         for added in config.hook.pytest_convlens_checks(config=config):
+            if not isinstance(added, Sequence):
+                raise pytest.UsageError(
+                    f"pytest_convlens_checks must return a list of checks, not {added!r}"
+                )
             for check in added:
                 _examine(check, [*_TAKEN, *(other.name for other in checks)])
                 checks.append(check)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convlens.files.formats import FOREIGN_SUFFIXES, explain_folder, is_saved_model
 from convlens.pytest_plugin.baseline_items import baseline_items
 from convlens.pytest_plugin.battery import checks_of
 from convlens.pytest_plugin.items import ModelItem
@@ -25,6 +26,8 @@ _MISSING = pytest.StashKey[list[str]]()
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ModelFile | None:
     """Collect a model file that was named, or that matches the ini option convlens_models."""
+    if file_path.suffix in FOREIGN_SUFFIXES and parent.session.isinitpath(file_path):
+        return ModelFile.from_parent(parent, path=file_path)  # to say what the file is
     if file_path.suffix not in MODEL_SUFFIXES:
         return None
     if file_path in parent.config.stash[WITHIN]:
@@ -36,11 +39,25 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ModelFile 
     return ModelFile.from_parent(parent, path=file_path) if wanted else None
 
 
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> SavedModelFolder | None:
+    """Collect a SavedModel that was named, to say that it cannot be tested."""
+    if parent.session.isinitpath(path) and is_saved_model(path):
+        return SavedModelFolder.from_parent(parent, path=path)
+    return None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Add the models that pytest does not find by their paths to what the session collects."""
+    """Add the models that pytest does not find by their paths to what the session collects.
+
+    Raises:
+        pytest.UsageError: checks that cannot be added. In `collect`, it would be an error of each
+            model, with a traceback.
+    """
+    if isinstance(collector, ModelFile | NamedModel):
+        checks_of(collector.config)
     report = yield
     if isinstance(collector, pytest.Session) and report.passed:
         config = collector.config
@@ -115,6 +132,13 @@ class ModelFile(pytest.File):
 
     def collect(self) -> Iterable[ModelItem]:
         return model_items(self, Target(str(self.path), "file"))
+
+
+class SavedModelFolder(pytest.Directory):
+    """The folder of a SavedModel, which has no Keras layers."""
+
+    def collect(self) -> Iterable[pytest.Item]:
+        raise pytest.Collector.CollectError(explain_folder(self.path))
 
 
 def _matches(wanted: str, name: str) -> bool:

@@ -10,6 +10,8 @@ from typing import Literal
 
 import pytest
 
+from convlens.files.formats import explain_folder, is_saved_model
+
 SHIPPED = ("mnist_cnn",)
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 # The networks of keras.applications, named here because importing Keras takes seconds.
@@ -60,9 +62,10 @@ def parse_target(spec: str) -> Target:
     module, _, function = spec.partition(":")
     if function.isidentifier() and all(part.isidentifier() for part in module.split(".")):
         return Target(spec, "factory")
+    if os.path.isdir(path) and (path.suffix or "/" in spec or "\\" in spec or is_saved_model(path)):
+        raise pytest.UsageError(f"--convlens {spec}: {explain_folder(path)}")
     if path.suffix or "/" in spec or "\\" in spec:
-        what = "is a folder" if os.path.isdir(path) else "does not exist"
-        raise pytest.UsageError(f"--convlens {spec}: the file {what}")
+        raise pytest.UsageError(f"--convlens {spec}: the file does not exist")
     known = {name.lower(): name for name in APPLICATIONS}
     if spec.lower() in known:
         return Target(known[spec.lower()], "application")

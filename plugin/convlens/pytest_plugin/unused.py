@@ -21,6 +21,7 @@ class Usage:
         used: names of the baselines that were used.
         written: the files that were recorded.
         seen: collected files, and collected models that are not files.
+        asking: node ids of tests that have the fixture `baseline`.
         partial: reasons why the suite did not run whole; empty if it did.
     """
 
@@ -30,11 +31,16 @@ class Usage:
         self.used: set[str] = set()
         self.written: set[str] = set()
         self.seen: set[str] = set()
+        self.asking: set[str] = set()
         self.partial: set[str] = set()
 
     def use(self, key: str) -> None:
         """Note that a baseline was used."""
         self.used.add(key)
+
+    def ask(self, nodeid: str) -> None:
+        """Note that a test has the fixture `baseline`."""
+        self.asking.add(nodeid)
 
     def wrote(self, path: Path) -> None:
         """Note that a baseline was recorded."""
@@ -57,7 +63,7 @@ class Usage:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         output = getattr(self.config, "workeroutput", None)
         if output is not None:
-            names = ("used", "written", "seen", "partial")
+            names = ("used", "written", "seen", "asking", "partial")
             output[_OUTPUT] = {name: sorted(getattr(self, name)) for name in names}
 
     @pytest.hookimpl(optionalhook=True)
@@ -112,7 +118,7 @@ class Usage:
             remove as remove_file,
         )
 
-        lines = []
+        lines, has_unused = [], False
         for path in files(self.folder):
             try:
                 key = read_key(path)
@@ -121,11 +127,18 @@ class Usage:
                 continue
             if key in self.used or not self._in_scope(key):
                 continue
+            if key.partition(" :: ")[0] in self.asking:
+                lines.append(
+                    f"not used this time: {path} ({key}); its test exists, and may need it under "
+                    "another condition: delete the file if it does not"
+                )
+                continue
+            has_unused = True
             if remove:
                 remove_file(path)
             what = "removed" if remove else "unused"
             lines.append(f"{what}: {path} ({key})")
-        if lines and not remove:
+        if has_unused and not remove:
             lines.append("remove unused baselines with --convlens-remove-unused")
         return lines
 

@@ -61,6 +61,7 @@ def test_the_fourier_basis_gives_smoother_images_that_stay_in_the_range(tiny_net
     assert (smooth.path_length > 0).all()
 
 
+@pytest.mark.slow
 def test_a_second_pass_begins_where_the_first_ended(tiny_network):
     first = maximize(tiny_network, "conv_b", steps=20, basis="fourier")
     second = maximize(tiny_network, "conv_b", steps=1, basis="fourier", seed_images=first.images)

@@ -137,11 +137,6 @@ def test_the_loss_that_an_hdf5_file_states_counts(tmp_path):
         class_layer(Network(load_model(tmp_path / "net.h5", allow_legacy=True)))
 
 
-def test_a_copy_of_a_network_has_the_same_classes():
-    build, loss = FOUND["logits by their loss"]
-    assert class_layer(Network(network(build, loss)).copy()) == "scores"
-
-
 def test_one_of_several_heads_must_be_named():
     build, _, _ = MISSING["two softmaxes"]
     with pytest.raises(ValueError, match=r"2 softmax outputs.*: give the name of a layer"):

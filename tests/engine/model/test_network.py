@@ -427,8 +427,11 @@ def relu_network(spelling):
 @pytest.mark.parametrize(
     "spelling",
     [
-        *("function", "lambda", "layer", "separate", "activation"),
-        *("operation", "maximum", "Lambda", "symbolic"),
+        *("function", "separate", "operation"),
+        *(
+            pytest.param(other, marks=pytest.mark.slow)
+            for other in ("lambda", "layer", "activation", "maximum", "Lambda", "symbolic")
+        ),
     ],
 )
 def test_a_relu_is_known_by_what_it_computes(spelling):

@@ -262,6 +262,7 @@ def compare_with_derivatives(network, at):
     assert found == reached(network, "top", at), (found, [c.op for c in network.calls("top")])
 
 
+@pytest.mark.slow
 @over(40)
 @given(drawn=geometries(depth=2))
 def test_every_geometry_is_where_the_derivative_reaches(drawn):

@@ -8,6 +8,7 @@ import sys
 import textwrap
 
 import keras
+import pytest
 
 SPREAD = """
     import numpy as np
@@ -53,6 +54,7 @@ JAX = {
 }
 
 
+@pytest.mark.slow
 def test_images_found_on_two_devices_are_those_of_one():
     parts = JAX if keras.backend.backend() == "jax" else TENSORFLOW
     environment = {

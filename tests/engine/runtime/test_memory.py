@@ -50,7 +50,14 @@ def test_the_default_leaves_memory_to_others():
     assert 0 < default_budget() <= psutil.virtual_memory().total
 
 
-@pytest.mark.parametrize("options", [{}, {"images_per_unit": 2}, {"keep_best": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"images_per_unit": 2},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"keep_best": True}, marks=pytest.mark.slow),
+    ],
+)
 def test_images_found_in_parts_are_those_of_one_batch(tiny_network, options):
     whole = maximize(tiny_network, "conv_b", steps=15, **options)
     # Three images a part, or with siblings four: the last part is filled up in both cases.

@@ -17,6 +17,7 @@ from convlens.engine.ascent.objectives import Objective
 from convlens.engine.ascent.optimizers import optimizer
 from convlens.engine.ascent.options import AscentOptions
 from convlens.engine.ascent.regularizers import image_norm, total_variation
+from convlens.engine.ascent.schedule import BLOCK, Schedule
 from convlens.engine.ascent.scores import Scores
 from convlens.engine.ascent.transforms import resample, roll
 from convlens.engine.model.network import Network
@@ -31,17 +32,21 @@ class Chunk:
     """The state of an ascent.
 
     Attributes:
-        carry: the parameters (n, h, w, c), the path lengths (n,) and the optimizer's state; with
-            `keep_best` also the best parameters and their values.
+        carry: the parameters (n, h, w, c), the path lengths (n,) and the optimizer's state; where
+            the climbed iterate is kept, also its parameters and value.
         trace: the objectives' values (n,) at each checkpoint.
         trace_steps: the number of steps taken before each checkpoint.
         taken: number of steps taken.
+        best: the parameters of the best checkpoint of each image.
+        best_values: the objectives' values (n,) there.
     """
 
     carry: list[Any]
     trace: list[NDArray[np.float32]] = field(default_factory=list)
     trace_steps: list[int] = field(default_factory=list)
     taken: int = 0
+    best: Any = None
+    best_values: NDArray[np.float32] | None = None
 
 
 class Climb:
@@ -60,7 +65,7 @@ class Climb:
         self.space = options.parametrization
         self.seed = seed
         self.scores = Scores(network, objectives)
-        self.rule = optimizer(options.optimizer, options.step_size)
+        self.rule = optimizer(options.optimizer)
         stride = math.ceil(options.steps / checkpoints)
         self.stops = [*range(stride, options.steps, stride), options.steps]
 
@@ -69,7 +74,8 @@ class Climb:
         x = ops.convert_to_tensor(z)
         n = len(z)
         state = [ops.zeros_like(x) for _ in range(self.rule.slots)]
-        best = [x, ops.full((n,), -np.inf, dtype="float32")] if self.options.keep_best else []
+        climbed = self.options.kept == "climbed"
+        best = [x, ops.full((n,), -np.inf, dtype="float32")] if climbed else []
         return Chunk([x, ops.zeros((n,), dtype="float32"), *state, *best])
 
     def run(
@@ -87,88 +93,107 @@ class Climb:
             groups: (n,) group numbers; images of one group are kept different. None for no groups.
             on_progress: callback, called with the number of steps taken after each slice.
         """
-        weights = self.weights(index)
+        weights = [ops.convert_to_tensor(w[index]) for w in self.scores.weights]
         apart = [] if groups is None else [ops.convert_to_tensor(groups)]
-        draws = self.random_draws(chunk.carry[0].shape[1:3])
-        values = self.record_values(chunk, weights)
+        size = chunk.carry[0].shape[1:3]
+        schedule = Schedule.of(self.options, size, self.seed)
+        rolls = max(self.options.transforms.reach(size)) > 0
+        factors = ops.convert_to_tensor(np.array(self.options.factors, np.float32))
+        wakes = self.scores.may_wake[index]
+        segment = self.compiled(bool(wakes.any()), bool(apart), rolls)
+        wakes = ops.convert_to_tensor(wakes)
+        self.record_values(chunk, index)
         count = 1
         for stop in self.stops:
-            silent = self.scores.may_wake[index] & (values <= 0)
-            # Waking silent units costs a tenth of a step: a batch without silent units skips it.
-            segment = self.compiled(bool(silent.any()), bool(apart))
-            asleep = ops.convert_to_tensor(silent)
             while chunk.taken < stop:
                 begin = time.perf_counter()
-                count = min(count, stop - chunk.taken)
-                span = [ops.convert_to_tensor(np.int32(i)) for i in (chunk.taken, count)]
-                carry = segment(chunk.carry, weights, asleep, apart, draws, span)
+                block, first = divmod(chunk.taken, BLOCK)
+                count = min(count, stop - chunk.taken, BLOCK - first)
+                span = [ops.convert_to_tensor(np.int32(i)) for i in (chunk.taken, first, count)]
+                draws = schedule.block(block)
+                carry = segment(chunk.carry, weights, wakes, apart, factors, draws, span)
                 float(carry[1][0])  # wait: a device may return before it has finished
                 chunk.carry, chunk.taken = carry, chunk.taken + count
                 on_progress(chunk.taken)
                 # A clock that a test has stopped measures 0 seconds.
                 taken = max(time.perf_counter() - begin, 1e-6)
                 count = max(1, int(_SLICE_SECONDS * count / taken))
-            values = self.record_values(chunk, weights)
-        if self.options.keep_best:
+            self.record_values(chunk, index)
+        self.finish(chunk, index)
+
+    def finish(self, chunk: Chunk, index: NDArray[np.int64]) -> None:
+        """Put the iterate to return in place, and its own values at the end of the trace."""
+        if chunk.taken > chunk.trace_steps[-1]:
+            self.record_values(chunk, index)
+        if self.options.kept == "measured" and chunk.best_values is not None:
+            chunk.carry[0] = chunk.best
+            chunk.trace[-1] = chunk.best_values
+        elif self.options.kept == "climbed":
             chunk.carry[0] = chunk.carry[-2]
             del chunk.trace[-1], chunk.trace_steps[-1]
-            self.record_values(chunk, weights)
-
-    def weights(self, index: NDArray[np.int64]) -> list[Any]:
-        """Return the weights of some objectives, (n, units) for each place."""
-        return [ops.convert_to_tensor(w[index]) for w in self.scores.weights]
-
-    def random_draws(self, size: tuple[int, int]) -> list[Any]:
-        """Return the random shifts of all steps, and the random resampling matrices if any."""
-        transforms, steps = self.options.transforms, self.options.steps
-        drawn: list[NDArray[Any]] = [transforms.shifts(size, steps, self.seed)]
-        if transforms.resamples:
-            drawn.append(transforms.matrices(steps, self.seed))
-        return [ops.convert_to_tensor(d) for d in drawn]
+            self.record_values(chunk, index)
 
     def images(self, chunk: Chunk) -> NDArray[np.float32]:
         """Return the current images (n, h, w, c)."""
         return ops.convert_to_numpy(self.space.decode(chunk.carry[0]))
 
-    def record_values(self, chunk: Chunk, weights: list[Any]) -> NDArray[np.float32]:
+    def record_values(self, chunk: Chunk, index: NDArray[np.int64]) -> NDArray[np.float32]:
         """Append the objectives' values to the trace; return each place's share, (n, places)."""
-        images = self.space.decode(chunk.carry[0])
-        values: NDArray[np.float32] = ops.convert_to_numpy(self.scores.compiled()(images, weights))
-        chunk.trace.append(values.sum(axis=1))
+        z = chunk.carry[0]
+        shares = self.scores.measure(self.space.decode(z), index)
+        values = shares.sum(axis=1)
+        if self.options.kept == "measured":
+            if chunk.best_values is None:
+                chunk.best, chunk.best_values = z, values
+            else:
+                better = values > np.nan_to_num(chunk.best_values, nan=-np.inf)
+                chunk.best = ops.where(better[:, None, None, None], z, chunk.best)
+                chunk.best_values = np.where(better, values, chunk.best_values)
+        chunk.trace.append(values)
         chunk.trace_steps.append(chunk.taken)
-        return values
+        return shares
 
-    def compiled(self, waking: bool, apart: bool) -> Callable[..., Any]:
-        scores = self.scores
-        key = ("ascent", scores.places, scores.single, self.options, waking, apart)
-        return self.network.compiled(key, lambda: self.segment(waking), batched=4)
+    def compiled(self, waking: bool, apart: bool, rolls: bool) -> Callable[..., Any]:
+        scores, options = self.scores, self.options
+        key = ("ascent", scores.places, scores.single, options.structure, waking, apart, rolls)
+        return self.network.compiled(key, lambda: self.segment(waking, rolls), batched=4)
 
     def penalized_values(
-        self, z: Any, weights: Any, silent: Any | None, apart: Any, draw: list[Any]
+        self,
+        z: Any,
+        weights: Any,
+        wakes: Any | None,
+        apart: Any,
+        reach: Any,
+        factors: Any,
+        shift: Any | None,
+        matrix: list[Any],
     ) -> Any:
         """Return each image's objective minus the regularizers, (n,)."""
         options = self.options
         x = self.space.decode(z)
-        seen = roll(x, draw[0]) if options.transforms.jitter and options.undo_jitter else x
-        if options.transforms.resamples:
-            seen = resample(seen, draw[1])
-        maps, shares = self.scores.to_climb(seen, weights, silent, whole=bool(apart))
+        seen = x if shift is None else roll(x, shift)
+        if matrix:
+            seen = resample(seen, matrix[0])
+        maps, shares = self.scores.to_climb(seen, weights, wakes, reach, whole=bool(apart))
         value = ops.sum(shares, axis=1)
+        norm_weight, tv_weight, diversity_weight = (factors[i] for i in range(3))
         if apart:
             size = ops.stop_gradient(ops.abs(value))
-            value = value - options.diversity_weight * size * sibling_similarity(maps, apart[0])
+            value = value - diversity_weight * size * sibling_similarity(maps, apart[0])
         if options.norm_weight:
-            value = value - options.norm_weight * image_norm(x)
+            value = value - norm_weight * image_norm(x)
         if options.tv_weight:
-            value = value - options.tv_weight * total_variation(x)
+            value = value - tv_weight * total_variation(x)
         return value
 
-    def segment(self, waking: bool) -> Callable[..., Any]:
+    def segment(self, waking: bool, rolls: bool) -> Callable[..., Any]:
         """Return the loop to compile.
 
-        Its arguments are the carry, the weights of each place, the silent parts, the groups, the
-        random draws of all steps, and a pair: the number of the first step and the number of steps
-        to take. It returns the new carry.
+        Its arguments are the carry, the weights of each place, the shares that may wake, the
+        groups, the factors of the regularizers, a block of the schedule, and three numbers: the
+        first step's in the ascent and in the block, and the number of steps to take. It returns
+        the new carry.
         """
         options, rule, space = self.options, self.rule, self.space
         slots = slice(2, 2 + rule.slots)
@@ -176,45 +201,49 @@ class Climb:
         def run(
             carry: list[Any],
             weights: Any,
-            silent: Any,
+            wakes: Any,
             apart: Any,
+            factors: Any,
             draws: list[Any],
             span: list[Any],
         ) -> list[Any]:
             def body(k: Any, carry: list[Any]) -> list[Any]:
-                i = span[0] + k
-                draw = [rows[i] for rows in draws]
+                rate, reach, shift, *matrix = (rows[span[1] + k] for rows in draws)
                 z, length, state = carry[0], carry[1], carry[slots]
-                if options.transforms.jitter and not options.undo_jitter:
-                    z = roll(z, draw[0])
+                if rolls and not options.undo_jitter:
+                    z = roll(z, shift)
+                undone = shift if rolls and options.undo_jitter else None
                 value, pullback = backend.vjp(
                     lambda z: self.penalized_values(
-                        z, weights, silent if waking else None, apart, draw
+                        z, weights, wakes if waking else None, apart, reach, factors, undone, matrix
                     ),
                     z,
                 )
                 gradient = _normalized(pullback(ops.ones_like(value)), options)
-                step, state = rule.step(gradient, state, i)
+                step, state = rule.step(gradient, state, span[0] + k, rate)
                 new = space.constrain(z + step)
                 moved = space.decode(new) - space.decode(z)
                 length = length + ops.sqrt(ops.sum(ops.square(moved), axis=(1, 2, 3)))
                 out = [new, length, *state]
-                if options.keep_best:
+                if options.kept == "climbed":
                     better = value > carry[-1]
-                    out.append(ops.where(better[:, None, None, None], z, carry[-2]))
+                    out.append(ops.where(better[:, None, None, None], new, carry[-2]))
                     out.append(ops.where(better, value, carry[-1]))
                 return out
 
-            result: list[Any] = backend.repeat(span[1], body, carry)
+            result: list[Any] = backend.repeat(span[2], body, carry)
             return result
 
         return run
 
 
 def _normalized(gradient: Any, options: AscentOptions) -> Any:
-    """Return each image's gradient, normalized so that the network's scale does not matter."""
-    total = ops.sum(ops.square(gradient), axis=(1, 2, 3), keepdims=True)
-    if options.optimizer == "rmsprop":  # keras-vis: unit L2 length over the whole image
-        return gradient / (ops.sqrt(total) + 1e-20)
-    pixels = float(np.prod(gradient.shape[1:]))
-    return gradient / (ops.sqrt(total / pixels) + 1e-20)
+    """Return each image's gradient over its root mean square: the network's scale drops out."""
+    axes = (1, 2, 3)
+    if options.optimizer == "rmsprop":  # exactly as keras-vis does
+        mean = ops.mean(ops.square(gradient), axis=axes, keepdims=True)
+        return gradient / (ops.sqrt(mean) + 1e-7)
+    # Divided by its maximum first: the squares of a small gradient would be 0 in float32.
+    gradient = gradient / (ops.max(ops.abs(gradient), axis=axes, keepdims=True) + 1e-30)
+    mean = ops.mean(ops.square(gradient), axis=axes, keepdims=True)
+    return gradient / (ops.sqrt(mean) + 1e-20)

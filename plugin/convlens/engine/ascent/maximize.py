@@ -9,16 +9,15 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convlens.engine.ascent.climb import Chunk, Climb
+from convlens.engine.ascent.climb import Climb
 from convlens.engine.ascent.objectives import Objective
 from convlens.engine.ascent.optimizers import OptimizerName
-from convlens.engine.ascent.options import AscentOptions, Preset, ascent_options, check_range
+from convlens.engine.ascent.options import Preset, ascent_options, check_range
 from convlens.engine.ascent.parametrization import Basis
-from convlens.engine.model.footprint import bytes_an_image
+from convlens.engine.ascent.rounds import Climbed, Rounds
 from convlens.engine.model.network import Network, Units
 from convlens.engine.model.targets import output_of
-from convlens.engine.runtime import backend
-from convlens.engine.runtime.memory import Part, default_budget, parts_within
+from convlens.engine.runtime.memory import default_budget
 from convlens.engine.runtime.progress import Progress, progress_to
 
 
@@ -108,7 +107,8 @@ def maximize(
     preset: Preset | None = None,
     seed: int = 0,
     seed_images: ArrayLike | None = None,
-    value_range: tuple[float, float] = (0.0, 1.0),
+    restart_images: ArrayLike | None = None,
+    value_range: tuple[float, float] | None = None,
     size: tuple[int, int] | None = None,
     checkpoints: int = 10,
     memory_budget: int | None = None,
@@ -182,6 +182,8 @@ def maximize(
         ((2, 28, 28, 1), (11, 2))
     """
     network = Network.of(model)
+    if value_range is None:
+        value_range = getattr(network.model, "convlens_value_range", (0.0, 1.0))
     low, high = check_range(value_range)
     if images_per_unit < 1:
         raise ValueError(f"images_per_unit must be at least 1, not {images_per_unit}")
@@ -205,47 +207,30 @@ def maximize(
         keep_best=keep_best,
     )
     space = options.parametrization
-    climb = Climb(network, goals.objectives, options, seed, max(1, checkpoints))
     if seed_images is not None:
         z = space.encode(_check_seed_images(network, seed_images, len(goals.objectives)))
     else:
         shape = _image_shape(network, size)
         z = np.stack([space.start(shape, np.random.default_rng([seed, *d])) for d in goals.draws])
-    each = bytes_an_image(network, climb.scores.layers, z.shape[1:])
-    parts = parts_within(
-        default_budget() if memory_budget is None else memory_budget,
-        len(z),
-        each,
-        together=images_per_unit,
-        devices=backend.distribution_size(network.distribution),
+    further = _check_restart_images(network, restart_images, z.shape[1:])
+    climb = Climb(network, goals.objectives, options, seed, max(1, checkpoints))
+    rounds = Rounds(
+        climb,
+        copies=images_per_unit,
+        groups=goals.groups if images_per_unit > 1 and options.diversity_weight else None,
+        budget=default_budget() if memory_budget is None else memory_budget,
     )
-    groups = goals.groups if images_per_unit > 1 and options.diversity_weight else None
-    chunks: list[Chunk] = []
-    counts: list[int] = []
-
-    def result() -> Maximization:
-        return _join_chunks(network, climb, goals, options, seed, z, chunks, counts)
-
     try:
         with progress_to(progress, f"{network.name} {goals.layer}", "steps") as report:
-            for number, part in enumerate(parts):
-                chunk = climb.begin(z[part.index])
-                chunks.append(chunk)
-                counts.append(part.count)
-
-                def on_progress(taken: int, before: int = number * options.steps) -> None:
-                    report(before + taken, options.steps * len(parts))
-
-                climb.run(chunk, part.index, _groups_of(part, groups), on_progress)
+            climbed = rounds.first(z, report)
+            if seed_images is None:
+                climbed = rounds.again(climbed, further, report)
     except KeyboardInterrupt:
-        if len(chunks) > 1 and chunks[-1].taken < options.steps:
-            del chunks[-1], counts[-1]
-        if not chunks or not chunks[0].trace:
+        finished = rounds.finished()
+        if finished is None:
             raise
-        if chunks[0].taken > chunks[0].trace_steps[-1]:
-            climb.record_values(chunks[0], climb.weights(parts[0].index))
-        raise AscentInterrupted(result()) from None
-    return result()
+        raise AscentInterrupted(_result(climb, goals, finished)) from None
+    return _result(climb, goals, climbed)
 
 
 @dataclass(frozen=True)
@@ -325,41 +310,34 @@ def _image_shape(network: Network, size: tuple[int, int] | None) -> tuple[int, i
     return h, w, c
 
 
-def _groups_of(part: Part, groups: NDArray[np.int32] | None) -> NDArray[np.int32] | None:
-    """Return the groups of a part's members; each padding member gets a group of its own."""
-    if groups is None:
-        return None
-    own = groups[part.index]
-    own[part.count :] = -1 - np.arange(len(own) - part.count)
-    return own
+def _check_restart_images(
+    network: Network, given: ArrayLike | None, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Return the images to start again from beside the plain ones, (n, h, w, c)."""
+    if given is None:
+        return np.zeros((0, *shape), np.float32)
+    images = network.check_images(given)
+    if images.shape[1:] != shape:
+        raise ValueError(
+            f"restart_images must be of the shape of the images to find, {shape}, "
+            f"not {images.shape[1:]}"
+        )
+    return images
 
 
-def _join_chunks(
-    network: Network,
-    climb: Climb,
-    goals: _Goals,
-    options: AscentOptions,
-    seed: int,
-    z: NDArray[np.float32],
-    chunks: list[Chunk],
-    counts: list[int],
-) -> Maximization:
-    """Return the current state of all chunks as one result."""
-    n = sum(counts)
-    pairs = list(zip(chunks, counts, strict=True))
-    space = options.parametrization
-    start = z[:n] if space.is_plain else np.asarray(space.decode(z[:n]))
+def _result(climb: Climb, goals: _Goals, climbed: Climbed) -> Maximization:
+    n, space = len(climbed.images), climb.space
     return Maximization(
-        images=np.concatenate([climb.images(chunk)[:count] for chunk, count in pairs]),
-        start=start,
-        model=network.name,
+        images=climbed.images,
+        start=climbed.start,
+        model=climb.network.name,
         layer=goals.layer,
         units=goals.units[:n],
         objectives=goals.objectives[:n],
-        trace=np.concatenate([np.stack(c.trace)[:, :count] for c, count in pairs], axis=1),
-        trace_steps=np.asarray(chunks[0].trace_steps),
-        path_length=np.concatenate([np.asarray(c.carry[1])[:count] for c, count in pairs]),
+        trace=climbed.trace,
+        trace_steps=climbed.trace_steps,
+        path_length=climbed.path_length,
         value_range=space.value_range if space.clip else None,
         basis=space.basis,
-        seed=seed,
+        seed=climb.seed,
     )

@@ -18,30 +18,29 @@ class Optimizer:
 
     Attributes:
         slots: number of tensors in the state; each has the shape of the images and starts at 0.
-        step: (gradient, state, iteration from 0) → (step to add, new state).
+        step: (gradient, state, iteration from 0, step size) → (step to add, new state).
     """
 
     slots: int
-    step: Callable[[Any, State, Any], tuple[Any, State]]
+    step: Callable[[Any, State, Any, Any], tuple[Any, State]]
 
 
-def optimizer(name: OptimizerName, step_size: float) -> Optimizer:
+def optimizer(name: OptimizerName) -> Optimizer:
     """Return an optimizer by name.
 
     Args:
         name: 'adam' (Kingma & Ba 2015), 'sgd', or 'rmsprop' as in keras-vis: decay 0.95, ε inside
-            the square root.
-        step_size: the learning rate, in units of the image's values.
+            the square root. The step size is the learning rate, in units of the parameters.
 
     Raises:
         ValueError: an unknown name.
     """
     if name == "adam":
-        return Optimizer(2, lambda g, s, i: adam(g, s, i, step_size))
+        return Optimizer(2, adam)
     if name == "rmsprop":
-        return Optimizer(1, lambda g, s, i: _rmsprop(g, s, step_size))
+        return Optimizer(1, _rmsprop)
     if name == "sgd":
-        return Optimizer(0, lambda g, s, i: (step_size * g, s))
+        return Optimizer(0, lambda gradient, state, iteration, rate: (rate * gradient, state))
     raise ValueError(f"optimizer must be 'adam', 'rmsprop' or 'sgd', not {name!r}")
 
 
@@ -49,7 +48,7 @@ def adam(
     gradient: Any,
     state: State,
     iteration: Any,
-    rate: float,
+    rate: Any,
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
@@ -69,6 +68,6 @@ def adam(
     return rate * unbias * first / (ops.sqrt(second) + epsilon), [first, second]
 
 
-def _rmsprop(gradient: Any, state: State, rate: float) -> tuple[Any, State]:
+def _rmsprop(gradient: Any, state: State, iteration: Any, rate: Any) -> tuple[Any, State]:
     cache = 0.95 * state[0] + 0.05 * ops.square(gradient)
     return rate * gradient / ops.sqrt(cache + 1e-7), [cache]

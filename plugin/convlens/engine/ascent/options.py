@@ -13,15 +13,30 @@ from convlens.engine.ascent.parametrization import Basis, Parametrization
 from convlens.engine.ascent.transforms import Transforms
 
 Preset = Literal["keras-vis", "feature-visualization"]
+Kept = Literal["measured", "climbed", "last"]
 MAX_STEPS = 1_000_000  # the random draws of all steps are made beforehand
 
 
 @dataclass(frozen=True)
 class AscentOptions:
-    """Options of an ascent; `maximize` describes each."""
+    """Options of an ascent; `maximize` describes most of them.
+
+    Attributes:
+        last_step: size of the last steps as a share of `step_size`; 1 for steps of one size.
+        fade: share of the steps in which the random transformations fade out; 0 for transformations
+            that do not fade.
+        waking: share of the steps in which the threshold of a ReLU unit is lowered, so that the
+            gradient comes from more positions than those that fire; see `Scores.to_climb`.
+        kept: the iterate to return: 'measured' for the one with the highest measured activation,
+            'climbed' for the one after the step whose penalized objective, taken before the step
+            on the transformed image, was the highest, 'last' for the last one.
+    """
 
     steps: int
     step_size: float
+    last_step: float
+    fade: float
+    waking: float
     optimizer: OptimizerName
     parametrization: Parametrization
     transforms: Transforms
@@ -29,13 +44,34 @@ class AscentOptions:
     norm_weight: float
     tv_weight: float
     diversity_weight: float
-    keep_best: bool
+    kept: Kept
+
+    @property
+    def factors(self) -> tuple[float, float, float]:
+        """The weights of the norm, the total variation and the diversity term."""
+        return self.norm_weight, self.tv_weight, self.diversity_weight
+
+    @property
+    def structure(self) -> tuple[object, ...]:
+        """The options that a compiled loop is made for; it takes all others as arguments."""
+        return (
+            self.optimizer,
+            self.parametrization,
+            self.transforms.resamples,
+            self.undo_jitter,
+            bool(self.norm_weight),
+            bool(self.tv_weight),
+            self.kept == "climbed",
+        )
 
 
 _DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {
         "steps": 300,
         "step_size": None,
+        "last_step": 0.002,
+        "fade": 0.5,
+        "waking": 0.5,
         "optimizer": "adam",
         "basis": "pixel",
         "decorrelate": False,
@@ -47,7 +83,7 @@ _DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "tv_weight": 0.0,
         "diversity_weight": 2.0,
         "clip": True,
-        "keep_best": False,
+        "kept": "measured",
     }
 )
 _PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -55,12 +91,15 @@ _PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "keras-vis": {
             "steps": 200,
             "step_size": 1.0,
+            "last_step": 1.0,
+            "fade": 0.0,
+            "waking": 0.0,
             "optimizer": "rmsprop",
             "undo_jitter": False,
             "norm_weight": 10.0,
             "tv_weight": 10.0,
             "clip": False,
-            "keep_best": True,
+            "kept": "climbed",
         },
         "feature-visualization": {
             "basis": "fourier",
@@ -74,9 +113,15 @@ _PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 
 def ascent_options(
-    preset: Preset | None, value_range: tuple[float, float], channels: int | None, **given: Any
+    preset: Preset | None,
+    value_range: tuple[float, float],
+    channels: int | None,
+    keep_best: bool | None,
+    **given: Any,
 ) -> AscentOptions:
     """Return the options of a preset, or the defaults, overridden by `given` values except None.
+
+    `keep_best` is False to return the last iterate; else the recipe's best one is returned.
 
     Raises:
         ValueError: an unknown preset, an option out of its bounds.
@@ -94,6 +139,8 @@ def ascent_options(
     space = Parametrization(basis, bool(decorrelate), bool(chosen.pop("clip")), value_range)
     low, high = (float(factor) for factor in chosen.pop("scale"))
     transforms = Transforms(float(chosen.pop("jitter")), (low, high), float(chosen.pop("rotation")))
+    if keep_best is False:
+        chosen["kept"] = "last"
     if chosen["step_size"] is None:
         chosen["step_size"] = space.default_step
     return AscentOptions(parametrization=space, transforms=transforms, **chosen)

@@ -88,7 +88,8 @@ class Parametrization:
     def start(self, shape: tuple[int, int, int], draw: np.random.Generator) -> NDArray[np.float32]:
         """Return the parameters (h, w, c) of random noise around the middle of the range."""
         noise = draw.random(shape)
-        noise = (noise - noise.mean()) / noise.std()
+        # A single value does not deviate from its mean.
+        noise = (noise - noise.mean()) / max(noise.std(), 1e-12)
         if self.basis == "fourier":
             return (_FOURIER_START * noise).astype(np.float32)
         low, high = self.value_range
@@ -99,7 +100,7 @@ class Parametrization:
     def default_step(self) -> float:
         """The default step size of these parameters."""
         low, high = self.value_range
-        return 0.01 * (high - low) if self.is_plain else 0.05
+        return 0.15 * (high - low) if self.is_plain else 0.05
 
 
 def fourier_basis(n: int) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from keras import ops
@@ -51,24 +51,92 @@ class Scores:
         """Return the activations at each place."""
         return self.network.run(images, self.outputs)
 
-    def measure(self, images: Any, weights: list[Any]) -> Any:
-        """Return the share of each place in each objective, (n, places)."""
-        maps = self.maps(images)
-        return ops.stack(
-            [_share(*part) for part in zip(maps, self.places, weights, strict=True)], 1
-        )
+    def vectors(self, images: Any) -> list[Any]:
+        """Return the activation vectors (n, units) that each place reads."""
+        pairs = zip(self.maps(images), self.places, strict=True)
+        return [_activation_vectors(ops.mean, maps, place) for maps, place in pairs]
+
+    def peaks(self, images: Any) -> list[Any]:
+        """Return the largest pre-activations (n, units) at each place; activations without one."""
+        before = [
+            output if before is None else before
+            for output, before in zip(self.outputs, self.before, strict=True)
+        ]
+        pairs = zip(self.network.run(images, before), self.places, strict=True)
+        return [_activation_vectors(ops.max, maps, place) for maps, place in pairs]
+
+    def measure(self, images: Any, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the share of each place in some objectives, one image each, (n, places).
+
+        Args:
+            images: tensor (n, h, w, c).
+            index: (n,) numbers of the objectives.
+        """
+        vectors = map(ops.convert_to_numpy, self.compiled("vectors")(images))
+        pairs = zip(vectors, self.weights, strict=True)
+        return np.stack([(v * w[index]).sum(axis=1) for v, w in pairs], axis=1)
+
+    def table(self, images: NDArray[np.float32], batch: int) -> NDArray[np.float32]:
+        """Return every objective's value on every image, (objectives, n).
+
+        Args:
+            images: (n, h, w, c).
+            batch: number of images to compute together; the functions are compiled for it.
+        """
+        vectors = self._in_batches("vectors", images, batch)
+        total = np.zeros((len(self.weights[0]), len(images)), np.float32)
+        for v, weights in zip(vectors, self.weights, strict=True):
+            total += weights @ v.T
+        return total
+
+    def excitement(
+        self, images: NDArray[np.float32], index: NDArray[np.int64], batch: int
+    ) -> NDArray[np.float32]:
+        """Return how near each image is to exciting some objectives, (objectives, n).
+
+        This is the objective's value; in the place of a share of 0 of a ReLU unit it has the
+        largest pre-activation, so that two images on which a unit is silent can be compared.
+
+        Args:
+            images: (n, h, w, c).
+            index: (objectives,) numbers of the objectives.
+            batch: number of images to compute together; the functions are compiled for it.
+        """
+        vectors = self._in_batches("vectors", images, batch)
+        wake = self.may_wake[index]
+        peaks = self._in_batches("peaks", images, batch) if wake.any() else vectors
+        total = np.zeros((len(index), len(images)), np.float32)
+        for place, weights in enumerate(self.weights):
+            share, peak = (weights[index] @ v[place].T for v in (vectors, peaks))
+            total += np.where(wake[:, place, None] & (share <= 0), peak, share)
+        return total
+
+    def _in_batches(
+        self, name: Literal["vectors", "peaks"], images: NDArray[np.float32], batch: int
+    ) -> list[NDArray[np.float32]]:
+        run = self.compiled(name)
+        found = []
+        for first in range(0, len(images), batch):
+            part = images[first : first + batch]
+            full = part[np.minimum(np.arange(batch), len(part) - 1)]
+            results = run(ops.convert_to_tensor(full))
+            found.append([ops.convert_to_numpy(v)[: len(part)] for v in results])
+        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
     def to_climb(
-        self, images: Any, weights: list[Any], silent: Any | None, whole: bool
+        self, images: Any, weights: list[Any], wakes: Any | None, reach: Any, whole: bool
     ) -> tuple[Any, Any]:
         """Return the maps at the first place, and the share of each place, (n, places).
 
-        The share of a unit that was silent and still is silent is its largest pre-activation.
+        A ReLU unit fires at few positions of noise, and the gradient comes from these alone. So its
+        threshold is lowered, where asked, until more positions count; see `_share_to_wake`.
 
         Args:
             images: (n, h, w, c).
             weights: for each place, (n, units).
-            silent: (n, places) True for silent shares; None if no share is silent.
+            wakes: (n, places) True for shares that `may_wake`; None if no share may.
+            reach: how far the threshold is lowered: to this many standard deviations above the
+                mean of the unit's pre-activations; a large number lowers it for silent units only.
             whole: True to return all maps of the first place, not only the map of each image's
                 unit.
         """
@@ -79,29 +147,26 @@ class Scores:
         wanted: list[Any] = []
         for output, before, one in zip(self.outputs, self.before, narrow, strict=True):
             # Read the pre-activation only if needed: reading it prevents fusing the activation.
-            own = [output, output if silent is None or before is None else before]
+            own = [output, output if wakes is None or before is None else before]
             wanted += own if one is None else [one.source, one.source]
         values = self.network.run(images, wanted)
-        shares, peaks = [], []
+        shares = []
         for i, (place, w, one) in enumerate(zip(self.places, weights, narrow, strict=True)):
             after, before = values[2 * i], values[2 * i + 1]
             if one is not None:
                 units = ops.cast(ops.argmax(ops.abs(w), axis=1), "int32")
                 before, after = (m[..., None] for m in one(after, units))
                 w = ops.sum(w, axis=1, keepdims=True)
-            shares.append(_share(after, place, w))
-            if silent is not None:
-                peaks.append(_share(before, place, w, ops.max))
-        share = ops.stack(shares, axis=1)
-        if silent is not None:
-            peak = ops.stack(peaks, axis=1)
-            share = ops.where(ops.logical_and(silent, peak <= 0), peak, share)
-        return values[0], share
+            share = ops.sum(_activation_vectors(ops.mean, after, place) * w, axis=-1)
+            if wakes is not None:
+                below = ops.sum(_waking(before, place, reach) * w, axis=-1)
+                share = share + ops.where(wakes[:, i], below, 0.0)
+            shares.append(share)
+        return values[0], ops.stack(shares, axis=1)
 
-    def compiled(self) -> Callable[..., Any]:
-        """Return `measure` compiled: (images, weights) → (n, places)."""
-        key = ("measure", self.places)
-        return self.network.compiled(key, lambda: self.measure, batched=2)
+    def compiled(self, name: Literal["vectors", "peaks"]) -> Callable[..., Any]:
+        """Return `vectors` or `peaks` compiled: images → [(n, units) for each place]."""
+        return self.network.compiled((name, self.places), lambda: getattr(self, name), batched=1)
 
     def _before_relu(self, place: Place, output: Any) -> Any:
         before = self.network.preactivations.get(place.layer)
@@ -109,9 +174,25 @@ class Scores:
         return before if relu and before is not output else None
 
 
-def _share(maps: Any, place: Place, weights: Any, reduce: Callable[..., Any] = ops.mean) -> Any:
-    """Return the share of a place in each objective, (n,)."""
-    return ops.sum(_activation_vectors(reduce, maps, place) * weights, axis=-1)
+def _waking(before: Any, place: Place, reach: Any) -> Any:
+    """Return the mean of the negative pre-activations near firing, (n, units).
+
+    Near are those above min(0, highest, mean + reach·deviation), over the positions of each map.
+    """
+    before = ops.cast(before, "float32")
+    if place.position is not None:
+        before = _activation_vectors(ops.mean, before, place)
+    axes = tuple(range(1, len(before.shape) - 1))
+    still = ops.stop_gradient(before)
+    if axes:
+        spread = ops.std(still, axis=axes, keepdims=True)
+        level = ops.mean(still, axis=axes, keepdims=True) + reach * spread
+        level = ops.minimum(level, ops.max(still, axis=axes, keepdims=True))
+    else:
+        level = still
+    near = ops.logical_and(still >= level, still < 0)
+    kept = ops.where(near, before, 0.0)
+    return ops.mean(kept, axis=axes) if axes else kept
 
 
 def _activation_vectors(reduce: Callable[..., Any], maps: Any, place: Place) -> Any:
@@ -135,15 +216,12 @@ def objective_values(
     The value of a unit is the mean of its feature map, or its score before the softmax.
     """
     scores = Scores(network, objectives)
-    measure = scores.compiled()
+    numbers = np.arange(len(images))
     parts = [
-        measure(
-            ops.convert_to_tensor(images[i : i + BATCH]),
-            [ops.convert_to_tensor(w[i : i + BATCH]) for w in scores.weights],
-        )
+        scores.measure(ops.convert_to_tensor(images[i : i + BATCH]), numbers[i : i + BATCH])
         for i in range(0, len(images), BATCH)
     ]
-    return np.concatenate([ops.convert_to_numpy(part).sum(axis=1) for part in parts])
+    return np.concatenate(parts).sum(axis=1)
 
 
 def class_scores(network: Network, images: NDArray[np.float32]) -> NDArray[np.float32]:

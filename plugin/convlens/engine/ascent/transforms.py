@@ -35,22 +35,41 @@ class Transforms:
         """True if images are interpolated, not only rolled."""
         return self.scale != (1.0, 1.0) or self.rotation > 0
 
-    def shifts(self, size: tuple[int, int], steps: int, seed: int) -> NDArray[np.int32]:
-        """Return the roll down and to the right at each step, in pixels, (steps, 2)."""
+    def reach(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the largest roll along each side, in pixels."""
         j = self.jitter
-        reach = [int(side * j) if 0 < j < 1 else int(j) for side in size]
+        down, right = (int(side * j) if 0 < j < 1 else int(j) for side in size)
+        return down, right
+
+    def shifts(
+        self, size: tuple[int, int], strength: NDArray[np.float64], seed: int
+    ) -> NDArray[np.int32]:
+        """Return the roll down and to the right at each step, in pixels, (steps, 2).
+
+        Args:
+            size: (h, w) of the images.
+            strength: (steps,) factor of the largest roll at each step, 0 to 1.
+            seed: seed of the draws.
+        """
         # One generator for the whole run, so that all chunks of units get the same rolls.
         draw = np.random.default_rng([seed, 0x5EED])
-        return np.stack([draw.integers(-r, r, steps, endpoint=True) for r in reach], axis=1).astype(
+        reaches = [np.rint(r * strength).astype(np.int32) for r in self.reach(size)]
+        return np.stack([draw.integers(-r, r, endpoint=True) for r in reaches], axis=1).astype(
             np.int32
         )
 
-    def matrices(self, steps: int, seed: int) -> NDArray[np.float32]:
-        """Return the matrix of each step from output to input positions, (steps, 2, 2)."""
+    def matrices(self, strength: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
+        """Return the matrix of each step from output to input positions, (steps, 2, 2).
+
+        Args:
+            strength: (steps,) factor of the angle and of the scale's logarithm, 0 to 1.
+            seed: seed of the draws.
+        """
         draw = np.random.default_rng([seed, 0x5CA1E])
         low, high = self.scale
-        factor = np.exp(draw.uniform(math.log(low), math.log(high), steps))
-        angle = np.radians(draw.uniform(-1, 1, steps) * self.rotation)
+        steps = len(strength)
+        factor = np.exp(strength * draw.uniform(math.log(low), math.log(high), steps))
+        angle = np.radians(strength * draw.uniform(-1, 1, steps) * self.rotation)
         cos, sin = np.cos(angle) / factor, np.sin(angle) / factor
         return np.stack([np.stack([cos, -sin], 1), np.stack([sin, cos], 1)], 1).astype(np.float32)
 
@@ -67,7 +86,7 @@ def resample(images: Any, matrix: Any) -> Any:
     the gradient back instead of adding each output pixel's gradient to the input pixels it read.
 
     Args:
-        images: (n, h, w, c), h and w at least 2.
+        images: (n, h, w, c).
         matrix: (2, 2) from output to input positions (row, column), counted from the center.
     """
     n, h, w, c = images.shape
@@ -80,7 +99,8 @@ def resample(images: Any, matrix: Any) -> Any:
     # Positions first, so that gathering, and scattering the gradient, moves whole rows.
     rows = ops.reshape(ops.transpose(images, (1, 2, 0, 3)), (h * w, -1))
     mixed = sum(
-        ops.take(rows, (top + dy) * w + left + dx, axis=0) * (fy * fx)[:, None]
+        ops.take(rows, (top + min(dy, h - 1)) * w + left + min(dx, w - 1), axis=0)
+        * (fy * fx)[:, None]
         for dy, fy in ((0, 1 - down), (1, down))
         for dx, fx in ((0, 1 - right), (1, right))
     )
@@ -89,6 +109,8 @@ def resample(images: Any, matrix: Any) -> Any:
 
 def _mirror(at: Any, size: int) -> tuple[Any, Any]:
     """Return coordinates mirrored at the edges, as an integer part (below size - 1) and a rest."""
+    if size == 1:
+        return ops.zeros_like(at, "int32"), ops.zeros_like(at)
     last = float(size - 1)
     folded = ops.abs(ops.mod(at, 2 * last))
     folded = ops.minimum(folded, 2 * last - folded)

@@ -8,6 +8,8 @@ from scipy.ndimage import uniform_filter
 
 TILE = 8
 _WINDOW = 7
+# The constants of the structural similarity, for pixels in units of their range.
+C1, C2 = 0.01**2, 0.03**2
 
 
 def worst_tile(
@@ -44,11 +46,10 @@ def structural_similarity(
         smooth: NDArray[np.float64] = uniform_filter(values, size, mode="reflect")
         return smooth
 
-    c1, c2 = 0.01**2, 0.03**2
     a, b = blurred(expected), blurred(actual)
     var_a = blurred(expected**2) - a**2
     var_b = blurred(actual**2) - b**2
     both = blurred(expected * actual) - a * b
-    ratio = (2 * a * b + c1) * (2 * both + c2) / ((a**2 + b**2 + c1) * (var_a + var_b + c2))
+    ratio = (2 * a * b + C1) * (2 * both + C2) / ((a**2 + b**2 + C1) * (var_a + var_b + C2))
     similarity: NDArray[np.float64] = ratio.mean(axis=-1)
     return similarity

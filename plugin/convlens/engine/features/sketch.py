@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
@@ -28,10 +29,14 @@ GRAM_POSITIONS = 256
 SHOWN_CHANNELS = 8
 SHOWN_SIDE = 48
 _BATCH, _BATCH_VALUES = 64, 2**22
-# Layers that only pass or rearrange values at inference.
+# As many values of each output are kept as they are.
+MAX_RESULTS = 2**17
+# Layers that only pass or rearrange values at inference. A subclass may do more.
 _MOVERS = (
-    *("Flatten", "Reshape", "Permute", "Identity", "RepeatVector", "ZeroPadding2D", "Cropping2D"),
-    *("Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout"),
+    *(keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute, keras.layers.Identity),
+    *(keras.layers.RepeatVector, keras.layers.ZeroPadding2D, keras.layers.Cropping2D),
+    *(keras.layers.Dropout, keras.layers.SpatialDropout2D, keras.layers.GaussianNoise),
+    *(keras.layers.GaussianDropout, keras.layers.AlphaDropout),
 )
 
 
@@ -40,6 +45,7 @@ class LayerSketch:
     """One layer's activations over images, summarized.
 
     Attributes:
+        kind: the layer's type, such as 'Conv2D'.
         shape: shape of one image's activations, such as (h, w, c).
         dtype: data type of the activations.
         mean, rms, high: (c,) each channel's mean, root mean square and largest value.
@@ -50,8 +56,11 @@ class LayerSketch:
             averaged over the images and multiplied by random signs.
         shown: (m, h, w) the first image's first few feature maps, subsampled; None in a layer
             without positions.
+
+    A layer of more than `MAX_CHANNELS` channels is summarized by as many signed sums of channels.
     """
 
+    kind: str
     shape: tuple[int, ...]
     dtype: str
     mean: NDArray[np.float32]
@@ -65,12 +74,18 @@ class LayerSketch:
 
 def sketched_layers(network: Network) -> tuple[str, ...]:
     """Return the names of the layers to sketch, in the graph's order: all that compute values."""
+    outputs = network.output_tensors
     chosen = [
         name
         for name, layer in network.layers.items()
-        if type(layer).__name__ not in _MOVERS or name == network.output_layer
+        if type(layer) not in _MOVERS or name in outputs
     ]
     return tuple(chosen)
+
+
+def compared_entries(network: Network) -> tuple[str, ...]:
+    """Return the names of all that a comparison judges: the images, layers and other outputs."""
+    return tuple(dict.fromkeys([INPUT, *sketched_layers(network), *network.output_tensors]))
 
 
 def sketch_layers(
@@ -80,8 +95,11 @@ def sketch_layers(
     seed: int = 0,
     bits: int | None = None,
     scale: float = 1.0,
-) -> tuple[dict[str, LayerSketch], NDArray[np.float32]]:
-    """Return sketches of the images and of each layer's activations, and the model's output.
+) -> tuple[dict[str, LayerSketch], dict[str, NDArray[np.float32]]]:
+    """Return sketches of the images and of each layer's activations, and the model's outputs.
+
+    All that is drawn is drawn by shape and never by name, as Keras numbers layers anew for each
+    model.
 
     Args:
         network: the network.
@@ -92,47 +110,59 @@ def sketch_layers(
         scale: scale at which they are rounded; see `Coarse`.
 
     Returns:
-        The sketch of 'input' and of each layer, by name, in the graph's order (that of the output
-        layer before its activation); and the model's first output (n, …).
+        The sketch of 'input' and of each layer, by name, in the graph's order (that of an output
+        layer before its activation); and each of the model's outputs (m, …) for the first images.
 
     Raises:
         ValueError: images of a wrong shape, or with values that are not finite.
     """
     x = network.check_images(images)
     sketched = {name: _value_of(network, name) for name in sketched_layers(network)}
+    outputs = network.output_tensors
 
     def build() -> Callable[..., Any]:
-        tensors = [network.image, *sketched.values(), network.result]
+        tensors = [network.image, *sketched.values(), *outputs.values()]
 
         def summarize(batch: Any, scale: Any) -> Any:
             coarse = None if bits is None else Coarse(bits, scale)
-            *maps, result = network.run(batch, tensors, coarse=coarse)
-            return [_summarize(value, seed) for value in maps], ops.cast(result, "float32")
+            values = network.run(batch, tensors, coarse=coarse)
+            maps, results = values[: len(sketched) + 1], values[len(sketched) + 1 :]
+            summaries = [_summarize(value, seed) for value in maps]
+            return summaries, [ops.cast(result, "float32") for result in results]
 
         return summarize
 
     run = network.compiled(("sketch", seed, bits), build)
     parts: list[list[_Summary]] = [[] for _ in range(len(sketched) + 1)]
-    results = []
-    for batch, kept in _batches(x):
-        found, result = run(ops.convert_to_tensor(batch), ops.convert_to_tensor(np.float32(scale)))
-        results.append(ops.convert_to_numpy(result)[:kept])
+    kept_results: list[list[NDArray[np.float32]]] = [[] for _ in outputs]
+    for batch, new in _batches(x):
+        found, results = run(ops.convert_to_tensor(batch), ops.convert_to_tensor(np.float32(scale)))
+        for kept, result in zip(kept_results, results, strict=True):
+            size = max(1, math.prod(result.shape[1:]))
+            left = max(1, MAX_RESULTS // size) - sum(map(len, kept))
+            if left > 0:
+                kept.append(ops.convert_to_numpy(result)[: min(new, left)])
         for part, summary in zip(parts, found, strict=True):
-            part.append({k: ops.convert_to_numpy(v)[:kept] for k, v in summary.items()})
+            part.append({k: ops.convert_to_numpy(v)[:new] for k, v in summary.items()})
     symbols = {INPUT: network.image, **sketched}
     return {
-        name: _join_summaries(name, part, str(symbol.dtype), seed)
+        name: _join_summaries(
+            type(network.layers[name]).__name__ if name in network.layers else "Input",
+            part,
+            str(symbol.dtype),
+            seed,
+        )
         for (name, symbol), part in zip(symbols.items(), parts, strict=True)
-    }, np.concatenate(results)
+    }, {name: np.concatenate(kept) for name, kept in zip(outputs, kept_results, strict=True)}
 
 
 def _value_of(network: Network, layer: str) -> Any:
     """Return the symbolic tensor to sketch for a layer.
 
-    This is its output; for the model's output layer the pre-activation, because a saturated softmax
-    hides changes.
+    This is its output; for an output layer of the model the pre-activation, because a saturated
+    softmax hides changes.
     """
-    if layer == network.output_layer:
+    if layer in network.output_tensors:
         return network.preactivations.get(layer, network.outputs[layer])
     return network.outputs[layer]
 
@@ -155,7 +185,7 @@ def _summarize(x: Any, seed: int) -> _Summary:
     p = int(np.prod(shape[1:-1]))
     flat = ops.cast(ops.reshape(x, (-1, p, c)), "float32")
     if c > MAX_CHANNELS:
-        flat = ops.take(flat, _evenly_spaced(c, MAX_CHANNELS), axis=2)
+        flat = _folded(flat, seed)
     grid = ops.take(flat, _evenly_spaced(p, GRAM_POSITIONS), axis=1)
     signs = _random_signs("gram", (flat.shape[-1], GRAM_PROJECTIONS), seed)
     summary = {
@@ -174,15 +204,25 @@ def _summarize(x: Any, seed: int) -> _Summary:
     return summary
 
 
-def _join_summaries(name: str, parts: list[_Summary], dtype: str, seed: int) -> LayerSketch:
+def _folded(flat: Any, seed: int) -> Any:
+    """Return (n, p, MAX_CHANNELS) signed sums of activations (n, p, c) of many channels."""
+    p, c = flat.shape[1:]
+    groups = math.ceil(c / MAX_CHANNELS)
+    padded = ops.pad(flat, ((0, 0), (0, 0), (0, groups * MAX_CHANNELS - c)))
+    signs = _random_signs("channels", (groups, MAX_CHANNELS), seed)
+    return ops.sum(ops.reshape(padded, (-1, p, groups, MAX_CHANNELS)) * signs, axis=2)
+
+
+def _join_summaries(kind: str, parts: list[_Summary], dtype: str, seed: int) -> LayerSketch:
     """Return a layer's sketch from the summaries of its batches."""
     first = parts[0]
     rows = np.concatenate([part["projection"] for part in parts]).astype(np.float64)
     n = len(rows)
     signs = _random_signs("images", (n, PROJECTIONS), seed)
     samples = np.concatenate([part["samples"] for part in parts])
-    kept = _sample_numbers(f"samples {name}", samples.size, MAX_SAMPLES, seed)
+    kept = _sample_numbers("samples", samples.size, MAX_SAMPLES, seed)
     return LayerSketch(
+        kind=kind,
         shape=tuple(int(s) for s in first["shape"][0]),
         dtype=dtype,
         mean=rows[:, 0].mean(axis=0).astype(np.float32),

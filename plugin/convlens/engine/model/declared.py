@@ -10,7 +10,8 @@ from typing import IO, Any
 
 import keras
 
-CONFIG = "config.json"
+from convlens.files.formats import CONFIG
+
 WEIGHTS = ("model.weights.h5", "model.weights.npz")
 _STATELESS = "create a variable while in a stateless scope"
 _MAX_CONFIG_BYTES = 2**26
@@ -71,9 +72,13 @@ def check_links(stream: IO[bytes]) -> None:
     import h5py
 
     with h5py.File(stream, "r") as file:
-        groups = [file]
+        groups, seen = [file], set()
         while groups:
             group = groups.pop()
+            address = h5py.h5o.get_info(group.id).addr
+            if address in seen:  # a group may contain itself
+                continue
+            seen.add(address)
             for name in group:
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                     raise ValueError(f"the weights contain {name!r}, a link to another place")

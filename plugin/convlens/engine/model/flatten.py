@@ -224,6 +224,8 @@ class _Flattener:
             view = _view(op, _inbound_nodes=[], _outbound_nodes=[])
             with keras.name_scope(SCOPE):
                 outputs = [_fresh(t) for t in keras.tree.flatten(_apply(view, args, kwargs, False))]
+        elif isinstance(op, _Entrance):
+            outputs = [op.symbol(args[0])]
         else:
             outputs = [_fresh(args[0])]  # an activation, which keeps shape and type
         self.flat.calls.append(Call(op, args, kwargs, outputs, training))
@@ -251,20 +253,21 @@ class _Flattener:
         return free
 
 
-class _Entrance(keras.Operation):
+@dataclass(frozen=True)
+class _Entrance:
     """Cast a value to the type of a nested model's input, and add or drop a last axis of 1."""
 
-    def __init__(self, dtype: str, rank: int) -> None:
-        super().__init__(name=SCOPE)
-        self.dtype, self.rank = dtype, rank
+    dtype: str
+    rank: int
 
-    def call(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Any:
         x = ops.cast(x, self.dtype)
         if len(x.shape) > self.rank:
             return ops.squeeze(x, axis=-1)
         return ops.expand_dims(x, axis=-1) if len(x.shape) < self.rank else x
 
-    def compute_output_spec(self, x: Any) -> Any:
+    def symbol(self, x: Any) -> Any:
+        """Return the symbolic result for a symbolic tensor."""
         shape = tuple(x.shape)
         if len(shape) != self.rank:
             shape = shape[:-1] if len(shape) > self.rank else (*shape, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -11,14 +12,12 @@ from keras import ops
 from numpy.typing import NDArray
 
 from convlens.engine.model.flatten import SCOPE, Flat, Graph
-from convlens.engine.runtime import backend
-from convlens.engine.runtime.tolerance import Rounding, activation_tolerance, is_coarse
+from convlens.engine.runtime import backend, tolerance
 
 if TYPE_CHECKING:
     from convlens.engine.model.network import Network
 
-# Both sides run the same layers on the same images, so that only the order of sums can differ; a
-# fault of the reading is larger than this in float32, too.
+# A model that is misread differs by more.
 _MIN_TOLERANCE = 1e-3
 # Sizes to try for a network that takes images of any size.
 _SIZES = (64, 128, 224, 299)
@@ -67,7 +66,8 @@ class _Comparison:
             images = np.rint(images)  # predict() would drop the fractions
         self.images = ops.convert_to_tensor(images)
         self.inputs = network.inputs_for(self.images)
-        self.allowed = max(_MIN_TOLERANCE, activation_tolerance(_rounding_of(network)))
+        rounding = _rounding_of(network)
+        self.allowed = max(_MIN_TOLERANCE, tolerance.activation_tolerance(rounding))
 
     def whole(self) -> float:
         """Return the largest difference of the model's outputs."""
@@ -90,7 +90,7 @@ class _Comparison:
             inner = next((g for g in self.flat.graphs if _is_run_of(g, op, symbols)), None)
             if inner is None or any(t is None for t in inner.inputs):
                 return found
-            graph, inputs = inner, self.run(lambda g=inner: self.reading(g.inputs))
+            graph, inputs = inner, self.run(partial(self.reading, inner.inputs))
 
     def first_node(self, graph: Graph, inputs: list[Any]) -> tuple[Any, list[Any], float] | None:
         """Return the first node of a model whose outputs differ: operation, outputs, difference."""
@@ -141,14 +141,16 @@ def _noise(network: Network) -> NDArray[np.float32] | None:
             except ValueError:
                 continue  # a window larger than a map, or sizes that do not fit together
         # In 16 bits large values could overflow in the one and not in the other.
-        high = 1 if is_coarse(_rounding_of(network).precision) else 255
+        high = 1 if tolerance.is_coarse(_rounding_of(network).precision) else 255
         noise = np.random.default_rng(0).random(shape, dtype=np.float32)
-        return noise * np.float32([1, high])[:, None, None, None]
+        noise[1] *= high
+        return noise
     return None
 
 
-def _rounding_of(network: Network) -> Rounding:
-    return Rounding.join(network.rounding(name) for name in network.outputs)
+def _rounding_of(network: Network) -> tolerance.Rounding:
+    """Return the rounding behind all layers' outputs taken together."""
+    return tolerance.Rounding.join(network.rounding(name) for name in network.outputs)
 
 
 def _is_run_of(graph: Graph, op: Any, symbols: list[Any]) -> bool:
@@ -157,7 +159,7 @@ def _is_run_of(graph: Graph, op: Any, symbols: list[Any]) -> bool:
 
 
 def _arrays(tensors: list[Any]) -> list[NDArray[np.float64]]:
-    return [backend.to_numpy(t).astype(np.float64) for t in tensors]
+    return [ops.convert_to_numpy(t).astype(np.float64) for t in tensors]
 
 
 def _largest(expected: list[NDArray[np.float64]], found: list[NDArray[np.float64]]) -> float:

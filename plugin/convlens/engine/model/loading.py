@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import keras
 from convlens.engine.model.declared import WEIGHTS, check_declared, check_links
 from convlens.engine.model.losses import stated_loss
 from convlens.files.archive import open_archive
+from convlens.files.formats import format_of
 
 _NATIVE = ".keras"
 _LEGACY = (".h5", ".hdf5")
@@ -22,7 +26,12 @@ _LEGACY = (".h5", ".hdf5")
 MIN_KERAS = (3, 15, 1)
 _METADATA = "metadata.json"
 _MAX_METADATA_BYTES = 2**16
-_HDF5 = b"\x89HDF\r\n\x1a\n"
+# Keras quotes the configuration of a layer before, or after, the reason why it fails.
+_REASON_BELOW, _CONFIG_BELOW = "Exception encountered: ", "Full object config:"
+_UNKNOWN_OBJECT = re.compile(
+    r"(?:Could not locate (?:class|function)|Unknown [\w ]+:) '(?P<name>[^']+)'"
+)
+_MAX_REASON = 300
 
 
 class ModelFileError(ValueError):
@@ -32,10 +41,12 @@ class ModelFileError(ValueError):
 def load_model(path: str | os.PathLike[str], *, allow_legacy: bool = False) -> keras.Model:
     """Load a `.keras` file in Keras's safe mode, so that code in the file does not run.
 
+    The content decides which format a file has, whatever its name.
+
     Args:
         path: path of the file.
-        allow_legacy: also load `.h5` files. Keras ignores safe mode for them: a file from an
-            untrusted source can run code.
+        allow_legacy: also load HDF5 files (`.h5`). Keras does not check them as it checks `.keras`
+            files: a file from an untrusted source can run code.
 
     Returns:
         The model, not compiled, ready for inference.
@@ -50,31 +61,36 @@ def load_model(path: str | os.PathLike[str], *, allow_legacy: bool = False) -> k
             vulnerabilities.
     """
     file = Path(path)
-    saved = ""
     _check_keras(keras.__version__)
-    if not file.is_file():
-        what = "is a folder" if file.is_dir() else "does not exist"
-        raise ModelFileError(f"{file} {what}: give the path of a .keras file")
-    with file.open("rb") as stream:
-        head = stream.read(8)
-    if head == _HDF5 or file.suffix in _LEGACY:
-        if not allow_legacy:
-            raise ModelFileError(
-                f"{file} is a legacy HDF5 model, and loading it can run code from the file: "
-                "save it again as .keras, or pass --convlens-allow-legacy if you trust its source"
-            )
-    elif file.suffix != _NATIVE:
-        raise ModelFileError(f"{file} is not a .keras file")
-    elif not zipfile.is_zipfile(file):
-        raise ModelFileError(f"{file} is truncated, or not a Keras file: it is not a ZIP archive")
-    else:
-        saved = _examine(file)
     try:
-        model = keras.models.load_model(file, compile=False, safe_mode=True)
+        kind, refusal = format_of(file)
+    except OSError as error:
+        raise ModelFileError(f"{file} cannot be read ({error.strerror})") from None
+    if refusal:
+        raise ModelFileError(refusal)
+    is_legacy = kind == "hdf5"
+    saved = _examine_legacy(file, allow_legacy) if is_legacy else _examine(file)
+    try:
+        model = _load(file, _LEGACY if is_legacy else (_NATIVE,))
         model.convlens_loss = stated_loss(file)
     except Exception as error:  # Keras raises errors of nearly every type for a bad file
         raise ModelFileError(_explain_error(file, error, saved)) from error
     return model
+
+
+def _load(file: Path, suffixes: tuple[str, ...]) -> keras.Model:
+    """Load a file with Keras, which tells the format by the file's suffix."""
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        # Keras gives advice on how to write the layers of the file, which exist already.
+        warnings.simplefilter("ignore", UserWarning)
+        if file.suffix not in suffixes:
+            renamed = Path(folder, f"model{suffixes[0]}")
+            try:
+                renamed.symlink_to(file.resolve())
+            except OSError:  # Windows allows links only to some users
+                shutil.copyfile(file, renamed)
+            file = renamed
+        return keras.models.load_model(file, compile=False, safe_mode=True)
 
 
 def _check_keras(version: str) -> None:
@@ -99,10 +115,44 @@ def _examine(file: Path) -> str:
             check_declared(archive)
             for name in WEIGHTS[:1]:
                 if name in archive.namelist():
-                    with archive.open(name) as stream:
-                        check_links(stream)
+                    # HDF5 jumps to and fro; a jump back in an archive reads the entry anew.
+                    with archive.open(name) as stream, tempfile.TemporaryFile() as copy:
+                        shutil.copyfileobj(stream, copy)
+                        check_links(copy)
     except Exception as error:  # of nearly every type, as from Keras
         raise ModelFileError(_explain_error(file, error, saved)) from error
+    return saved
+
+
+def _examine_legacy(file: Path, allowed: bool) -> str:
+    """Refuse an HDF5 file that is not a model, or is not allowed; return its version of Keras.
+
+    Raises:
+        ModelFileError: the message names the file and the remedy.
+    """
+    import h5py
+
+    is_model, saved = True, ""
+    try:
+        with h5py.File(file, "r") as content:
+            is_model = "model_config" in content.attrs
+            saved = _parse_saved(content.attrs.get("keras_version", ""))
+        with file.open("rb") as stream:
+            check_links(stream)
+    except Exception as error:  # h5py raises errors of nearly every type for a damaged file
+        if allowed:
+            raise ModelFileError(_explain_error(file, error)) from error
+    if not is_model:
+        raise ModelFileError(
+            f"{file} holds weights without a model: build the model in code, load them with "
+            "model.load_weights(path), and save it with model.save('model.keras')"
+        )
+    if not allowed:
+        named = f" under the name of a {_NATIVE} file" if file.suffix == _NATIVE else ""
+        raise ModelFileError(
+            f"{file} is a legacy HDF5 model{named}, and loading it can run code from the file: "
+            "save it again as .keras, or pass --convlens-allow-legacy if you trust its source"
+        )
     return saved
 
 
@@ -112,28 +162,44 @@ def _saved_version(archive: zipfile.ZipFile) -> str:
         return ""
     with archive.open(_METADATA) as stream:
         metadata = json.loads(stream.read(_MAX_METADATA_BYTES))
-    saved = metadata.get("keras_version", "") if isinstance(metadata, dict) else ""
-    found = re.match(r"\d+(\.\d+)*", str(saved)[:20])
+    return _parse_saved(metadata.get("keras_version", "") if isinstance(metadata, dict) else "")
+
+
+def _parse_saved(stated: object) -> str:
+    """Return the version at the beginning of a file's statement; '' if there is none."""
+    text = stated.decode("utf-8", "replace") if isinstance(stated, bytes) else str(stated)
+    found = re.match(r"\d+(\.\d+)*", text[:20])
     return found[0] if found else ""
 
 
 def _explain_error(file: Path, error: Exception, saved: str = "") -> str:
-    text = " ".join(str(error).split())
-    if "safe_mode" in text or "unsafe" in text or "Lambda" in text:
+    reason = _reason(error)
+    if "safe_mode" in reason or "unsafe" in reason or "Lambda" in reason:
         return (
             f"{file} holds a Lambda layer or other code, which safe mode refuses to run: replace "
             "it with a Keras layer or a registered class of your own, and save the model again"
         )
-    if "Could not locate class" in text or "not locate function" in text:
-        name = text.split("'")[1] if text.count("'") > 1 else "a class"
+    unknown = _UNKNOWN_OBJECT.search(reason)
+    if unknown is not None:
         return (
-            f"{file} needs the custom object {name!r}: register it with "
+            f"{file} needs the custom object {unknown['name']!r}: register it with "
             "@keras.saving.register_keras_serializable() and give --convlens module:factory, a "
             "function that returns the model"
         )
-    return (
-        f"{file} could not be loaded ({_version_hint(saved)}{type(error).__name__}: {text[:200]})"
-    )
+    short = f"{type(error).__name__}: {reason[:_MAX_REASON].rstrip('.')}"
+    if _parse_version(saved)[:1] == (2,) and file.suffix not in _LEGACY:
+        return (
+            f"{file} could not be loaded, as Keras {saved} saved it, and Keras 3 does not read all "
+            f"that Keras 2 wrote ({short}): load it with Keras {saved}, save it there as .h5, and "
+            "pass --convlens-allow-legacy, or build the model in Keras 3 and load its weights"
+        )
+    return f"{file} could not be loaded ({_version_hint(saved)}{short})"
+
+
+def _reason(error: Exception) -> str:
+    """Return the reason in an error of Keras without the configurations that Keras quotes."""
+    text = " ".join(str(error).split())
+    return text.rpartition(_REASON_BELOW)[2].partition(_CONFIG_BELOW)[0].strip()
 
 
 def _version_hint(saved: str) -> str:

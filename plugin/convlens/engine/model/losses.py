@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from convlens.engine.model.declared import CONFIG
+from convlens.files.formats import CONFIG
 
 # Parts of the names of losses, without underscores. A squared hinge is a loss of classes.
 _LOSSES_OF_CLASSES = ("crossentropy", "hinge", "focal", "kldivergence", "kullback")

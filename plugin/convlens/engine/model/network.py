@@ -39,7 +39,7 @@ from convlens.engine.runtime.lru_cache import LRUCache
 from convlens.engine.runtime.tolerance import Rounding
 
 Units = int | Iterable[int] | None
-INPUT = "input"
+INPUT, PREDICTIONS = "input", "predictions"
 # A run of all checks uses some twenty functions a layer, one layer after another.
 _MAX_COMPILED = 64
 
@@ -149,6 +149,23 @@ class Network:
         """The layer of each of the model's outputs, in their order; None where none returns it."""
         names = {id(t): name for name, t in self.outputs.items()}
         return tuple(names.get(id(t)) for t in self._flat.results)
+
+    @property
+    def output_tensors(self) -> dict[str, Any]:
+        """The symbolic tensor of each of the model's outputs, by the name of its layer.
+
+        An output that no layer returns is called 'predictions', or 'predictions 2' and so on.
+        """
+        named = {id(t): name for name, t in reversed(self.outputs.items())}
+        named[id(self.image)] = INPUT
+        found: dict[str, Any] = {}
+        for tensor in {id(t): t for t in self._flat.results}.values():
+            name, number = named.get(id(tensor), PREDICTIONS), 1
+            while name in found or (id(tensor) not in named and name in self.outputs):
+                number += 1
+                name = f"{PREDICTIONS} {number}"
+            found[name] = tensor
+        return found
 
     def find(self, layer: str) -> str:
         """Return `layer` after checking that the network has it.
@@ -317,7 +334,7 @@ class Network:
                 args, kwargs = coarse.inputs((args, kwargs))
             if method != "gradient" and self._bound_of(call) is not None:
                 one = values[id(call.inputs[0])]
-                results = [rectified(lambda x, call=call: call.compute_one(x), one, method)]
+                results = [rectified(call.compute_one, one, method)]
             else:
                 results = call.compute(args, kwargs, fixed_modes and bool(call.training))
             for symbol, value in zip(call.outputs, results, strict=True):

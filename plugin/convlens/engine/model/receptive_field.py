@@ -140,8 +140,8 @@ def _input_field(op: Any, field: _Field, size: tuple[int, int]) -> _Field | None
     if isinstance(op, (*CONVOLUTIONS, *_POOLS)):
         kernel = op.pool_size if isinstance(op, _POOLS) else op.kernel_size
         dilation = 1 if isinstance(op, _POOLS) else op.dilation_rate
-        geometry = zip(sides, _pair(kernel), _pair(op.strides), _pair(dilation), size, strict=True)
-        return _Field(*(_window_inputs(i, k, s, d, n, op.padding) for i, k, s, d, n in geometry))
+        windows = zip(sides, _pair(kernel), _pair(op.strides), _pair(dilation), size, strict=True)
+        return _Field(*(_window_inputs(i, k, s, d, n, op.padding) for i, k, s, d, n in windows))
     if isinstance(op, keras.layers.ZeroPadding2D):
         return _Field(*(i - p[0] for i, p in zip(sides, op.padding, strict=True)))
     if isinstance(op, keras.layers.Cropping2D):

@@ -24,10 +24,13 @@ class LRUCache(Generic[K, V]):
 
     def get(self, key: K, make: Callable[[], V]) -> V:
         """Return the value kept under a key; make and keep it where there is none."""
-        if key not in self._kept:
-            self._kept[key] = make()
+        value = self._kept[key] if key in self._kept else make()
+        self.put(key, value)
+        return value
+
+    def put(self, key: K, value: V) -> None:
+        """Keep a value under a key, in place of any other."""
+        self._kept[key] = value
         self._kept.move_to_end(key)
-        value = self._kept[key]
         while len(self._kept) > 1 and sum(map(self._cost, self._kept.values())) > self._budget:
             self._kept.popitem(last=False)
-        return value

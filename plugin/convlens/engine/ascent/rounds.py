@@ -1,0 +1,210 @@
+"""The rounds of an ascent: all objectives once, then again those that did not rise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convlens.engine.ascent.climb import Chunk, Climb
+from convlens.engine.ascent.starts import plain_starts
+from convlens.engine.model.footprint import bytes_an_image
+from convlens.engine.runtime import backend
+from convlens.engine.runtime.memory import Part, parts_within
+
+# A rise of this share of the activation, or less, is no rise.
+_RISE = 1e-3
+
+
+@dataclass(frozen=True)
+class Climbed:
+    """The climbed images and their traces.
+
+    Attributes:
+        images: (n, h, w, c) the images to return.
+        start: (n, h, w, c) the images at the start.
+        trace: (k, n) the objectives' values.
+        trace_steps: (k,) number of steps taken before each row of `trace`.
+        path_length: (n,) sum of the L2 lengths of the steps.
+    """
+
+    images: NDArray[np.float32]
+    start: NDArray[np.float32]
+    trace: NDArray[np.float32]
+    trace_steps: NDArray[np.int64]
+    path_length: NDArray[np.float32]
+
+    @property
+    def not_risen(self) -> NDArray[np.int64]:
+        """The numbers of the images that excite their units no more than the start did."""
+        first, last = self.trace[0], self.trace[-1]
+        size = np.maximum(np.abs(first), np.abs(last))
+        return np.flatnonzero(last - first <= _RISE * size)
+
+    def with_members(self, index: NDArray[np.int64], others: Climbed) -> Climbed:
+        """Return a copy in which some images, (m,), and their traces are those of others."""
+        changed = {}
+        for name in ("images", "start", "path_length"):
+            changed[name] = getattr(self, name).copy()
+            changed[name][index] = getattr(others, name)
+        trace = self.trace.copy()
+        trace[:, index] = others.trace
+        return replace(self, trace=trace, **changed)
+
+    def members(self, index: NDArray[np.bool_]) -> Climbed:
+        """Return some of the images with their traces."""
+        return replace(
+            self,
+            images=self.images[index],
+            start=self.start[index],
+            trace=self.trace[:, index],
+            path_length=self.path_length[index],
+        )
+
+
+class Rounds:
+    """An ascent of all objectives, in parts that fit the memory.
+
+    Attributes:
+        climbed: the finished images; None before the first round has ended.
+    """
+
+    def __init__(
+        self, climb: Climb, copies: int, groups: NDArray[np.int32] | None, budget: int
+    ) -> None:
+        """Prepare an ascent.
+
+        Args:
+            climb: the objectives and options.
+            copies: number of consecutive objectives that must stay together.
+            groups: (n,) group numbers of the objectives, whose images are kept different; or None.
+            budget: limit in bytes for a part.
+        """
+        self.climb = climb
+        self.copies = copies
+        self.groups = groups
+        self.budget = budget
+        self.climbed: Climbed | None = None
+        self._parts: list[Part] = []
+        self._chunks: list[Chunk] = []
+        self._start = np.zeros(0, np.float32)
+        self._done = 0
+
+    def first(self, z: NDArray[np.float32], report: Callable[[int, int], None]) -> Climbed:
+        """Climb all objectives from the parameters z (n, h, w, c), and return the result."""
+        self.climbed = self._climb(z, np.arange(len(z)), self.copies, report)
+        return self.climbed
+
+    def again(
+        self,
+        climbed: Climbed,
+        further: NDArray[np.float32],
+        report: Callable[[int, int], None],
+    ) -> Climbed:
+        """Climb the objectives that did not rise from the plain images that excite them most.
+
+        Each starts at the image, of `plain_starts` and of the further ones, on which its value is
+        the highest, or, where it is silent on all, its pre-activation; and only if that is more
+        than its own image reached. It keeps the better one of its two results.
+
+        Args:
+            climbed: the result of the first round.
+            further: (m, h, w, c) images of the model's own kind.
+            report: callback, called with (steps done, total steps).
+
+        Returns:
+            The first round's result with the images that ended higher in the second.
+        """
+        stuck = climbed.not_risen
+        if not len(stuck):
+            return climbed
+        space, seed = self.climb.space, self.climb.seed
+        shape = climbed.images.shape[1:]
+        plain = plain_starts(shape, space.value_range, seed)
+        offered = np.concatenate([plain, further, climbed.images[stuck]])
+        batch = len(self._parts[0].index)
+        reached = self.climb.scores.excitement(offered, stuck, batch)
+        count = len(plain) + len(further)
+        own = reached[np.arange(len(stuck)), count + np.arange(len(stuck))]
+        order = np.argsort(-reached[:, :count], axis=1, kind="stable")
+        # The copies of a unit start at different images.
+        best = order[np.arange(len(stuck)), stuck % self.copies]
+        better = reached[np.arange(len(stuck)), best] > own + _RISE * np.abs(own)
+        if not better.any():
+            return climbed
+        index = stuck[better]
+        found = self._climb(space.encode(offered[best[better]]), index, 1, report)
+        higher = found.trace[-1] > climbed.trace[-1, index]
+        self.climbed = climbed.with_members(index[higher], found.members(higher))
+        return self.climbed
+
+    def finished(self) -> Climbed | None:
+        """Return what was finished when an interruption came; None if nothing was.
+
+        That is the first round once it has ended, else its finished parts, else its first part
+        after the steps taken so far.
+        """
+        if self.climbed is not None:
+            return self.climbed
+        chunks = self._chunks
+        if len(chunks) > 1 and chunks[-1].taken < self.climb.options.steps:
+            chunks = chunks[:-1]
+        if not chunks or not chunks[0].trace:
+            return None
+        if chunks[0].taken < self.climb.options.steps:
+            self.climb.finish(chunks[0], self._parts[0].index)
+        return self._join(chunks)
+
+    def _climb(
+        self,
+        z: NDArray[np.float32],
+        index: NDArray[np.int64],
+        together: int,
+        report: Callable[[int, int], None],
+    ) -> Climbed:
+        """Climb some objectives from the parameters z."""
+        climb = self.climb
+        self._parts = parts_within(
+            self.budget,
+            len(z),
+            bytes_an_image(climb.network, climb.scores.layers, z.shape[1:]),
+            together=together,
+            devices=backend.distribution_size(climb.network.distribution),
+        )
+        self._chunks, self._start = [], z
+        before, steps = self._done, climb.options.steps
+        total = before + steps * len(self._parts)
+        for part in self._parts:
+            chunk = climb.begin(z[part.index])
+            self._chunks.append(chunk)
+            climb.run(
+                chunk,
+                index[part.index],
+                self._groups_of(part, index),
+                lambda taken: report(self._done + taken, total),
+            )
+            self._done += steps
+        return self._join(self._chunks)
+
+    def _groups_of(self, part: Part, index: NDArray[np.int64]) -> NDArray[np.int32] | None:
+        """Return a part's group numbers; each padding member gets a group of its own."""
+        if self.groups is None:
+            return None
+        own = self.groups[index[part.index]]
+        own[part.count :] = -1 - np.arange(len(own) - part.count)
+        return own
+
+    def _join(self, chunks: list[Chunk]) -> Climbed:
+        """Return the state of the first parts as one."""
+        pairs = [(c, part.count) for c, part in zip(chunks, self._parts, strict=False)]
+        z = self._start[: sum(count for _, count in pairs)]
+        space = self.climb.space
+        return Climbed(
+            images=np.concatenate([self.climb.images(c)[:count] for c, count in pairs]),
+            start=z if space.is_plain else np.asarray(space.decode(z)),
+            trace=np.concatenate([np.stack(c.trace)[:, :count] for c, count in pairs], axis=1),
+            trace_steps=np.asarray(chunks[0].trace_steps),
+            path_length=np.concatenate([np.asarray(c.carry[1])[:count] for c, count in pairs]),
+        )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
+from keras import layers
 
-from convlens import assert_activation_increases, maximize
+from convlens import Network, Objective, assert_activation_increases, maximize
 from convlens.checks.ascent import random_steps
+from convlens.engine.ascent.scores import objective_values
 from convlens.engine.runtime import backend
 
 
@@ -36,7 +39,7 @@ def test_the_control_takes_steps_of_the_same_length_in_the_range(healthy):
     # A random walk of n steps of length s ends about s·√n away.
     ends = np.sqrt((moved**2).sum(axis=(1, 2, 3)))
     steps = free.path_length / free.steps
-    np.testing.assert_allclose(ends, steps * np.sqrt(free.steps), rtol=0.25)
+    np.testing.assert_allclose(ends, steps * np.sqrt(free.steps), rtol=1e-4)
     clipped = random_steps(healthy)
     assert clipped.min() >= 0
     assert clipped.max() <= 1
@@ -55,8 +58,6 @@ def patched(monkeypatch, change):
 
 @pytest.fixture
 def fresh(tiny):
-    from convlens import Network
-
     return Network(tiny)  # compiled anew, with the defect in it
 
 
@@ -92,14 +93,94 @@ def test_a_dead_unit_is_named_as_dead(tiny):
     assert "unit 3 is dead: 0 at the start, at the end and after" in str(failure.value)
 
 
+def with_jittered_trace(network, result):
+    """Return the result with a trace that ends on rolled images."""
+    rolled = np.roll(result.images, (2, 3), axis=(1, 2))
+    trace = result.trace.copy()
+    trace[-1] = objective_values(network, result.objectives, rolled)
+    return replace(result, trace=trace)
+
+
 def test_a_trace_of_the_jittered_images_is_caught(tiny_network, healthy):
-    rolled = maximize(tiny_network, "conv_b", steps=1, jitter=0, seed_images=np.roll(
-        healthy.images, (2, 3), axis=(1, 2)
-    ))  # fmt: skip
-    trace = healthy.trace.copy()
-    trace[-1] = rolled.trace[0]
     with pytest.raises(AssertionError, match=r"its trace says .* was not measured on these images"):
-        assert_activation_increases(tiny_network, replace(healthy, trace=trace))
+        assert_activation_increases(tiny_network, with_jittered_trace(tiny_network, healthy))
+
+
+# Activation and bias of units that start near their ceiling, or far from 0, or silent.
+KINDS = {
+    "linear": (None, 0.0),
+    "high_relu": ("relu", 20.0),
+    "relu6_near_its_ceiling": ("relu6", 5.8),
+    "saturated_tanh": ("tanh", 2.0),
+    "more_saturated_tanh": ("tanh", 4.0),
+    "sigmoid": ("sigmoid", 3.0),
+    "silent_relu": ("relu", -0.3),
+    "softplus": ("softplus", 1.0),
+}
+GOALS = [Objective.unit(name, 0) for name in KINDS]
+# Given, so that no other start is tried.
+START = (0.5 + 0.05 * np.random.default_rng(7).standard_normal((12, 12, 2))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def kinds():
+    """Return a network with a layer of each kind, all of which read the image."""
+    image = keras.Input((12, 12, 2))
+    draw = np.random.default_rng(2)
+    outputs = []
+    for name, (activation, bias) in KINDS.items():
+        conv = layers.Conv2D(1, 3, strides=2, padding="same", activation=activation, name=name)
+        outputs.append(conv(image))
+        kernel = draw.normal(0, 0.12, (3, 3, 2, 1)).astype(np.float32)
+        kernel -= kernel.mean(axis=(0, 1, 2))  # so that the bias alone sets the level
+        conv.set_weights([kernel, np.full(1, bias, np.float32)])
+    return Network(keras.Model(image, layers.Concatenate()(outputs), name="kinds"))
+
+
+@pytest.fixture(scope="module")
+def risen(kinds):
+    return maximize(kinds, GOALS, steps=40)
+
+
+FAILED = f"the ascent of {len(KINDS)} of {len(KINDS)} units failed"
+
+
+def test_units_of_every_kind_pass(kinds, risen):
+    assert (assert_activation_increases(kinds, risen).gain > 0).all()
+
+
+@pytest.mark.parametrize("factor", [-1.0, 0.0])
+def test_in_units_of_every_kind_a_wrong_gradient_is_caught(kinds, factor, monkeypatch):
+    patched(monkeypatch, lambda g: factor * g)
+    network = Network(kinds.model)
+    with pytest.raises(AssertionError, match=FAILED):
+        assert_activation_increases(network, maximize(network, GOALS, steps=40, seed_images=START))
+
+
+def test_in_units_of_every_kind_random_steps_are_caught(kinds, risen):
+    images = random_steps(risen, seed=9)
+    trace = risen.trace.copy()
+    trace[-1] = objective_values(kinds, GOALS, images)
+    with pytest.raises(AssertionError, match=FAILED):
+        assert_activation_increases(kinds, replace(risen, images=images, trace=trace))
+
+
+def test_in_units_of_every_kind_a_jittered_trace_is_caught(kinds, risen):
+    with pytest.raises(AssertionError, match=FAILED) as failure:
+        assert_activation_increases(kinds, with_jittered_trace(kinds, risen))
+    assert str(failure.value).count("was not measured on these images") == len(KINDS)
+
+
+def test_a_constant_unit_is_dead_and_a_unit_at_its_ceiling_is_not():
+    image = keras.Input((6, 6, 1))
+    constant = layers.Conv2D(1, 3, kernel_initializer="zeros", bias_initializer="ones", name="a")
+    full = layers.Conv2D(
+        1, 3, activation="relu6", bias_initializer=keras.initializers.Constant(50), name="b"
+    )
+    network = Network(keras.Model(image, [constant(image), full(image)]))
+    with pytest.raises(AssertionError, match="unit 0 is dead: 1 at the start"):
+        assert_activation_increases(network, maximize(network, "a", steps=3))
+    assert_activation_increases(network, maximize(network, "b", steps=3))
 
 
 def test_a_nan_image_never_passes(tiny_network, healthy):

@@ -20,10 +20,13 @@ from convlens.engine.explain.deconvnet import project
 from convlens.engine.features.activations import activations
 from convlens.engine.model.network import INPUT, Network
 from convlens.engine.runtime import backend, tolerance
+from convlens.engine.runtime.tolerance import is_coarse
 from convlens.lens import Lens
 
 Project = Callable[[Network, NDArray[np.float32], str, NDArray[np.float32]], Mapping[str, Any]]
 Maps = Mapping[str, NDArray[Any]]
+# Attempts to bring signals into the range of a coarse type, and the power of two for an overflow.
+_SCALINGS, _LARGE_POWER = 4, 12
 _NEEDS_TWO = (
     "at least two images that differ are needed, to tell the switches of one from those of another"
 )
@@ -168,10 +171,10 @@ def _round_trip(
         tol = tolerance.stage_tolerance(network.rounding(layer))
     below = network.below(layer)
     trip = _Trip(network, images, activations(network, images, below), project, tol, seed)
-    whole = trip.down(layer, trip.maps[layer])
+    signal, whole = trip.within_range(layer)
     for name in reversed(below):
         trip.check_stage(name)
-    trip.check_whole(layer, whole)
+    trip.check_whole(layer, signal, whole)
     trip.check_chain(layer, whole)
     return RoundTrip(layer, trip.residuals, trip.shapes, network.name, tol, tuple(trip.offenders))
 
@@ -217,6 +220,31 @@ class _Trip:
                 good[name] = value.astype(np.float64)
         return good
 
+    def within_range(self, layer: str) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+        """Return the layer's maps as a signal, and its projections, within the range of the type.
+
+        In float16 small signals lose their bits and large ones overflow; a power of two as a
+        factor changes nothing else.
+        """
+        signal = self.maps[layer].astype(np.float64)
+        whole = self.down(layer, signal)
+        if not is_coarse(self.network.rounding(layer).precision):
+            return signal, whole
+        for _ in range(_SCALINGS):
+            sizes = [float(np.abs(value).max()) for value in whole.values()]
+            known = [size for size in sizes if size > 0]
+            if not known:
+                break
+            if not np.isfinite(known).all():
+                factor = 2.0**-_LARGE_POWER
+            else:
+                factor = 2.0 ** round(-(np.log2(min(known)) + np.log2(max(known))) / 2)
+            if factor == 1:
+                break
+            signal = factor * signal
+            whole = self.down(layer, signal)
+        return signal, whole
+
     def check_stage(self, layer: str) -> None:
         """Compare the step from a layer's output to its input with the forward pass."""
         sources = self.network.sources(layer)
@@ -260,27 +288,33 @@ class _Trip:
         x1, x2 = (self.noise(self.maps[source]) for _ in range(2))
         zero = self.up(layer, source, np.zeros_like(x1), top)
         a1, a2, both = (self.up(layer, source, v, top) - zero for v in (x1, x2, x1 + x2))
-        bend = np.abs(both - a1 - a2).max() / max(np.abs(both).max(), np.finfo(np.float64).tiny)
-        if bend > max(1e-3, 4 * self.tol):
+        tiny = np.finfo(np.float64).tiny
+        large = max(float(np.abs(both).max()), tiny)
+        bend = float(np.abs(both - a1 - a2).max()) / large
+        # A(x) is rounded in units of A(x) + A(0).
+        if bend > max(1e-3, 4 * self.tol * (1 + float(np.abs(zero).max()) / large)):
             return  # not linear
-        each = tuple(range(1, y.ndim))
-        up, down = (a1 * y).sum(axis=each), (x1 * found).sum(axis=tuple(range(1, x1.ndim)))
-        size = np.sqrt((a1**2).sum(axis=each) * (y**2).sum(axis=each))
-        error = np.abs(up - down) / np.maximum(size, np.finfo(np.float64).tiny)
+        each, positions = tuple(range(1, y.ndim)), tuple(range(1, x1.ndim))
+        up, down = (a1 * y).sum(axis=each), (x1 * found).sum(axis=positions)
+        # The rounding of a sum of products whose errors are independent. The product of the norms
+        # is as much larger as the maps are large, and would hide any error in half precision.
+        rounded_up = ((a1**2 + zero**2) * y**2).sum(axis=each)
+        size = np.sqrt(rounded_up + ((x1 * found) ** 2).sum(axis=positions))
+        error = np.abs(up - down) / np.maximum(size, tiny)
         k = int(np.argmax(error))
         self.note(
             (layer, "adjoint"),
             float(error[k]),
             f"filtering is not the adjoint: ⟨A(x), y⟩ = {up[k]:.6g} but ⟨x, D(y)⟩ = {down[k]:.6g} "
             f"for image {k}",
-            allowed=self.tol + float(bend),
+            allowed=self.tol + 4 * bend,
         )
 
-    def check_whole(self, layer: str, whole: Maps) -> None:
+    def check_whole(self, layer: str, f: NDArray[Any], whole: Maps) -> None:
         """Check that zero gives zero, and a scaled activation a scaled reconstruction."""
         # A power of two, by which floating point scales without rounding: a softmax, on its way
         # down, takes nearly equal numbers from each other.
-        f, factor = self.maps[layer], 2.0
+        factor = 2.0
         nothing = self.down(layer, np.zeros_like(f))
         scaled = self.down(layer, factor * f)
         for name in whole:

@@ -9,7 +9,17 @@ from keras import layers, ops
 
 from convlens import AscentInterrupted, Network, activations, maximize
 from convlens.engine.ascent.optimizers import optimizer
+from convlens.engine.ascent.options import ascent_options
+from convlens.engine.ascent.parametrization import Parametrization
 from convlens.engine.ascent.regularizers import image_norm, total_variation
+from convlens.engine.ascent.schedule import Schedule
+from convlens.engine.ascent.scores import objective_values
+from convlens.engine.ascent.starts import plain_starts
+from convlens.engine.ascent.transforms import Transforms
+from convlens.engine.runtime import backend
+from convlens.lens import Lens
+
+STEP = Parametrization("pixel", False, True, (0.0, 1.0)).default_step
 
 
 def linear_model():
@@ -37,8 +47,9 @@ def test_unclipped_sgd_goes_straight_along_the_kernel():
     for step, direction in zip(moved, kernel, strict=True):
         cosine = (step * direction).sum() / np.linalg.norm(step) / np.linalg.norm(direction)
         assert cosine == pytest.approx(1, abs=1e-5)
-    # Five steps of 1 % root mean square over nine pixels.
-    np.testing.assert_allclose(result.path_length, 5 * 0.01 * 3, rtol=1e-4)
+    # Steps of falling size, each of that root mean square over nine pixels.
+    sizes = 0.002 + 0.998 * (1 + np.cos(np.pi * np.arange(5) / 5)) / 2
+    np.testing.assert_allclose(result.path_length, STEP * sizes.sum() * 3, rtol=1e-4)
     assert result.value_range is None
 
 
@@ -105,29 +116,232 @@ def test_a_relu_that_is_silent_at_the_start_is_woken():
     assert result.trace[-1, 0] > 0
 
 
-def test_jitter_reaches_both_ends_and_is_whole_pixels():
-    from convlens.engine.ascent.transforms import Transforms
+def silent_model(bias, seed=1):
+    """Return a ReLU unit whose value on noise about the middle of the range is 0."""
+    conv = layers.Conv2D(1, 3, activation="relu", name="conv")
+    model = keras.Sequential([keras.Input((9, 9, 3)), conv], name="silent")
+    kernel = np.random.default_rng(seed).normal(0, 1, (3, 3, 3, 1)).astype(np.float32)
+    conv.set_weights([kernel - kernel.mean(axis=(0, 1, 2)), np.float32([bias])])
+    return model
 
+
+def test_a_unit_that_needs_strong_contrast_wakes():
+    result = maximize(silent_model(-6.0), "conv", steps=40)
+    assert result.trace[0, 0] == 0
+    assert result.trace[-1, 0] > 0
+
+
+def gated_model():
+    """Return a unit that reads a gate of its own: noise leaves the gate shut, a red image not.
+
+    Its pre-activation is constant while the gate is shut, so no gradient wakes it.
+    """
+    image = keras.Input((8, 8, 3))
+    gate = layers.Conv2D(1, 1, activation="relu", name="gate")
+    unit = layers.Conv2D(1, 1, activation="relu", name="unit")
+    model = keras.Model(image, unit(gate(image)), name="gated")
+    gate.set_weights([np.float32([[[[1], [-1], [-1]]]]), np.float32([-0.5])])
+    unit.set_weights([np.float32([[[[1]]]]), np.float32([0.0])])
+    return model
+
+
+def test_a_unit_that_nothing_wakes_starts_again_from_an_image_that_excites_it():
+    model = gated_model()
+    result = maximize(model, "unit", steps=20)
+    assert result.trace[0, 0] > 0  # the new start's
+    assert result.trace[-1, 0] > result.trace[0, 0]
+    np.testing.assert_array_equal(result.images, maximize(model, "unit", steps=20).images)
+    grey = np.full((8, 8, 3), 0.5, np.float32)
+    given = maximize(model, "unit", steps=20, seed_images=grey)
+    assert given.trace[-1, 0] == 0  # a start that was given is kept
+
+
+def test_only_silent_units_start_again(tiny):
+    before = maximize(tiny, "conv_b", steps=10)
+    conv = tiny.get_layer("conv_b")
+    kernel, bias = conv.get_weights()
+    kernel[..., 3], bias[3] = 0, -1
+    conv.set_weights([kernel, bias])
+    after = maximize(tiny, "conv_b", steps=10)
+    alive = [0, 1, 2, 4]
+    np.testing.assert_array_equal(after.start, before.start)
+    np.testing.assert_allclose(after.images[alive], before.images[alive], atol=1e-4)
+    assert (after.trace[:, 3] == 0).all()
+
+
+def test_a_lens_starts_silent_units_again_from_its_own_images():
+    model = gated_model()
+    unit = model.get_layer("unit")
+    unit.set_weights([np.float32([[[[1]]]]), np.float32([-0.495])])  # fires on almost pure red
+    images = np.zeros((2, 8, 8, 3), np.float32)
+    images[1, ..., 0] = 1
+    found = Lens(model, images).maximize("unit", steps=5)
+    np.testing.assert_array_equal(found.start[0], images[1])
+    assert found.trace[-1, 0] >= found.trace[0, 0] > 0
+    free = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(1, 1, name="c")])
+    with pytest.raises(ValueError, match="restart_images must be of the shape"):
+        maximize(free, "c", size=(5, 5), restart_images=images, steps=1)
+
+
+def test_plain_starts_are_of_every_kind_and_within_the_range():
+    images = plain_starts((6, 7, 3), (-1.0, 1.0), seed=0)
+    assert images.shape == (112, 6, 7, 3)
+    assert images.min() >= -1
+    assert images.max() <= 1
+    spread = images.std(axis=(1, 2)).mean(axis=1)
+    assert spread.min() < 0.1
+    assert spread.max() > 0.5
+    level = images.mean(axis=(1, 2))
+    assert (level.max(axis=0) > 0.7).all()
+    assert (level.min(axis=0) < -0.7).all()
+
+
+@pytest.mark.parametrize("activation", [None, "sigmoid", "tanh"])
+def test_jitter_does_not_make_a_layer_near_the_output_descend(activation):
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            layers.Conv2D(6, 3, strides=2, padding="same", activation="relu"),
+            layers.DepthwiseConv2D(3, padding="same", activation="relu"),
+            layers.UpSampling2D(),
+            layers.Conv2D(3, 3, padding="same", activation=activation, name="out"),
+        ]
+    )
+    found = maximize(model, "out", steps=40)
+    free = maximize(model, "out", steps=40, jitter=0)
+    assert (found.trace[-1] > found.trace[0]).all()
+    rise = (found.trace[-1] - found.trace[0]) / (free.trace[-1] - free.trace[0])
+    assert rise.min() > 0.6
+
+
+@pytest.mark.parametrize("keep_best", [None, False])
+def test_the_best_checkpoint_is_returned(tiny, keep_best, monkeypatch):
+    """Climb downwards: the start is the best iterate."""
+    true = backend.vjp
+
+    def downwards(fn, x):
+        y, pullback = true(fn, x)
+        return y, lambda cotangent: -pullback(cotangent)
+
+    monkeypatch.setattr(backend, "vjp", downwards)
+    start = np.random.default_rng(0).random((13, 13, 2), dtype=np.float32)
+    found = maximize(
+        tiny, "conv_b", steps=12, checkpoints=3, seed_images=start, keep_best=keep_best
+    )
+    values = objective_values(Network(tiny), found.objectives, found.images)
+    np.testing.assert_allclose(values, found.trace[-1], rtol=1e-4, atol=1e-6)
+    if keep_best is None:
+        np.testing.assert_array_equal(found.images, found.start)
+        np.testing.assert_array_equal(found.trace[-1], found.trace.max(axis=0))
+    else:
+        assert (found.trace[-1] < 0.7 * found.trace[0]).all()
+
+
+def test_an_ascent_of_few_steps_nearly_reaches_what_many_reach(mnist_network):
+    few = maximize(mnist_network, "conv2d_1", steps=30).trace[-1]
+    many = maximize(mnist_network, "conv2d_1", steps=200).trace[-1]
+    assert np.median(few / many) > 0.95
+    assert (few / many).min() > 0.7
+
+
+def test_a_relu_that_fires_at_few_positions_comes_to_fire_at_most():
+    model = silent_model(-1.2)
+    start = 0.5 + 0.2 * np.random.default_rng(2).standard_normal((9, 9, 3))
+    start = np.clip(start, 0, 1).astype(np.float32)
+    maps = activations(model, start[None], "conv")["conv"]
+    assert 0 < (maps > 0).mean() < 0.2
+    found = maximize(model, "conv", steps=40, seed_images=start, jitter=0)
+    assert (activations(model, found.images, "conv")["conv"] > 0).mean() > 0.4
+
+
+def test_the_schedule_goes_by_the_share_of_the_steps():
+    for steps in (20, 300):
+        options = ascent_options(None, (0.0, 1.0), 1, None, steps=steps)
+        schedule = Schedule.of(options, (40, 40), 0)
+        rates = schedule.rates / options.step_size
+        assert rates[0] == 1
+        assert rates[steps // 2] == pytest.approx(0.501, abs=1e-3)
+        assert rates[-1] < 0.02
+        assert (np.diff(rates) < 0).all()
+        fading = int(options.fade * steps)
+        assert np.abs(schedule.shifts[: steps // 10]).max() == 2
+        assert (schedule.shifts[fading:] == 0).all()
+        assert schedule.reaches[0] == 0
+        assert schedule.reaches[steps // 2 - 1] < 2 < schedule.reaches[steps // 2]
+
+
+@pytest.mark.parametrize("options", [{}, {"optimizer": "sgd", "tv_weight": 1.0}])
+def test_other_steps_and_sizes_compile_nothing_anew(tiny, options, monkeypatch):
+    network = Network(tiny)
+    maximize(network, "conv_b", steps=3, **options)
+    compiled = dict(network._compiled)
+    traced = []
+    vjp = backend.vjp
+    monkeypatch.setattr(backend, "vjp", lambda *a: traced.append(1) or vjp(*a))
+    maximize(network, "conv_b", steps=270, step_size=0.3, checkpoints=4, **options)
+    maximize(
+        network, "conv_b", steps=9, jitter=2, **{**options, "tv_weight": 2.0} if options else {}
+    )
+    assert network._compiled == compiled
+    assert not traced
+
+
+def test_the_range_that_a_model_carries_is_used(tiny):
+    tiny.convlens_value_range = (-3.0, 5.0)
+    found = maximize(tiny, "conv_a", steps=2)
+    assert found.value_range == (-3.0, 5.0)
+    assert found.start.mean() == pytest.approx(1.0, abs=1e-4)
+    assert maximize(tiny, "conv_a", steps=2, value_range=(0, 1)).value_range == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("preset", [None, "keras-vis", "feature-visualization"])
+def test_an_image_of_one_pixel_is_climbed(preset):
+    model = keras.Sequential([keras.Input((1, 1, 1)), layers.Conv2D(2, 1, name="conv")])
+    found = maximize(model, "conv", steps=10, preset=preset, decorrelate=False)
+    assert np.isfinite(found.images).all()
+    assert (found.trace[-1] > found.trace[0]).all()
+
+
+def test_jitter_reaches_both_ends_and_is_whole_pixels():
     transforms = Transforms(0.05, (1.0, 1.0), 0.0)
     for side, reach in ((28, 1), (224, 11), (13, 0)):
-        shifts = transforms.shifts((side, side), 400, 0)
+        shifts = transforms.shifts((side, side), np.ones(400), 0)
         assert shifts.dtype == np.int32
         assert (shifts.min(), shifts.max()) == (-reach, reach)
+        assert (transforms.shifts((side, side), np.zeros(9), 0) == 0).all()
 
 
-def test_the_keras_vis_preset_follows_its_update_rule():
-    """Compare three steps of the preset with NumPy, on a linear filter, without jitter."""
+@pytest.mark.parametrize("keep_best", [None, False])
+def test_the_keras_vis_preset_follows_its_update_rule(keep_best):
+    """Compare steps of the preset with NumPy, on a linear filter, without jitter."""
     model = linear_model()
-    result = maximize(model, "conv", [0], preset="keras-vis", steps=3, jitter=0, keep_best=False)
-    kernel = np.asarray(model.layers[0].kernel, np.float64)[..., 0]
+    weights = {"norm_weight": 10.0, "tv_weight": 10.0}
+    result = maximize(
+        model, "conv", [0], preset="keras-vis", steps=4, jitter=0, keep_best=keep_best
+    )
+    kernel, bias = (np.asarray(w, np.float64)[..., 0] for w in model.get_weights())
     x, cache = result.start[0].astype(np.float64), 0.0
-    for _ in range(3):
+    best, kept = -np.inf, None
+    for _ in range(4):
+        value = (kernel * x).sum() + bias
+        value -= weights["norm_weight"] * _norm(x) + weights["tv_weight"] * _tv(x)
         gradient = kernel - 10 * _numeric_gradient(_norm, x) - 10 * _numeric_gradient(_tv, x)
-        gradient /= np.sqrt((gradient**2).sum())
+        gradient /= np.sqrt((gradient**2).mean()) + 1e-7
         cache = 0.95 * cache + 0.05 * gradient**2
         x = x + gradient / np.sqrt(cache + 1e-7)
-    np.testing.assert_allclose(result.images[0], x, rtol=2e-3, atol=2e-3)
+        if value > best:
+            best, kept = value, x
+    expected = x if keep_best is False else kept
+    np.testing.assert_allclose(result.images[0], expected, rtol=2e-3, atol=2e-3)
+    assert np.abs(result.images - result.start).max() > 0.5
     assert result.value_range is None
+
+
+def test_the_keras_vis_preset_never_returns_the_start_noise(tiny_network):
+    """It keeps the image after the best step, so the first step counts even if it is the best."""
+    result = maximize(tiny_network, "conv_b", preset="keras-vis", steps=3)
+    assert (np.abs(result.images - result.start).max(axis=(1, 2, 3)) > 0.5).all()
 
 
 def test_the_keras_vis_preset_starts_near_the_middle_and_keeps_the_best(tiny_network):
@@ -172,14 +386,14 @@ def test_total_variation_flattens_the_image(tiny_network):
 
 
 def test_adam_is_that_of_the_paper():
-    rule = optimizer("adam", 0.1)
+    rule = optimizer("adam")
     first, second, x, mine = 0.0, 0.0, 1.0, 1.0
     state = [ops.zeros((1,)), ops.zeros((1,))]
     for i, gradient in enumerate([0.5, -2.0, 1.0]):
         first = 0.9 * first + 0.1 * gradient
         second = 0.999 * second + 0.001 * gradient**2
         x += 0.1 * (first / (1 - 0.9 ** (i + 1))) / np.sqrt(second / (1 - 0.999 ** (i + 1)))
-        step, state = rule.step(ops.full((1,), gradient), state, ops.convert_to_tensor(i))
+        step, state = rule.step(ops.full((1,), gradient), state, ops.convert_to_tensor(i), 0.1)
         mine += float(step[0])
     assert mine == pytest.approx(x, rel=1e-4)
 

@@ -21,7 +21,7 @@ def images(shape, n=2):
     return np.random.default_rng(0).random((n, *shape), dtype=np.float32)
 
 
-@pytest.mark.parametrize("shape", [(6, 9, 3), (7, 7, 1), (2, 2, 1)])
+@pytest.mark.parametrize("shape", [(6, 9, 3), (7, 7, 1), (2, 2, 1), (1, 4, 1), (1, 1, 2)])
 def test_no_change_is_the_identity(shape):
     x = images(shape)
     np.testing.assert_allclose(seen(x, EYE), x, atol=1e-6)
@@ -47,7 +47,7 @@ def test_beyond_the_edge_the_image_is_mirrored():
 
 def test_the_gradient_is_the_transpose():
     """⟨resample(x), y⟩ = ⟨x, pullback(y)⟩ for any x and y."""
-    matrix = Transforms(0, (0.9, 1.1), 20.0).matrices(3, 5)[1]
+    matrix = Transforms(0, (0.9, 1.1), 20.0).matrices(np.ones(3), 5)[1]
     x, y = images((8, 6, 3)), images((8, 6, 3))[::-1].copy()
     out, pullback = backend.vjp(lambda t: resample(t, matrix), ops.convert_to_tensor(x))
     back = np.asarray(pullback(ops.convert_to_tensor(y)))
@@ -56,15 +56,16 @@ def test_the_gradient_is_the_transpose():
 
 def test_draws_fill_their_ranges_and_repeat_from_the_seed():
     transforms = Transforms(2, (0.8, 1.25), 30.0)
-    matrices = transforms.matrices(500, 3)
+    matrices = transforms.matrices(np.ones(500), 3)
     factor = 1 / np.sqrt(np.linalg.det(matrices))
     angle = np.degrees(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
     assert 0.8 <= factor.min() < 0.82
     assert 1.22 < factor.max() <= 1.2501
     assert -30 <= angle.min() < -28
     assert 28 < angle.max() <= 30
-    np.testing.assert_array_equal(matrices, transforms.matrices(500, 3))
-    assert np.abs(matrices - transforms.matrices(500, 4)).max() > 0.01
+    np.testing.assert_array_equal(matrices, transforms.matrices(np.ones(500), 3))
+    assert np.abs(matrices - transforms.matrices(np.ones(500), 4)).max() > 0.01
+    np.testing.assert_array_equal(transforms.matrices(np.zeros(3), 3), [EYE] * 3)
 
 
 def test_an_ascent_under_all_transformations_still_rises(tiny_network):

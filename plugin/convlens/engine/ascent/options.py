@@ -70,7 +70,7 @@ _DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "steps": 300,
         "step_size": None,
         "last_step": 0.002,
-        "fade": 0.25,
+        "fade": 0.5,
         "waking": 0.5,
         "optimizer": "adam",
         "basis": "pixel",

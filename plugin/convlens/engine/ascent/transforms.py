@@ -86,7 +86,7 @@ def resample(images: Any, matrix: Any) -> Any:
     the gradient back instead of adding each output pixel's gradient to the input pixels it read.
 
     Args:
-        images: (n, h, w, c), h and w at least 2.
+        images: (n, h, w, c).
         matrix: (2, 2) from output to input positions (row, column), counted from the center.
     """
     n, h, w, c = images.shape
@@ -99,7 +99,8 @@ def resample(images: Any, matrix: Any) -> Any:
     # Positions first, so that gathering, and scattering the gradient, moves whole rows.
     rows = ops.reshape(ops.transpose(images, (1, 2, 0, 3)), (h * w, -1))
     mixed = sum(
-        ops.take(rows, (top + dy) * w + left + dx, axis=0) * (fy * fx)[:, None]
+        ops.take(rows, (top + min(dy, h - 1)) * w + left + min(dx, w - 1), axis=0)
+        * (fy * fx)[:, None]
         for dy, fy in ((0, 1 - down), (1, down))
         for dx, fx in ((0, 1 - right), (1, right))
     )
@@ -108,6 +109,8 @@ def resample(images: Any, matrix: Any) -> Any:
 
 def _mirror(at: Any, size: int) -> tuple[Any, Any]:
     """Return coordinates mirrored at the edges, as an integer part (below size - 1) and a rest."""
+    if size == 1:
+        return ops.zeros_like(at, "int32"), ops.zeros_like(at)
     last = float(size - 1)
     folded = ops.abs(ops.mod(at, 2 * last))
     folded = ops.minimum(folded, 2 * last - folded)

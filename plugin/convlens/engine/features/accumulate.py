@@ -19,6 +19,7 @@ class ChannelAccumulator:
         low_at, high_at: (…, c) each position's smallest and largest activation over the images.
         products: (c, c) the sums of products of two channels over all images and positions, in
             float64; None if they were not asked for.
+        sums: (c,) the sums of the channels, if products were asked for.
     """
 
     def __init__(self, *, products: bool = False) -> None:
@@ -31,6 +32,7 @@ class ChannelAccumulator:
         self.low_at: NDArray[np.float64] = np.empty(0)
         self.high_at: NDArray[np.float64] = np.empty(0)
         self.products: NDArray[np.float64] | None = None
+        self.sums: NDArray[np.float64] = np.empty(0)
         self._with_products = products
         self._fired: NDArray[np.int64] = np.empty(0, np.int64)
 
@@ -50,10 +52,24 @@ class ChannelAccumulator:
     def _add_products(self, rows: NDArray[Any]) -> None:
         if self.products is None:
             self.products = np.zeros((rows.shape[1], rows.shape[1]))
+            self.sums = np.zeros(rows.shape[1])
         for start in range(0, len(rows), _ROWS):
             part = rows[start : start + _ROWS].astype(np.float64)
             with np.errstate(invalid="ignore", over="ignore"):
                 self.products += part.T @ part
+                self.sums += part.sum(axis=0)
+
+    @property
+    def covariances(self) -> NDArray[np.float64]:
+        """The products (c, c) of the channels about their means.
+
+        Raises:
+            ValueError: products were not asked for, or no image was added.
+        """
+        if self.products is None:
+            raise ValueError("products were not gathered")
+        count = self.images * self._flat(self.low_at).shape[0]
+        return self.products - np.outer(self.sums, self.sums) / count
 
     @property
     def low(self) -> NDArray[np.float64]:

@@ -30,6 +30,9 @@ _NOTHING = 1e-30
 # A change of this share of a unit's own size is rounding: some steps of float32, in which the sums
 # are taken, and one step of a coarser type, to which they are rounded.
 _ROUNDING = 1e-6
+# Smallest correlation of duplicates. Maps that hardly vary, such as those of a sigmoid about 1/2,
+# point the same way to the rounding of a coarse type, whatever they show.
+_LIKENESS = 0.95
 _BATCH, _BATCH_VALUES = 64, 2**23
 
 
@@ -106,7 +109,7 @@ class FilterSurvey:
             low,
             high,
             tuple(np.flatnonzero(dead).tolist()),
-            _duplicates(products, ~dead & (np.diagonal(products) > 0), tol),
+            _duplicates(products, self.own.covariances, ~dead & (np.diagonal(products) > 0), tol),
             spread,
             self.judged.fires,
             None if self.behind is None else str(self.behind),
@@ -127,8 +130,8 @@ def filter_statistics(
     step in half precision).
     Differences between positions do not count, because padding makes them too; they count only for
     a single image. Two filters are duplicates when their activations over all images and positions
-    point the same way: 1 - cosine ≤ `tol`, so a scaled copy counts too. Dead filters are not
-    compared.
+    point the same way, 1 - cosine ≤ `tol`, so a scaled copy counts too, and vary together, with a
+    correlation of 0.95 or more. Dead filters are not compared.
 
     Args:
         maps: (n, h, w, c) or (n, c) activations.
@@ -219,13 +222,22 @@ def _batch_size(network: Network, x: NDArray[np.float32], tensors: Any) -> int:
 
 
 def _duplicates(
-    products: NDArray[np.float64], compared: NDArray[np.bool_], tol: float
+    products: NDArray[np.float64],
+    covariances: NDArray[np.float64],
+    compared: NDArray[np.bool_],
+    tol: float,
 ) -> tuple[tuple[int, int, float], ...]:
     """Return the pairs of units that point the same way, with their cosine, the closest first."""
     alive = np.flatnonzero(compared)
-    norms = np.sqrt(np.diagonal(products)[alive])
-    cosine = products[np.ix_(alive, alive)] / np.outer(norms, norms)
+    cosine, likeness = (_cosines(each[np.ix_(alive, alive)]) for each in (products, covariances))
     i, j = np.triu_indices(len(alive), k=1)
-    close = np.flatnonzero(1 - cosine[i, j] <= tol)
+    close = np.flatnonzero((1 - cosine[i, j] <= tol) & (likeness[i, j] >= _LIKENESS))
     close = close[np.argsort(-cosine[i, j][close], kind="stable")]
     return tuple((int(alive[i[k]]), int(alive[j[k]]), float(cosine[i[k], j[k]])) for k in close)
+
+
+def _cosines(products: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the cosines (c, c) of vectors, from their products; 0 for a vector of zeros."""
+    norms = np.sqrt(np.maximum(np.diagonal(products), 0))
+    sizes = np.outer(norms, norms)
+    return np.divide(products, sizes, out=np.zeros_like(products), where=sizes > 0)

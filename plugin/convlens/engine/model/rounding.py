@@ -57,7 +57,7 @@ class Coarse:
 def sums_products(op: Any) -> bool:
     """Return whether a layer or an operation sums products, as a convolution does."""
     if isinstance(op, keras.layers.Layer):
-        return isinstance(op, _SUMMING_LAYERS) or any(_is_kernel(v) for v in op.variables)
+        return isinstance(op, _SUMMING_LAYERS) or any(len(v.shape) > 1 for v in op.variables)
     return type(op).__name__ in _PRODUCTS + _MORE_PRODUCTS
 
 

@@ -33,8 +33,8 @@ _FACTOR = 5.0
 # Samples and Gram matrices vary more than channels do; so do the few predictions.
 _LOOSE = 4.0
 # A change of a layer by a factor follows its values; rounding does not. In a layer of few channels
-# it may, by chance.
-_MAX_LIKENESS, _MIN_CHANNELS = 0.9, 4
+# it may, by chance, but never as closely as a factor does.
+_MAX_LIKENESS, _MIN_CHANNELS, _SURE_LIKENESS = 0.9, 4, 0.999
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def follows_values(old: LayerSketch, new: LayerSketch) -> bool:
     count = share.sum() ** 2 / max(float((share**2).sum()), np.finfo(np.float64).tiny)
     size = np.linalg.norm(change) * np.linalg.norm(values)
     likeness = abs(share.sum()) / max(float(size), np.finfo(np.float64).tiny)
-    return bool(count >= _MIN_CHANNELS and likeness > _MAX_LIKENESS)
+    return bool(likeness > (_MAX_LIKENESS if count >= _MIN_CHANNELS else _SURE_LIKENESS))
 
 
 def is_finer_than(precision: str, other: str) -> bool:

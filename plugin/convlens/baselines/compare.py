@@ -316,7 +316,8 @@ def _verdict(
         if is_coarse(precision) and worst.worst_error > activation_tolerance("float32"):
             shown = precision_name(precision)
             verdict += (
-                f": it looks like the rounding of {shown}, and not like a change of the model"
+                f": it looks like the rounding of {shown} or coarser, and not like a change of the "
+                "model"
             )
         return f"{verdict}."
     first = failed[0]

@@ -63,7 +63,7 @@ class Allowance:
 
 @dataclass(frozen=True)
 class Allowances:
-    """What is allowed in each layer of a network, and in its predictions.
+    """The allowances of a network: of each layer, and of its predictions.
 
     Attributes:
         layers: layer → allowance, by the names of the actual record.

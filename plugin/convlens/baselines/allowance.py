@@ -32,9 +32,9 @@ _SCALES = (1.0, 1.37, 1.19)
 _FACTOR = 5.0
 # Samples and Gram matrices vary more than channels do; so do the few predictions.
 _LOOSE = 4.0
-# A change of a layer by a factor follows its values; rounding does not. In a layer of few channels
-# it may, by chance.
-_MAX_LIKENESS, _MIN_CHANNELS = 0.9, 4
+# A change of a layer by a factor follows its values; rounding does not, but by chance where a
+# single channel holds nearly all of the layer's values.
+_MAX_LIKENESS, _MIN_CHANNELS = 0.99, 2
 
 
 @dataclass(frozen=True)

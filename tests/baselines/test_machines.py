@@ -173,7 +173,7 @@ SMALL_CHANGES = {
     "one filter ±10 %": ("this one", "TF32", "bfloat16"),
     "one filter ±1 %": ("this one", "TF32"),
     "one filter ±0.01 %": ("this one",),
-    "all filters ±1 %": ("this one", "TF32"),
+    "all filters ±0.3 %": ("this one", "TF32"),
     "all filters ±0.01 %": ("this one",),
 }
 

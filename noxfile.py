@@ -22,6 +22,7 @@ REQUIREMENTS = ROOT / "requirements"
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")["project"]
 TWO_PROCESSES = ("-n", "2", "--dist", "worksteal")
 SLOW = ("--run-slow", "-m", "slow")
+ZOO = "tests/zoo"
 # Of no environment but their own: they need older versions than the rest.
 PEERS = "peers"
 
@@ -77,7 +78,14 @@ def tests(session: nox.Session) -> None:
 def full(session: nox.Session) -> None:
     """Run the tests marked slow: every kind of network, faults, each way to install the package."""
     install(session, ".[test]")
-    pytest(session, "-n", "2", "--dist", "loadfile", *SLOW, *session.posargs)
+    pytest(session, "-n", "2", "--dist", "loadfile", *SLOW, f"--ignore={ZOO}", *session.posargs)
+
+
+@nox.session
+def zoo(session: nox.Session) -> None:
+    """Run every check over every planted defect, which takes most of an hour."""
+    install(session, ".[test]")
+    pytest(session, *TWO_PROCESSES, *SLOW, ZOO, *session.posargs)
 
 
 @nox.session

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -27,8 +26,10 @@ from .architectures import LARGE, SMALL, images_for
 from .machines import MACHINES
 
 COARSE = ("TF32", "bfloat16")
-# Their weights are NaN, infinite, or their model is trained first: other tests cover these.
+# Their weights are NaN or infinite, their model is trained first, or they add a layer: other tests
+# cover these. `predict`, and so a baseline, overrules the training mode; assert_repeatable sees it.
 NOT_RUN = {"nan-weight", "inf-weight", "shuffled-labels", "softmax-twice"}
+NOT_RUN |= {"batch-norm-in-training", "dropout-at-inference"}
 
 
 def record(model, images, machine="this one"):
@@ -109,12 +110,11 @@ def test_another_order_of_sums_passes(subject, machine):
 @pytest.mark.parametrize("machine", COARSE)
 def test_coarser_products_pass_and_are_named(subject, machine):
     here, there = subject.on("this one"), subject.on(machine)
-    found = compare(there, here)
-    assert found.passed, found.message
-    assert f"it looks like the rounding of {machine}, and not like a change" in found.verdict
-    found = compare(here, there, machine)
-    assert found.passed, found.message
-    assert "it looks like the rounding of" in found.verdict
+    for found in (compare(there, here), compare(here, there, machine)):
+        assert found.passed, found.message
+        named = COARSE[: COARSE.index(machine) + 1]  # it may be within that of a finer one
+        looks = [f"it looks like the rounding of {name} or coarser" for name in named]
+        assert any(text in found.verdict for text in looks), found.verdict
 
 
 @pytest.mark.slow
@@ -152,7 +152,10 @@ def planted(model):
 def test_each_defect_of_the_zoo_is_found_on_another_machine(subject, machine):
     """Of these defects none is smaller than the rounding of bfloat16."""
     for defect, layer, broken in planted(subject.model):
-        found = compare(subject.on(machine), record(broken, subject.images))
+        now = record(broken, subject.images)
+        if max(d.worst_error for d in compare(subject.on("this one"), now).layers) == 0:
+            continue  # nothing changed, such as where a filter was dead before
+        found = compare(subject.on(machine), now)
         assert not found.passed, f"{defect} at {layer}: {found.verdict}"
         assert "looks like" not in found.verdict
         assert found.first == layer, f"{defect} at {layer}: {found.verdict}"
@@ -174,6 +177,7 @@ SMALL_CHANGES = {
     "one filter ±1 %": ("this one", "TF32"),
     "one filter ±0.01 %": ("this one",),
     "all filters ±0.3 %": ("this one", "TF32"),
+    "all filters ±1 %": ("this one", "TF32", "bfloat16"),
     "all filters ±0.01 %": ("this one",),
 }
 
@@ -206,8 +210,9 @@ def known_machine():
             name: [precision[machine], depth]
             for name, (_, depth) in record.source["rounding"].items()
         }
-        source = {**record.provenance, "rounding": roundings}
-        return replace(record, source=source, weights=None, rerun=None)
+        return type(record)(
+            record.layers, record.outputs, {**record.provenance, "rounding": roundings}
+        )
 
     return mark
 

@@ -95,7 +95,10 @@ def before(model):
     return stored(record_network(Network(model), IMAGES))
 
 
-@pytest.mark.parametrize("start", [1, 3, 10])
+@pytest.mark.parametrize(
+    "start",
+    [1, pytest.param(3, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.slow)],
+)
 def test_a_rebuilt_network_whose_names_are_shifted_agrees(model, before, start):
     now = record_network(Network(copied(model, network(start))), IMAGES)
     assert not {"conv2d", "functional_1.conv2d_1"} & now.layers.keys()
@@ -121,8 +124,8 @@ def test_a_changed_setting_of_a_renamed_network_is_named(model, before):
     assert "settings of dense_2;" in found.message or "settings of dense_2\n" in found.message
 
 
-@pytest.mark.parametrize("start", [0, 3])
-@pytest.mark.parametrize("block", [0, 1, 2])
+@pytest.mark.parametrize("start", [pytest.param(0, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("block", [0, *(pytest.param(b, marks=pytest.mark.slow) for b in (1, 2))])
 def test_an_inserted_layer_is_named_in_a_renamed_network(before, model, start, block):
     other = drawn(network(start, inserted=f"conv2d {block}"))
     old = list(model.weights)
@@ -138,7 +141,7 @@ def test_an_inserted_layer_is_named_in_a_renamed_network(before, model, start, b
     assert found.verdict == f"the network's layers differ from its baseline's: added {name}."
 
 
-@pytest.mark.parametrize("start", [0, 3])
+@pytest.mark.parametrize("start", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_a_removed_layer_is_named_as_it_was(before, start):
     other = network(start, removed="batch_normalization 0")
     found = compare_records(before, record_network(Network(other), IMAGES), key="k")
@@ -169,6 +172,7 @@ def test_another_number_of_outputs_is_reported():
     assert "the network has 1 outputs, but 2 in its baseline" in found.verdict
 
 
+@pytest.mark.slow
 def test_every_channel_of_a_wide_layer_counts():
     image = keras.Input((4, 4, 1))
     x = layers.Dense(9000, name="wide")(layers.Flatten()(image))
@@ -212,6 +216,7 @@ def test_numbers_that_keras_adds_are_left_out():
     assert {name: _without_numbers(name) for name in names} == names
 
 
+@pytest.mark.slow
 def test_a_renamed_network_passes_its_stored_baseline(model, tmp_path):
     place = Store(tmp_path, current_device())
     for number, own in enumerate((model, copied(model, network(7)))):

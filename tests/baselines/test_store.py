@@ -11,7 +11,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from convlens import assert_matches_baseline
 from convlens.baselines import store
@@ -58,6 +58,7 @@ def test_different_names_have_different_files():
     assert len(set(names)) == len(SIMILAR_NAMES)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_file_name_never_leaves_the_folder_and_is_never_hidden(name):
     made = file_stem(name)

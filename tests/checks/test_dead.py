@@ -200,11 +200,12 @@ def test_a_depthwise_filter_is_found():
     assert "layer 'conv'" not in str(e.value)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
 def test_half_precision(dtype):
     def net():
         relu = kl.ReLU(name="relu", dtype=dtype)
-        return model(kl.BatchNormalization(name="norm", dtype=dtype), relu, *tail(), dtype=dtype)
+        norm = kl.BatchNormalization(name="norm", dtype=dtype)
+        return model(norm, relu, *tail(), dtype=dtype, bias_initializer="ones")
 
     assert_no_dead_filters(net(), IMAGES)
     with pytest.raises(AssertionError, match="units 3 "):

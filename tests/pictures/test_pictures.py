@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
@@ -36,6 +36,7 @@ def test_a_grid_of_28_by_28_images_in_four_columns(count, size):
     assert grid(np.zeros((count, 28, 28), np.uint8), 4).shape == size
 
 
+@settings(deadline=None)
 @given(st.integers(1, 13), st.integers(1, 6), st.integers(1, 5), st.integers(1, 5))
 def test_a_grid_holds_each_image_and_black_margins(n, columns, h, w):
     images = np.random.default_rng(n).integers(1, 255, (n, h, w, 3), dtype=np.uint8)
@@ -67,6 +68,7 @@ def test_an_optimized_image_is_shown_by_the_formula():
     assert np.abs(deprocess(values) - expected).max() <= 0.5
 
 
+@settings(deadline=None)
 @given(FINITE)
 def test_any_finite_map_can_be_shown(values):
     for show in (feature_map_pixels, deprocess, signed_pixels):
@@ -191,6 +193,7 @@ def test_a_heat_map_shows_its_extremes():
         heat_map(np.zeros(3), "t")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=120))
 def test_a_name_cannot_leave_its_folder(name):
     made = slug(name)
@@ -201,6 +204,7 @@ def test_a_name_cannot_leave_its_folder(name):
     assert made.isascii()
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_different_names_stay_different(one, two):
     if one != two:

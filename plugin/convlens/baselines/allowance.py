@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from convlens.baselines.distance import distance, prediction_errors
 from convlens.baselines.record import Record
 from convlens.engine.features.sketch import LayerSketch
+from convlens.engine.model.network import INPUT
 from convlens.engine.runtime.tolerance import (
     Rounding,
     activation_tolerance,
@@ -32,9 +34,9 @@ _SCALES = (1.0, 1.37, 1.19)
 _FACTOR = 5.0
 # Samples and Gram matrices vary more than channels do; so do the few predictions.
 _LOOSE = 4.0
-# A change of a layer by a factor follows its values; rounding does not, but by chance where a
-# single channel holds nearly all of the layer's values.
-_MAX_LIKENESS, _MIN_CHANNELS = 0.99, 2
+# A change of a layer by a factor follows its values; rounding does not. In a layer of few channels
+# it may, by chance, but never as closely as a factor does.
+_MAX_LIKENESS, _MIN_CHANNELS, _SURE_LIKENESS = 0.9, 4, 0.999
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Allowance:
 
 @dataclass(frozen=True)
 class Allowances:
-    """What is allowed in each layer of a network, and in its predictions.
+    """The allowances of a network: of each layer, and of its predictions.
 
     Attributes:
         layers: layer → allowance, by the names of the actual record.
@@ -149,11 +151,24 @@ def known_precision(expected: Record, actual: Record) -> str:
     )
 
 
-def is_same_model(expected: Record, actual: Record) -> bool:
-    """Return whether two records have the same images and the same weights."""
-    before, now = expected.provenance, actual.provenance
-    weights = [list(each.get("weights", {}).values()) for each in (before, now)]
-    return before.get("images") == now.get("images") and weights[0] == weights[1]
+def same_images(expected: Record, actual: Record) -> bool:
+    """Return whether two records have the same images, to the bit."""
+    return bool(expected.source.get("images") == actual.source.get("images"))
+
+
+def unchanged_layers(
+    expected: Record, actual: Record, fact: Literal["weights", "settings"]
+) -> set[str]:
+    """Return the layers of the actual record before the first whose weights or settings changed.
+
+    The input is among them. Layers are compared in their order, whatever their names.
+    """
+    order = list(actual.provenance["settings"])
+    before, now = (list(each.provenance.get(fact, {}).items()) for each in (expected, actual))
+    if len(before) != len(now):
+        return {INPUT}
+    changed = [new for (_, old), (new, own) in zip(before, now, strict=True) if old != own]
+    return {INPUT, *(order[: order.index(changed[0])] if changed else order)}
 
 
 def follows_values(old: LayerSketch, new: LayerSketch) -> bool:
@@ -164,7 +179,7 @@ def follows_values(old: LayerSketch, new: LayerSketch) -> bool:
     count = share.sum() ** 2 / max(float((share**2).sum()), np.finfo(np.float64).tiny)
     size = np.linalg.norm(change) * np.linalg.norm(values)
     likeness = abs(share.sum()) / max(float(size), np.finfo(np.float64).tiny)
-    return bool(count >= _MIN_CHANNELS and likeness > _MAX_LIKENESS)
+    return bool(likeness > (_MAX_LIKENESS if count >= _MIN_CHANNELS else _SURE_LIKENESS))
 
 
 def is_finer_than(precision: str, other: str) -> bool:

@@ -130,7 +130,7 @@ class _Seen:
 
     @property
     def is_mostly_dead(self) -> bool:
-        """Whether so many filters of a layer are dead that the images may be at fault."""
+        """True if so many filters of a layer are dead that the images may be at fault."""
         return any(len(s.dead) > _MANY * len(s.high) for s in self.layers.values())
 
     def judge(self, allowed: int) -> None:

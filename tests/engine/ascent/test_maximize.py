@@ -235,7 +235,9 @@ def test_the_best_checkpoint_is_returned(tiny, keep_best, monkeypatch):
         np.testing.assert_array_equal(found.images, found.start)
         np.testing.assert_array_equal(found.trace[-1], found.trace.max(axis=0))
     else:
-        assert (found.trace[-1] < 0.7 * found.trace[0]).all()
+        fires = found.trace[0] > 0
+        assert fires.any()
+        assert (found.trace[-1] < 0.7 * found.trace[0])[fires].all()
 
 
 def test_an_ascent_of_few_steps_nearly_reaches_what_many_reach(mnist_network):
@@ -274,16 +276,16 @@ def test_the_schedule_goes_by_the_share_of_the_steps():
 @pytest.mark.parametrize("options", [{}, {"optimizer": "sgd", "tv_weight": 1.0}])
 def test_other_steps_and_sizes_compile_nothing_anew(tiny, options, monkeypatch):
     network = Network(tiny)
-    maximize(network, "conv_b", steps=3, **options)
-    compiled = dict(network._compiled)
+    maximize(network, "conv_b", steps=3, jitter=1, **options)
+    compiled = set(network._compiled._kept)
     traced = []
     vjp = backend.vjp
     monkeypatch.setattr(backend, "vjp", lambda *a: traced.append(1) or vjp(*a))
-    maximize(network, "conv_b", steps=270, step_size=0.3, checkpoints=4, **options)
+    maximize(network, "conv_b", steps=270, step_size=0.3, jitter=1, checkpoints=4, **options)
     maximize(
         network, "conv_b", steps=9, jitter=2, **{**options, "tv_weight": 2.0} if options else {}
     )
-    assert network._compiled == compiled
+    assert set(network._compiled._kept) == compiled
     assert not traced
 
 
@@ -434,7 +436,7 @@ def test_a_model_of_any_size_needs_one():
 
 def test_a_model_without_classes_is_refused():
     model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3, name="conv")])
-    with pytest.raises(ValueError, match="is not a vector of classes"):
+    with pytest.raises(ValueError, match="has no vector of classes as its output"):
         maximize(Network(model))
 
 

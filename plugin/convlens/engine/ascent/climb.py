@@ -38,7 +38,7 @@ class Chunk:
         trace_steps: the number of steps taken before each checkpoint.
         taken: number of steps taken.
         best: the parameters of the best checkpoint of each image.
-        best_values: the objectives' values (n,) there.
+        best_values: the objectives' values (n,) there; empty before the first checkpoint.
     """
 
     carry: list[Any]
@@ -46,7 +46,7 @@ class Chunk:
     trace_steps: list[int] = field(default_factory=list)
     taken: int = 0
     best: Any = None
-    best_values: NDArray[np.float32] | None = None
+    best_values: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 class Climb:
@@ -98,7 +98,7 @@ class Climb:
         size = chunk.carry[0].shape[1:3]
         schedule = Schedule.of(self.options, size, self.seed)
         rolls = max(self.options.transforms.reach(size)) > 0
-        factors = ops.convert_to_tensor(np.array(self.options.factors, np.float32))
+        factors = ops.convert_to_tensor(np.asarray(self.options.factors, np.float32))
         wakes = self.scores.may_wake[index]
         segment = self.compiled(bool(wakes.any()), bool(apart), rolls)
         wakes = ops.convert_to_tensor(wakes)
@@ -125,7 +125,7 @@ class Climb:
         """Put the iterate to return in place, and its own values at the end of the trace."""
         if chunk.taken > chunk.trace_steps[-1]:
             self.record_values(chunk, index)
-        if self.options.kept == "measured" and chunk.best_values is not None:
+        if self.options.kept == "measured":
             chunk.carry[0] = chunk.best
             chunk.trace[-1] = chunk.best_values
         elif self.options.kept == "climbed":
@@ -143,7 +143,7 @@ class Climb:
         shares = self.scores.measure(self.space.decode(z), index)
         values = shares.sum(axis=1)
         if self.options.kept == "measured":
-            if chunk.best_values is None:
+            if not len(chunk.best_values):
                 chunk.best, chunk.best_values = z, values
             else:
                 better = values > np.nan_to_num(chunk.best_values, nan=-np.inf)

@@ -34,7 +34,7 @@ class Maximization:
         objectives: (n,) the maximized objectives.
         trace: (k, n) each objective's value, measured without jitter and regularizers. The value
             of a unit is the mean of its feature map, or its score before the softmax. The first
-            row belongs to `start`, the last to `images`.
+            row belongs to `start`; the last to `images`, the best ones that were measured.
         trace_steps: (k,) number of steps taken before each row of `trace`.
         path_length: (n,) sum of the L2 lengths of the steps.
         value_range: the pixels' range (low, high); None if the pixels were not clipped.
@@ -119,8 +119,11 @@ def maximize(
     All units are one batch in a compiled loop: z ← z + step(∇/‖∇‖). ∇ is the gradient with respect
     to the image's parameters z of activation - norm_weight·norm(x) - tv_weight·TV(x), with the
     activation taken at the transformed image (Erhan et al. 2009; Simonyan et al. 2013; Olah et al.
-    2017). A softmax or sigmoid of the model's output is replaced by linear. A unit whose ReLU is 0
-    everywhere has no gradient; its largest pre-activation is raised until the unit fires.
+    2017). A softmax or sigmoid of the model's output is replaced by linear. Steps shrink and the
+    transformations fade out on the way. The threshold of a ReLU unit is lowered at first, for the
+    gradient comes only from the positions above it; a unit that is silent everywhere is raised by
+    its largest pre-activation. An image that did not rise starts again from a plain image that
+    excites its unit. The best image that was measured is returned.
 
     If a `tf.distribute` strategy of TensorFlow or a `DataParallel` distribution of Keras is active
     when the `Network` is created, the batch is spread over its devices.
@@ -131,14 +134,15 @@ def maximize(
             more `Objective`s: units, positions, directions, and weighted sums of them.
         units: channel or class numbers; None for all units of the layer.
         steps: number of steps; by default 300 (200 with 'keras-vis').
-        step_size: step size in units of the parameters; by default 1 % of the range for pixels and
-            0.05 for the other parametrizations (1 with 'keras-vis').
+        step_size: size of the first steps in units of the parameters; by default 20 % of the range
+            for pixels and 0.05 for the other parametrizations. It falls to almost 0 along half a
+            cosine. With 'keras-vis' all steps are of size 1.
         optimizer: 'adam', 'rmsprop' or 'sgd'; each gets a normalized gradient.
         basis: 'pixel', or 'fourier' to optimize Fourier coefficients weighted by 1/frequency.
         decorrelate: optimize in decorrelated colors of natural images; needs 3 channels.
         jitter: largest random roll of the image before each gradient, in either direction: a
             number of pixels (an int, or 1 and more), or a fraction of the side, truncated to
-            pixels.
+            pixels. It fades out over the first half of the steps.
         scale: (min, max) of the random factor that enlarges the image before each gradient.
         rotation: largest random rotation before each gradient, in degrees, in either direction.
         norm_weight: weight of the L6 norm; see `regularizers.image_norm`.
@@ -149,9 +153,11 @@ def maximize(
             times this weight, times the mean cosine similarity of the Gram matrices of the unit's
             images; by default 2.
         clip: whether the pixels stay in `value_range`.
-        keep_best: return the iterate with the highest objective instead of the last one.
+        keep_best: False to return the last iterate instead of the best one, which is the checkpoint
+            with the highest activation, measured as in `Maximization.trace`. With 'keras-vis' it
+            is the image after the step whose penalized objective, before the step, was the highest.
         preset: 'keras-vis' for the recipe of that library: RMSProp without a learning rate, both
-            weights 10, jitter that is never undone, no clipping, the best iterate kept.
+            weights 10, jitter that is never undone, no clipping.
             'feature-visualization' for that of Olah et al. 2017: Fourier basis, decorrelated
             colors, jitter, random scale (0.9 to 1.1) and rotation (10°).
         seed: seed of all random draws. The start noise of unit u comes from (seed, u), so that an
@@ -159,9 +165,13 @@ def maximize(
         seed_images: start images: one image (h, w, c), or one for each image to find (n, h, w, c),
             such as an earlier result's `images`, to refine them in a second pass. None for noise
             around the middle of the range.
-        value_range: (low, high) of the pixels that the model takes.
+        restart_images: further images (n, h, w, c) from which a unit that did not rise may start
+            again, beside noise of many kinds and textures. Not used with `seed_images`.
+        value_range: (low, high) of the pixels that the model takes; None for the range that the
+            model declares (as networks of `load_pretrained` do), else (0, 1).
         size: (h, w) of the images; only for a model that takes any size, and required by it.
-        checkpoints: number of measurements of the activations along the ascent.
+        checkpoints: number of measurements of the activations along the ascent; the best image is
+            one of those that were measured.
         memory_budget: limit in bytes for a batch; more units run in several batches of equal size.
             None for `memory.default_budget`.
         progress: callback, called with (steps done, total steps) about once a second. None shows a

@@ -175,7 +175,8 @@ class _Flattener:
         """Record one node; `training` is the mode that a model around it fixes."""
         if is_graph(op):
             given = inspect.signature(op.call).bind(*args, **kwargs).arguments
-            if given.get("mask") is None:
+            # Keras gives a model of several inputs a mask for each, and None where it has none.
+            if all(mask is None for mask in keras.tree.flatten(given.get("mask"))):
                 own = given.get("training")
                 inputs = self.enter(op, given["inputs"])
                 return self.read(

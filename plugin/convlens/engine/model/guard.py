@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -14,8 +14,27 @@ from numpy.typing import NDArray
 from convlens.engine.model.flatten import SCOPE, Flat, Graph
 from convlens.engine.runtime import backend, tolerance
 
-if TYPE_CHECKING:
-    from convlens.engine.model.network import Network
+
+class Reading(Protocol):
+    """A model that was read: what is needed of a `Network`."""
+
+    name: str
+    model: Any
+    outputs: dict[str, Any]
+    variables: backend.Variables
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]: ...
+
+    @property
+    def result(self) -> Any: ...
+
+    def run(self, images: Any, wanted: list[Any], /) -> list[Any]: ...
+
+    def inputs_for(self, images: Any) -> list[Any]: ...
+
+    def rounding(self, layer: str, /) -> tolerance.Rounding: ...
+
 
 # A model that is misread differs by more.
 _MIN_TOLERANCE = 1e-3
@@ -23,7 +42,7 @@ _MIN_TOLERANCE = 1e-3
 _SIZES = (64, 128, 224, 299)
 
 
-def check_reading(network: Network, flat: Flat, sample: NDArray[np.float32] | None) -> bool:
+def check_reading(network: Reading, flat: Flat, sample: NDArray[np.float32] | None) -> bool:
     """Compare what `network` computes with what `model.predict` computes.
 
     Args:
@@ -60,7 +79,7 @@ def check_reading(network: Network, flat: Flat, sample: NDArray[np.float32] | No
 class _Comparison:
     """A model and its flat reading, on the same images."""
 
-    def __init__(self, network: Network, flat: Flat, images: NDArray[np.float32]) -> None:
+    def __init__(self, network: Reading, flat: Flat, images: NDArray[np.float32]) -> None:
         self.network, self.flat, self.model = network, flat, network.model
         if "float" not in flat.image.dtype:
             images = np.rint(images)  # predict() would drop the fractions
@@ -130,7 +149,7 @@ def _structure(model: Any) -> Any:
     return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
 
 
-def _noise(network: Network) -> NDArray[np.float32] | None:
+def _noise(network: Reading) -> NDArray[np.float32] | None:
     """Return two images of noise, for models of the ranges 0–1 and 0–255."""
     h, w, c = network.input_shape
     for size in _SIZES:
@@ -148,7 +167,7 @@ def _noise(network: Network) -> NDArray[np.float32] | None:
     return None
 
 
-def _rounding_of(network: Network) -> tolerance.Rounding:
+def _rounding_of(network: Reading) -> tolerance.Rounding:
     """Return the rounding behind all layers' outputs taken together."""
     return tolerance.Rounding.join(network.rounding(name) for name in network.outputs)
 

@@ -133,10 +133,8 @@ def _input_field(op: Any, field: _Field, size: tuple[int, int]) -> _Field | None
         return None  # a call of the user's own can move positions
     if isinstance(op, keras.layers.Conv2DTranspose):
         extra = (None, None) if op.output_padding is None else _pair(op.output_padding)
-        geometry = zip(sides, op.kernel_size, op.strides, op.dilation_rate, extra, strict=True)
-        return _Field(
-            *(_transposed_inputs(i, k, s, d, op.padding, e) for i, k, s, d, e in geometry)
-        )
+        steps = zip(sides, op.kernel_size, op.strides, op.dilation_rate, extra, strict=True)
+        return _Field(*(_transposed_inputs(i, k, s, d, op.padding, e) for i, k, s, d, e in steps))
     if isinstance(op, (*CONVOLUTIONS, *_POOLS)):
         kernel = op.pool_size if isinstance(op, _POOLS) else op.kernel_size
         dilation = 1 if isinstance(op, _POOLS) else op.dilation_rate

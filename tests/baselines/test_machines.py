@@ -26,9 +26,10 @@ from .architectures import LARGE, SMALL, images_for
 from .machines import MACHINES
 
 COARSE = ("TF32", "bfloat16")
-SEEN_WITH = {name for name, defect in DEFECTS.items() if defect.needs == "baseline"}
-# Their weights are NaN, infinite, or their model is trained first: other tests cover these.
+# Their weights are NaN or infinite, their model is trained first, or they add a layer: other tests
+# cover these. `predict`, and so a baseline, overrules the training mode; assert_repeatable sees it.
 NOT_RUN = {"nan-weight", "inf-weight", "shuffled-labels", "softmax-twice"}
+NOT_RUN |= {"batch-norm-in-training", "dropout-at-inference"}
 
 
 def record(model, images, machine="this one"):
@@ -151,22 +152,23 @@ def planted(model):
 def test_each_defect_of_the_zoo_is_found_on_another_machine(subject, machine):
     """Of these defects none is smaller than the rounding of bfloat16."""
     for defect, layer, broken in planted(subject.model):
-        found = compare(subject.on(machine), record(broken, subject.images))
+        now = record(broken, subject.images)
+        if max(d.worst_error for d in compare(subject.on("this one"), now).layers) == 0:
+            continue  # nothing changed, such as where a filter was dead before
+        found = compare(subject.on(machine), now)
         assert not found.passed, f"{defect} at {layer}: {found.verdict}"
         assert "looks like" not in found.verdict
         assert found.first == layer, f"{defect} at {layer}: {found.verdict}"
 
 
 @pytest.mark.parametrize("subject", ["batch_norm"], indirect=True)
-@pytest.mark.parametrize("machine", COARSE)
-@pytest.mark.parametrize(
-    "defect", ["dead-filter", "missing-relu", "flipped-kernels", "three-bit-weights"]
-)
-def test_a_defect_is_found_on_another_machine(subject, machine, defect):
-    broken = plant(subject.model, defect)
-    found = compare(subject.on(machine), record(broken, subject.images))
-    assert not found.passed, found.verdict
-    assert "looks like" not in found.verdict
+@pytest.mark.parametrize("defect", ["dead-filter", "missing-relu", "flipped-kernels"])
+def test_a_defect_is_found_on_another_machine(subject, defect):
+    broken = record(plant(subject.model, defect), subject.images)
+    for machine in COARSE:
+        found = compare(subject.on(machine), broken)
+        assert not found.passed, found.verdict
+        assert "looks like" not in found.verdict
 
 
 SMALL_CHANGES = {
@@ -174,6 +176,7 @@ SMALL_CHANGES = {
     "one filter ±10 %": ("this one", "TF32", "bfloat16"),
     "one filter ±1 %": ("this one", "TF32"),
     "one filter ±0.01 %": ("this one",),
+    "all filters ±0.3 %": ("this one", "TF32"),
     "all filters ±1 %": ("this one", "TF32", "bfloat16"),
     "all filters ±0.01 %": ("this one",),
 }
@@ -181,17 +184,20 @@ SMALL_CHANGES = {
 
 @pytest.mark.parametrize("subject", ["batch_norm"], indirect=True)
 @pytest.mark.parametrize("change", SMALL_CHANGES)
-@pytest.mark.parametrize("machine", ["this one", *COARSE])
 def test_what_is_larger_than_the_rounding_of_a_known_machine_is_found(
-    subject, machine, change, known_machine
+    subject, change, known_machine
 ):
     which, share = change.split(" ±")
     filters = slice(3, 4) if which == "one filter" else slice(None)
-    broken = noisy(subject.model, "conv_1", float(share.split()[0]) / 100, filters)
-    expected = known_machine(subject.on(machine), machine)
-    found = compare(expected, record(broken, subject.images))
-    assert found.passed != (machine in SMALL_CHANGES[change]), found.message
-    assert found.passed or found.first == "conv_1"
+    model = noisy(subject.model, "conv_1", float(share.split()[0]) / 100, filters)
+    broken = record(model, subject.images)
+    seen = []
+    for machine in ("this one", *COARSE):
+        found = compare(known_machine(subject.on(machine), machine), broken)
+        if not found.passed:
+            assert found.first == "conv_1"
+            seen.append(machine)
+    assert tuple(seen) == SMALL_CHANGES[change]
 
 
 @pytest.fixture

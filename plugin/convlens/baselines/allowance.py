@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from convlens.baselines.distance import distance, prediction_errors
 from convlens.baselines.record import Record
 from convlens.engine.features.sketch import LayerSketch
+from convlens.engine.model.network import INPUT
 from convlens.engine.runtime.tolerance import (
     Rounding,
     activation_tolerance,
@@ -149,11 +151,24 @@ def known_precision(expected: Record, actual: Record) -> str:
     )
 
 
-def is_same_model(expected: Record, actual: Record) -> bool:
-    """Return whether two records have the same images and the same weights."""
-    before, now = expected.provenance, actual.provenance
-    weights = [list(each.get("weights", {}).values()) for each in (before, now)]
-    return before.get("images") == now.get("images") and weights[0] == weights[1]
+def same_images(expected: Record, actual: Record) -> bool:
+    """Return whether two records have the same images, to the bit."""
+    return bool(expected.source.get("images") == actual.source.get("images"))
+
+
+def unchanged_layers(
+    expected: Record, actual: Record, fact: Literal["weights", "settings"]
+) -> set[str]:
+    """Return the layers of the actual record before the first whose weights or settings changed.
+
+    The input is among them. Layers are compared in their order, whatever their names.
+    """
+    order = list(actual.provenance["settings"])
+    before, now = (list(each.provenance.get(fact, {}).items()) for each in (expected, actual))
+    if len(before) != len(now):
+        return {INPUT}
+    changed = [new for (_, old), (new, own) in zip(before, now, strict=True) if old != own]
+    return {INPUT, *(order[: order.index(changed[0])] if changed else order)}
 
 
 def follows_values(old: LayerSketch, new: LayerSketch) -> bool:

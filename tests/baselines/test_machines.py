@@ -117,7 +117,7 @@ def test_coarser_products_pass_and_are_named(subject, machine):
         assert any(text in found.verdict for text in looks), found.verdict
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.parametrize("name", LARGE)
 @pytest.mark.parametrize("machine", ["another order", "XLA", *COARSE])
 def test_large_networks_pass_too(subjects, name, machine):
@@ -146,7 +146,7 @@ def planted(model):
             yield defect, layer, plant(model, defect, layer)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.parametrize("subject", SMALL, indirect=True)
 @pytest.mark.parametrize("machine", ["this one", *COARSE])
 def test_each_defect_of_the_zoo_is_found_on_another_machine(subject, machine):

@@ -21,7 +21,7 @@ from convlens.checks.check import Effort
 from convlens.fixtures.pretrained import load_pretrained
 from convlens.fixtures.scenes import natural_scenes
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.weekly
 README = Path(__file__).resolve().parents[2] / "README.md"
 BEGIN, END = "<!-- defects:begin -->", "<!-- defects:end -->"
 HEALTHY = ("mnist_cnn-2", *(f"mnist_cnn-{n}" for n in networks.CNN_SEEDS), *networks.KINDS)

@@ -97,7 +97,7 @@ each_network = pytest.mark.parametrize("subject", names("batch_norm"), indirect=
 
 
 @each_network
-@pytest.mark.parametrize("machine", ["another order", "XLA"])
+@pytest.mark.parametrize("machine", ["another order", pytest.param("XLA", marks=pytest.mark.slow)])
 def test_another_order_of_sums_passes(subject, machine):
     here, there = subject.on("this one"), subject.on(machine)
     for found in (compare(there, here), compare(here, there, machine)):
@@ -107,7 +107,7 @@ def test_another_order_of_sums_passes(subject, machine):
 
 
 @each_network
-@pytest.mark.parametrize("machine", COARSE)
+@pytest.mark.parametrize("machine", ["TF32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_coarser_products_pass_and_are_named(subject, machine):
     here, there = subject.on("this one"), subject.on(machine)
     for found in (compare(there, here), compare(here, there, machine)):
@@ -161,6 +161,7 @@ def test_each_defect_of_the_zoo_is_found_on_another_machine(subject, machine):
         assert found.first == layer, f"{defect} at {layer}: {found.verdict}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["batch_norm"], indirect=True)
 @pytest.mark.parametrize("defect", ["dead-filter", "missing-relu", "flipped-kernels"])
 def test_a_defect_is_found_on_another_machine(subject, defect):
@@ -182,6 +183,7 @@ SMALL_CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["batch_norm"], indirect=True)
 @pytest.mark.parametrize("change", SMALL_CHANGES)
 def test_what_is_larger_than_the_rounding_of_a_known_machine_is_found(

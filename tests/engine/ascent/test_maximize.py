@@ -196,7 +196,10 @@ def test_plain_starts_are_of_every_kind_and_within_the_range():
     assert (level.min(axis=0) < -0.7).all()
 
 
-@pytest.mark.parametrize("activation", [None, "sigmoid", "tanh"])
+@pytest.mark.parametrize(
+    "activation",
+    ["tanh", *(pytest.param(each, marks=pytest.mark.slow) for each in (None, "sigmoid"))],
+)
 def test_jitter_does_not_make_a_layer_near_the_output_descend(activation):
     keras.utils.set_random_seed(3)
     model = keras.Sequential(
@@ -240,6 +243,7 @@ def test_the_best_checkpoint_is_returned(tiny, keep_best, monkeypatch):
         assert (found.trace[-1] < 0.7 * found.trace[0])[fires].all()
 
 
+@pytest.mark.slow
 def test_an_ascent_of_few_steps_nearly_reaches_what_many_reach(mnist_network):
     few = maximize(mnist_network, "conv2d_1", steps=30).trace[-1]
     many = maximize(mnist_network, "conv2d_1", steps=200).trace[-1]

@@ -25,7 +25,6 @@ from convlens.lens import Lens
 
 Update = Literal["missing", "failed", "all"]
 Observed = Record | Values
-_ACCEPT_HINT = "accept it with --convlens-update=failed"
 
 
 @dataclass(frozen=True)
@@ -138,9 +137,10 @@ def compare_with_baseline(
         # Stored values may be as large as floats allow; a difference that overflows does not agree.
         with np.errstate(over="ignore", invalid="ignore"):
             comparison = _compare(expected, observed, key, tol)
+        comparison = replace(comparison, baseline=str(path))
         if comparison.passed:
             return comparison
-        found.append(replace(comparison, details=(*comparison.details, f"{path}: {_ACCEPT_HINT}")))
+        found.append(comparison)
     if unreadable:
         return Comparison(key, observed.fingerprint, unreadable, passed=False)
     if not found:
@@ -148,7 +148,7 @@ def compare_with_baseline(
             f"there is no baseline of {key!r} in {place.folder}: record it with "
             "--convlens-update=missing, look at its picture, and commit both."
         )
-        return Comparison(key, observed.fingerprint, verdict, passed=False)
+        return Comparison(key, observed.fingerprint, verdict, passed=False, update="missing")
     return max(found, key=_nearness)
 
 
@@ -194,7 +194,10 @@ def update_baseline(
     path = save(place, key, observed, recording)
     verdict = f"recorded as the baseline {path}; result before: {comparison.verdict}"
     layers = tuple(replace(layer, passed=True) for layer in comparison.layers)
-    return replace(comparison, verdict=verdict, passed=True, first=None, layers=layers), path
+    recorded = replace(
+        comparison, verdict=verdict, passed=True, first=None, layers=layers, baseline=str(path)
+    )
+    return recorded, path
 
 
 def save(place: Store, key: str, observed: Observed, recording: Recording) -> Path:

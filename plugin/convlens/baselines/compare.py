@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -150,15 +151,17 @@ def _compare_all(
     if failed:  # the layers of the baseline are called as in the network from here on
         provenance = renamed(expected.provenance, actual.provenance, pairs)
         expected = replace(expected, source=provenance, weights=None)
+    verdict = structure or _verdict(expected, actual, found, allowed.precision)
     return Comparison(
         key=key,
         fingerprint=actual.fingerprint if failed else "",
-        verdict=structure or _verdict(expected, actual, found, allowed.precision),
+        verdict=verdict,
         passed=not failed,
         first=failed[0].layer if failed else None,
         layers=tuple(found),
         pictures=tuple(pair for pair in pictures if pair is not None),
-        details=tuple(_details(expected, actual, found)) if failed else (),
+        details=tuple(_details(expected, actual, found, verdict)) if failed else (),
+        explanation=_explain(expected, actual, failed[0]) if failed else "",
     )
 
 
@@ -364,15 +367,17 @@ def _verdict(
     return f"the first layer that diverges is {first.layer!r}, {before}: {first}."
 
 
-def _details(expected: Record, actual: Record, layers: list[LayerDifference]) -> list[str]:
+def _details(
+    expected: Record, actual: Record, layers: list[LayerDifference], verdict: str
+) -> list[str]:
     """Return the lines below the verdict of a failed comparison."""
-    outputs = [layer for layer in layers if layer.layer in actual.outputs]
-    failed = [layer for layer in layers if not layer.passed]
-    lines = [f"{layer.layer}: {layer}" for layer in failed if layer not in outputs]
-    if len(lines) > MAX_LINES:
-        lines = [*lines[:MAX_LINES], f"… and {len(lines) - MAX_LINES} more layers"]
+    first, *behind = (layer for layer in layers if not layer.passed)
+    lines = [] if str(first) in verdict else [f"{first.layer}: {first}"]
+    if behind:
+        lines.append(f"{len(behind)} more diverge behind it: {_span([b.layer for b in behind])}")
     agree = [layer.layer for layer in layers if layer.passed]
-    lines.append(f"these agree: {join_names(agree)}" if agree else "no layer agrees")
+    lines.append(f"these agree: {_span(agree)}" if agree else "no layer agrees")
+    outputs = [layer for layer in layers if layer.layer in actual.outputs and layer is not first]
     lines += [f"{layer.layer}: {layer}" for layer in outputs[:MAX_LINES]]
     before, now = expected.provenance, actual.provenance
     lines.append(f"differs in provenance: {'; '.join(differences(before, now)) or 'nothing'}")
@@ -380,8 +385,17 @@ def _details(expected: Record, actual: Record, layers: list[LayerDifference]) ->
     unseen = [layer for layer in weights if layer in agree]
     if unseen:
         lines.append(f"weights changed, but not the output for these images: {join_names(unseen)}")
-    why = explanation(before, now, failed[0].layer, failed[0].worst_error)
-    return [*lines, f"likely cause: {why}"]
+    return lines
+
+
+def _explain(expected: Record, actual: Record, first: LayerDifference) -> str:
+    """Return what usually explains that a layer is the first to diverge."""
+    return explanation(expected.provenance, actual.provenance, first.layer, first.worst_error)
+
+
+def _span(names: Sequence[str]) -> str:
+    """Return up to ten names of layers in order; of more, the first and the last."""
+    return join_names(names) if len(names) <= MAX_LINES else f"{names[0]} … {names[-1]}"
 
 
 def _pictures(old: LayerSketch, new: LayerSketch, name: str) -> PicturePair | None:

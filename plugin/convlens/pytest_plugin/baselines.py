@@ -12,6 +12,7 @@ import pytest
 
 from convlens.engine.runtime.lru_cache import LRUCache
 from convlens.pytest_plugin.accept import read_accepted
+from convlens.pytest_plugin.causes import record_cause
 from convlens.pytest_plugin.notes import noting
 from convlens.pytest_plugin.unused import Usage
 
@@ -253,6 +254,7 @@ class Baseline:
         found = self._session.compare(key, lambda: observe(value), tol=tol)
         tell_compared(self._item, found)
         if not found.passed:
+            record_cause(self._item, found)
             raise AssertionError(found.message)
         return found
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convlens.pytest_plugin.causes import CAUSES, FACTS, FOLLOWS
 from convlens.pytest_plugin.fixtures import LayerParam, own_fixture
 from convlens.pytest_plugin.items import ModelItem
 from convlens.pytest_plugin.notes import ERRORS, NOTE, note, properties
@@ -219,6 +220,8 @@ class Reporter:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         from convlens.files.atomic import write_atomic
 
+        causes = self._config.stash[CAUSES].found
+        self._spool.add_event({"kind": "causes", "causes": causes})
         cut = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         if exitstatus not in cut:
             self._spool.add_event({"kind": "finished"})
@@ -334,13 +337,14 @@ def _event(report: pytest.TestReport) -> dict[str, Any]:
         outcome = known.get(str(report.when), "error")
     return {
         **_bare_event(report.nodeid, str(report.when), outcome),
-        "message": _WORKER.sub("", report.longreprtext) if report.failed else "",
+        "message": _WORKER.sub("", report.longreprtext) or reason if report.failed else "",
         "reason": reason,
         "numbers": {
             name: value if isinstance(value, int | float | str) else str(value)
             for name, value in properties(report)
-            if name != NOTE
+            if name not in (NOTE, *FACTS)
         },
+        "follows": str(dict(properties(report)).get(FOLLOWS, "")),
         "notes": [str(value) for name, value in properties(report) if name == NOTE],
         "seconds": getattr(report, "duration", 0.0),
         "worker": getattr(report, "worker_id", ""),
@@ -357,6 +361,7 @@ def _bare_event(nodeid: str, when: str, outcome: str) -> dict[str, Any]:
         "message": "",
         "reason": "",
         "numbers": {},
+        "follows": "",
         "notes": [],
         "seconds": 0.0,
         "worker": "",

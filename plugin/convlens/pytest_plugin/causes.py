@@ -65,9 +65,14 @@ def record_follower(item: pytest.Item, leader: str, number: int) -> None:
 
 
 class Causes:
-    """The causes of failures of items that use convlens, in the order of the reports."""
+    """The causes of failures of items that use convlens, in the order of the reports.
+
+    Attributes:
+        models: names of the models that items checked, in order.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
+        self.models: dict[str, None] = {}
         self._config = config
         self._found: dict[str, Cause] = {}
         # Node id of the item that fails in full → number → layer that follows.
@@ -82,9 +87,11 @@ class Causes:
         return None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        facts = dict(properties(report))
+        if MODEL in facts:
+            self.models[str(facts[MODEL])] = None
         if not report.failed or report.when != "call" or hasattr(report, "wasxfail"):
             return
-        facts = dict(properties(report))
         if FOLLOWS in facts:
             head = self._head(report.nodeid, facts)
             leader = f"{head}[{facts[FOLLOWS]}]"

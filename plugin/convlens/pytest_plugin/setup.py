@@ -48,7 +48,14 @@ def pytest_configure(config: pytest.Config) -> None:
     asked = any(str(a).split("=")[0] == "--convlens" for a in config.invocation_params.args)
     if targets and asked and not given:
         paths = []  # `pytest --convlens MODEL` checks the model, and no more than that
-    named = [t.spec for t in targets if t.kind == "file" and t.spec not in paths]
+    if given and not asked and all("::" in str(argument) for argument in config.args):
+        # Node ids say what to run: of the models that addopts names, no other items.
+        selected = {**{target.spec: set[str]() for target in targets}, **selected}
+    named = [
+        t.spec
+        for t in targets
+        if t.kind == "file" and t.spec not in paths and selected.get(t.spec) != set()
+    ]
     config.args[:], config.stash[WITHIN] = _split_models_within([*paths, *named])
     config.stash[TARGETS] = _merge(targets, selected)
     baselines.configure(config)

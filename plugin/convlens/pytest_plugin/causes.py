@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from convlens.pytest_plugin.failures import first_line
 from convlens.pytest_plugin.notes import properties
 from convlens.pytest_plugin.rerun import command_to_accept, node_on_command_line
+from convlens.pytest_plugin.targets import MODEL_SUFFIXES, TARGETS
 from convlens.report.cause import Cause
 
 if TYPE_CHECKING:
@@ -99,6 +101,16 @@ class Causes:
             own[int(facts[NUMBER])] = str(facts[LAYER])
         elif MODEL in facts or KEY in facts:
             self._found[report.nodeid] = self._cause(report, facts)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Add a model that cannot be read."""
+        place = report.nodeid.partition("::")[0]
+        named = {target.spec for target in self._config.stash[TARGETS]}
+        if report.failed and (place.endswith(MODEL_SUFFIXES) or place in named):
+            file = str(self._config.rootpath / place) if place not in named else ""
+            self._found[report.nodeid] = Cause(
+                report.nodeid, Path(place).name, "", "collection", first_line(report), file=file
+            )
 
     @property
     def found(self) -> list[Cause]:

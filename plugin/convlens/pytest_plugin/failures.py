@@ -23,7 +23,7 @@ def message_failure(message: str, place: str, *, style: str = "auto") -> Excepti
     return ExceptionChainRepr([(lines, ReprFileLocation(place, 1, first), None)])
 
 
-def first_line(report: pytest.TestReport) -> str:
+def first_line(report: pytest.TestReport | pytest.CollectReport) -> str:
     """Return the first line of a failed report's message."""
     crash = getattr(report.longrepr, "reprcrash", None)
     text = str(crash.message) if crash else report.longreprtext

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convlens.pytest_plugin import readers
 from convlens.pytest_plugin.causes import CAUSES, FACTS, FOLLOWS
 from convlens.pytest_plugin.fixtures import LayerParam, own_fixture
 from convlens.pytest_plugin.items import ModelItem
 from convlens.pytest_plugin.notes import ERRORS, NOTE, note, properties
+from convlens.pytest_plugin.rerun import command_line
 from convlens.report.text import one_line
 
 if TYPE_CHECKING:
@@ -57,6 +59,11 @@ def add_options(group: pytest.OptionGroup) -> None:
         metavar="PATH",
         help="write a summary in Markdown, such as for the summary page of a CI job",
     )
+    group.addoption(
+        "--convlens-json",
+        metavar="PATH",
+        help="write the failures as JSON: model, layer, cause, numbers, and the command to accept",
+    )
 
 
 def configure(config: pytest.Config) -> None:
@@ -72,11 +79,12 @@ def configure(config: pytest.Config) -> None:
         return
     wanted = {
         name: config.invocation_params.dir / path
-        for name in ("report", "markdown")
+        for name in ("report", "markdown", "json")
         if (path := config.getoption(f"convlens_{name}")) is not None
     }
     for name, path in wanted.items():
         _check_place(f"--convlens-{name}", path)
+    readers.configure(config, wanted.pop("json", None))
     if wanted:
         try:
             spool = Path(tempfile.mkdtemp(prefix="convlens-report-"))
@@ -371,7 +379,7 @@ def _bare_event(nodeid: str, when: str, outcome: str) -> dict[str, Any]:
 def _facts(config: pytest.Config) -> dict[str, str]:
     found = {
         "began": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": " ".join(["pytest", *map(str, config.invocation_params.args)]),
+        "command": command_line(config),
         "python": platform.python_version(),
     }
     for package in _PACKAGES:

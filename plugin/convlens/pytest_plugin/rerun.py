@@ -34,10 +34,9 @@ def command_to_accept(
     return quote([*_program(), *options, f"--convlens-update={update}", *nodeids])
 
 
-def command_to_record(config: pytest.Config) -> str:
-    """Return the command line of this run, with which it records the baselines that are missing."""
-    arguments = [str(argument) for argument in config.invocation_params.args]
-    return quote([*_program(), *arguments, "--convlens-update=missing"])
+def command_line(config: pytest.Config, *more: str) -> str:
+    """Return the command line of this run, with further options."""
+    return quote([*_program(), *map(str, config.invocation_params.args), *more])
 
 
 def node_on_command_line(config: pytest.Config, file: str, item: str) -> str:

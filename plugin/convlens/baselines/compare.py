@@ -22,6 +22,7 @@ from convlens.baselines.allowance import (
     unchanged_layers,
 )
 from convlens.baselines.bars import predictions_pair
+from convlens.baselines.compact import aligned, compact_output
 from convlens.baselines.comparison import (
     MAX_LINES,
     Comparison,
@@ -82,7 +83,7 @@ def compare_records(
 
     def agree(old: str, name: str) -> bool:
         allowed = rule_of(expected, actual, old, name, tol)
-        return _compare(name, expected.layers[old], actual.layers[name], allowed).passed
+        return _compare_layers(expected, actual, old, name, allowed).passed
 
     pairs = pair_layers(expected, actual, agree)
     rule = by_rule(expected, actual, pairs, tol)
@@ -125,7 +126,9 @@ def _may_be_rounding(found: Comparison) -> bool:
 def _is_scaled(expected: Record, actual: Record, pairs: Pairs, found: Comparison) -> bool:
     """Return whether the first layer that diverges changed by a factor."""
     old = {name: before for before, name in pairs}.get(found.first or "")
-    return old is not None and follows_values(expected.layers[old], actual.layers[str(found.first)])
+    if old is None:
+        return False
+    return follows_values(*aligned(expected.layers[old], actual.layers[str(found.first)]))
 
 
 def _compare_all(
@@ -134,9 +137,7 @@ def _compare_all(
     """Compare two records, whose layers are paired, with given allowances."""
     layers = {name: mismatch(name, "the layer is not in the baseline") for name in actual.layers}
     for old, name in pairs:
-        layers[name] = _compare(
-            name, expected.layers[old], actual.layers[name], allowed.layers[name]
-        )
+        layers[name] = _compare_layers(expected, actual, old, name, allowed.layers[name])
     structure = _describe_structure_change(expected, actual, pairs)
     for name, difference in _compare_outputs(expected, actual, allowed.predictions).items():
         if structure:
@@ -147,7 +148,9 @@ def _compare_all(
     failed = [layer for layer in found if not layer.passed]
     pictures = [_pictures(expected.layers[old], actual.layers[name], name) for old, name in pairs]
     outputs = zip(expected.outputs.values(), actual.outputs.items(), strict=False)
-    pictures += [predictions_pair(name, before, now) for before, (name, now) in outputs]
+    pictures += [
+        predictions_pair(name, before, now[: len(before)]) for before, (name, now) in outputs
+    ]
     if failed:  # the layers of the baseline are called as in the network from here on
         provenance = renamed(expected.provenance, actual.provenance, pairs)
         expected = replace(expected, source=provenance, weights=None)
@@ -186,12 +189,19 @@ def _describe_structure_change(expected: Record, actual: Record, pairs: Pairs) -
     return ""
 
 
+def _compare_layers(
+    expected: Record, actual: Record, before: str, name: str, allowed: Allowance
+) -> LayerDifference:
+    """Compare a layer of the baseline, by its name there, with one of the network."""
+    old, new = expected.layers[before], actual.layers[name]
+    if old.shape != new.shape:
+        return mismatch(name, f"its shape is {new.shape}, but {old.shape} in the baseline")
+    if expected.source.get("count") != actual.source.get("count"):
+        return mismatch(name, "the number of images differs")
+    return _compare(name, *aligned(old, new), allowed)
+
+
 def _compare(name: str, old: LayerSketch, new: LayerSketch, allowed: Allowance) -> LayerDifference:
-    if old.shape != new.shape or len(old.samples) != len(new.samples):
-        note = f"its shape is {new.shape}, but {old.shape} in the baseline"
-        if old.shape == new.shape:
-            note = "the number of images differs"
-        return mismatch(name, note)
     found = distance(old, new)
     errors = found.channels
     worst = int((errors / np.maximum(allowed.channels, TINY)).argmax())
@@ -249,7 +259,9 @@ def _find_permutation(
     if not 2 <= wrong.size <= _MAX_MATCHED_CHANNELS:
         return ()
     features = [
-        np.vstack([s.projection, s.mean, s.rms, s.high]).T[wrong].astype(np.float64)
+        np.vstack([s.projection, s.mean, s.rms, *([s.high] if s.high.size else [])])
+        .T[wrong]
+        .astype(np.float64)
         for s in (old, new)
     ]
     cost = np.linalg.norm(features[0][:, None] - features[1][None], axis=2)
@@ -260,7 +272,7 @@ def _find_permutation(
         old,
         mean=old.mean[source],
         rms=old.rms[source],
-        high=old.high[source],
+        high=old.high[source] if old.high.size else old.high,
         projection=old.projection[:, source],
     )
     if not (channel_errors(permuted, new, channel_sizes(old)[source]) <= tol).all():
@@ -277,7 +289,15 @@ def _compare_outputs(
         if number >= len(expected.outputs):
             found[name] = mismatch(name, "the output is not in the baseline")
             continue
-        found[name] = _compare_output(name, list(expected.outputs.values())[number], new, allowed)
+        before, old = list(expected.outputs.items())[number]
+        shape, shape_before = actual.shape_of(name), expected.shape_of(before)
+        if shape != shape_before:
+            note = f"its shape is {shape}, but {shape_before} in the baseline"
+            found[name] = mismatch(name, note)
+            continue
+        if old.shape != new.shape:
+            new = compact_output(new)
+        found[name] = _compare_output(name, old, new, allowed)
     return found
 
 
@@ -399,6 +419,7 @@ def _span(names: Sequence[str]) -> str:
 
 
 def _pictures(old: LayerSketch, new: LayerSketch, name: str) -> PicturePair | None:
+    old, new = aligned(old, new)
     if old.shown is None or new.shown is None or old.shown.shape != new.shown.shape:
         return None
     return PicturePair(name, show(old.shown, old.shown), show(new.shown, old.shown))

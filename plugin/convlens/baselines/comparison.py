@@ -76,6 +76,7 @@ class Comparison:
         explanation: what usually explains such a difference; "" where nothing differs.
         baseline: path of the file that was compared with; "" if none could be.
         update: the value of --convlens-update that accepts what was found.
+        recorded: names of the layers or values that a baseline recorded now has otherwise.
         own: difference of the one layer that this is about; None for a whole value.
     """
 
@@ -90,6 +91,7 @@ class Comparison:
     explanation: str = ""
     baseline: str = ""
     update: Literal["failed", "missing"] = "failed"
+    recorded: tuple[str, ...] = ()
     own: LayerDifference | None = None
 
     @property

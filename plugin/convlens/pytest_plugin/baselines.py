@@ -204,7 +204,7 @@ class BaselineSession:
         observed = self._unsettled[key]
         settled, path = update_baseline(self.store, observed, comparison, self.recording)
         if path is not None:
-            self.usage.wrote(path)
+            self.usage.wrote(path, settled.recorded)
             self._settled.add(key)
         if settled.passed and key in self.accept:
             self.usage.applied.add(key)

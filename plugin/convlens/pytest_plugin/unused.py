@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from convlens.pytest_plugin.targets import TARGETS
 
 _OUTPUT = "convlens_usage"
+_MAX_NAMES = 30
 _NOT_APPLIED = "not applied"
 _SHARED = ("used", "written", "seen", "asking", "partial", "applied", "stale")
 
@@ -22,7 +23,7 @@ class Usage:
     Attributes:
         folder: of the baselines.
         used: names of the baselines that were used.
-        written: the files that were recorded.
+        written: the files that were recorded, each with what changed in it.
         seen: collected files, and collected models that are not files.
         asking: node ids of tests that have the fixture `baseline`.
         partial: reasons why the suite did not run whole; empty if it did.
@@ -50,9 +51,14 @@ class Usage:
         """Note that a test has the fixture `baseline`."""
         self.asking.add(nodeid)
 
-    def wrote(self, path: Path) -> None:
-        """Note that a baseline was recorded."""
-        self.written.add(str(path))
+    def wrote(self, path: Path, changed: Sequence[str]) -> None:
+        """Note that a baseline was recorded, and the names of the layers that changed in it."""
+        note = ""
+        if changed:
+            shown = ", ".join(changed[:_MAX_NAMES])
+            more = len(changed) - _MAX_NAMES
+            note = f"; changed: {shown}{f' and {more} more' if more > 0 else ''}"
+        self.written.add(f"{path}{note}")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self.seen.add(report.nodeid.split("::")[0])

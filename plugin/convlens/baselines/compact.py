@@ -21,6 +21,7 @@ from convlens.engine.features.sketch import LayerSketch
 _SMALL_BYTES, _BASE_BYTES, _LAYER_BYTES = 100_000, 40_000, 4_000
 # Bytes that a number or a pixel takes, after compression.
 _NUMBER_BYTES, _PIXEL_BYTES = 2.9, 0.8
+_MARK_BYTES = 2.0  # of each channel's weights; see `weights`
 _MANTISSA_BITS = 18
 # Values of each output.
 _MAX_OUTPUT = 2**14
@@ -63,7 +64,8 @@ _DETAILS = (
 def choose_detail(sketches: Iterable[LayerSketch]) -> Detail:
     """Return the most detail with which a network's file is as small as it should be."""
     layers = list(sketches)
-    budget = max(_SMALL_BYTES, _BASE_BYTES + _LAYER_BYTES * len(layers))
+    budget: float = max(_SMALL_BYTES, _BASE_BYTES + _LAYER_BYTES * len(layers))
+    budget -= sum(_MARK_BYTES * len(one.mean) for one in layers)
     fitting = (d for d in _DETAILS if sum(_bytes_of(one, d) for one in layers) <= budget)
     return next(fitting, _DETAILS[-1])
 

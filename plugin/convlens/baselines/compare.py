@@ -42,6 +42,7 @@ from convlens.baselines.distance import (
 )
 from convlens.baselines.explain import changed_keys, differences, explanation, newly_rounded
 from convlens.baselines.pairing import Pairs, pair_layers, renamed
+from convlens.baselines.provenance import weights_of
 from convlens.baselines.record import Record, show
 from convlens.engine.features.sketch import LayerSketch
 from convlens.engine.model.network import INPUT
@@ -56,6 +57,8 @@ from convlens.engine.runtime.tolerance import (
 __all__ = ["Comparison", "LayerDifference", "PicturePair", "compare_records"]
 
 _MAX_MATCHED_CHANNELS = 1024
+# As many channels are named one by one.
+_MAX_LISTED = 8
 # A hundred roundings to bfloat16, in units of a channel's size.
 _MAX_FIRST_ROUNDING = 0.5
 _OTHER_PRECISION = "it computes in"
@@ -220,8 +223,10 @@ def _compare(name: str, old: LayerSketch, new: LayerSketch, allowed: Allowance) 
         notes.append(f"{_OTHER_PRECISION} {new.dtype}, but in {old.dtype} in the baseline")
     if wrong.size:
         moved = _find_permutation(old, new, wrong, allowed.channels)
+        which = f": {join_names([*wrong])}" if 1 < wrong.size <= _MAX_LISTED else ""
         notes.append(
-            f"{wrong.size} of {len(errors)} channels diverge (tolerance {allowed.smallest:.3g})"
+            f"{wrong.size} of {len(errors)} channels diverge{which} "
+            f"(tolerance {allowed.smallest:.3g})"
         )
         silent = [int(c) for c in wrong if new.rms[c] == 0 < old.rms[c]]
         if moved:
@@ -410,7 +415,10 @@ def _details(
 
 def _explain(expected: Record, actual: Record, first: LayerDifference) -> str:
     """Return what usually explains that a layer is the first to diverge."""
-    return explanation(expected.provenance, actual.provenance, first.layer, first.worst_error)
+    layers = actual.rerun.network.layers if actual.rerun is not None else {}
+    arrays = weights_of(layers[first.layer]) if first.layer in layers else None
+    before, now = expected.provenance, actual.provenance
+    return explanation(before, now, first.layer, first.worst_error, arrays)
 
 
 def _span(names: Sequence[str]) -> str:

@@ -80,6 +80,13 @@ def test_similar_names_have_separate_baselines_in_the_folder(place, tmp_path):
     assert {store.read_key(path) for path in store.files(place.folder)} == set(SIMILAR_NAMES)
 
 
+def test_a_header_keeps_the_order_of_layers(place):
+    path = place.folder / "k~.npz"
+    weights = {"conv_2": "b", "conv_10": "a", "conv_1": "c"}
+    store.write(path, store.Stored("k", "values", {}, {"provenance": {"weights": weights}}))
+    assert list(store.read(path, "k").header["provenance"]["weights"]) == list(weights)
+
+
 def test_equal_content_gives_equal_files(place):
     first = record(place, "k", np.arange(4.0)).read_bytes()
     time.sleep(2.1)  # an archive stores times in steps of two seconds

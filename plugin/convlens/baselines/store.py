@@ -173,7 +173,8 @@ def write(path: Path, stored: Stored) -> None:
     header |= {"key": stored.key, "kind": stored.kind, "arrays": list(stored.arrays)}
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        text = json.dumps(header, indent=1, sort_keys=True, ensure_ascii=True)
+        # In the order given: that of layers is the network's.
+        text = json.dumps(header, indent=1, ensure_ascii=True)
         archive.writestr(_entry(_HEADER), text)
         for i, array in enumerate(stored.arrays.values()):
             plain = io.BytesIO()

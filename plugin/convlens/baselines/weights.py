@@ -67,7 +67,7 @@ def explain_change(before: Mapping[str, Any], arrays: Mapping[str, Array]) -> tu
     """
     now = mark_weights(arrays)
     old, new = before.get("sums", {}), now["sums"]
-    if list(old) != list(new) or before == now:
+    if old.keys() != new.keys() or before == now:
         return "", ""
     text = before.get("channels", "")
     hashes = [text[at : at + _HEX] for at in range(0, len(text), _HEX)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from convlens.engine.runtime import tolerance
+from convlens.engine.runtime.products import one_blas_thread
 
 # A channel that varies less, summed over all images and positions, has squares that float32 rounds
 # to 0.
@@ -51,30 +53,40 @@ class ProductSums:
 
     Attributes:
         rows: number of images times positions so far.
-        products: (c, c) float64.
-        sums: (c,) float64.
     """
 
     def __init__(self, channels: int) -> None:
         self.rows = 0
-        self.products = np.zeros((channels, channels))
-        self.sums = np.zeros(channels)
-        self._largest_batch = 0
+        self._about_shifts = np.zeros((channels, channels))
+        self._batches: list[tuple[int, NDArray[np.float64], NDArray[np.float64]]] = []
 
     def add(self, summary: Mapping[str, NDArray[Any]], new: int) -> None:
         """Add the first `new` images of a batch that `summarize_products` has summarized."""
         rows = new * int(summary["rows"])
-        shift, sums = (summary[name].astype(np.float64) for name in ("shift", "sums"))
-        across = np.outer(shift, sums + rows * shift / 2)
         with np.errstate(invalid="ignore", over="ignore"):
-            self.products += summary["products"]
-            self.products += across
-            self.products += across.T
-            self.sums += sums + rows * shift
+            self._about_shifts += summary["products"]
+        shift, sums = (summary[name].astype(np.float64) for name in ("shift", "sums"))
+        self._batches.append((rows, shift, sums))
         self.rows += rows
-        self._largest_batch = max(self._largest_batch, rows)
 
-    @property
+    @cached_property
+    def sums(self) -> NDArray[np.float64]:
+        """The sums (c,) of the channels; nothing may be added afterwards."""
+        parts = [sums + rows * shift for rows, shift, sums in self._batches]
+        found: NDArray[np.float64] = np.sum(parts, axis=0)
+        return found
+
+    @cached_property
+    def products(self) -> NDArray[np.float64]:
+        """The sums (c, c) of products of two channels; nothing may be added afterwards."""
+        # Σ(x + s)(y + t) = Σxy + sΣy + tΣx + n·s·t, in each batch.
+        shifts = np.stack([shift for _, shift, _ in self._batches], axis=1)
+        rest = np.stack([sums + rows * shift / 2 for rows, shift, sums in self._batches])
+        with one_blas_thread(), np.errstate(invalid="ignore", over="ignore"):
+            across = shifts @ rest
+            return self._about_shifts + across + across.T
+
+    @cached_property
     def covariances(self) -> NDArray[np.float64]:
         """The products (c, c) of the channels about their means."""
         return self.products - np.outer(self.sums, self.sums) / self.rows
@@ -84,7 +96,7 @@ class ProductSums:
         """The largest error of a cosine of two channels, or of a correlation."""
         # Of the product and of both lengths, each of which the device may have rounded.
         precision = tolerance.of_products("float32")
-        return 3 * tolerance.sum_tolerance(precision, self._largest_batch)
+        return 3 * tolerance.sum_tolerance(precision, max(rows for rows, _, _ in self._batches))
 
     def are_reliable(self, units: NDArray[np.int64]) -> bool:
         """Return whether no unit's squares are too large or too small for float32."""

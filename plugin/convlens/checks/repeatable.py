@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.checks.check import Effort, Measures, ModelCheck
 from convlens.checks.finite_weights import assert_finite_weights
-from convlens.engine.features.activations import activations
 from convlens.engine.model.network import Network
-from convlens.engine.runtime.batches import in_batches
+from convlens.engine.runtime import backend
 from convlens.engine.runtime.tolerance import activation_tolerance
 from convlens.lens import Lens
 
@@ -94,16 +95,18 @@ class _Seen:
     @classmethod
     def of(cls, network: Network, x: NDArray[np.float32], tol: float | None) -> _Seen:
         names = tuple(network.outputs)
-        predicted = activations(network, x, names)
         with network.variables_restored():  # a batch normalization in training mode assigns them
-            once = _as_called(network, x, names)
-            again = _as_called(network, x, names)
-            alone = _as_called(network, x, names, batch_size=1)
+            pairs = [x[i : i + 2] for i in range(0, len(x) - 1, 2)]
+            pairs += [x[-2:]] if len(x) % 2 else []
+            compared = [_compare(network, pair) for pair in pairs]
+        apart, largest = np.max(compared, axis=0)
+        # In units of the largest value; of nothing but 0 any difference is large enough.
+        twice, alone, called = apart / np.where(largest == 0, 1, largest)
         return cls(
             network.name,
-            {name: _difference(once[name], again[name]) for name in names},
-            {name: _difference(once[name], alone[name]) for name in names},
-            {name: _difference(predicted[name], once[name]) for name in names},
+            dict(zip(names, twice.tolist(), strict=True)),
+            dict(zip(names, alone.tolist(), strict=True)),
+            dict(zip(names, called.tolist(), strict=True)),
             {
                 name: activation_tolerance(network.rounding(name)) if tol is None else tol
                 for name in names
@@ -141,18 +144,48 @@ class _Seen:
                 )
 
 
-def _as_called(
-    network: Network, x: NDArray[np.float32], names: tuple[str, ...], batch_size: int = 64
-) -> dict[str, NDArray[Any]]:
-    """Return the layers' outputs in the modes that the graph fixes."""
-    tensors = [network.outputs[name] for name in names]
-    run = network.compiled(
-        ("as called", names), lambda: lambda batch: network.run(batch, tensors, fixed_modes=True)
-    )
-    return dict(zip(names, in_batches(run, x, batch_size), strict=True))
+Values = list[Any]
 
 
-def _difference(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Return the largest difference in units of the largest value; 0 where all values are 0."""
-    one, other = a.astype(np.float64), b.astype(np.float64)
-    return float(np.abs(one - other).max() / (np.abs(one).max() or 1.0))
+def _compare(network: Network, pair: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return (2, 3, layers): each layer's largest differences for two images, and largest values.
+
+    The differences are those of two runs, of the pair and each image alone, and of `model(x)` and
+    `model.predict(x)`. The values of two runs at most are in memory at a time.
+    """
+    tensors = list(network.outputs.values())
+
+    def run(batch: NDArray[np.float32], *, fixed_modes: bool = True) -> Values:
+        forward = network.compiled(
+            ("as called", fixed_modes),
+            lambda: lambda x: network.run(x, tensors, fixed_modes=fixed_modes),
+        )
+        found: Values = forward(ops.convert_to_tensor(batch))
+        return found
+
+    compare = network.compiled(("differences",), lambda: _differences)
+    once = run(pair)
+    found = [
+        compare(once, [run(pair)]),
+        compare(once, [run(pair[:1]), run(pair[1:])]),
+        compare(run(pair, fixed_modes=False), [once]),
+    ]
+    return np.stack([backend.to_numpy(v).astype(np.float64) for v in found], axis=1)
+
+
+def _differences(whole: Values, parts: Sequence[Values]) -> Any:
+    """Return (2, layers): each layer's largest difference of two runs, and largest value.
+
+    Args:
+        whole: the values of one run; the largest values are those of this one.
+        parts: the values of the other run, in one part or more; NaN in them is kept.
+    """
+    found = []
+    for i, a in enumerate(whole):
+        b = ops.concatenate([part[i] for part in parts], axis=0)
+        a, b = ops.cast(a, "float32"), ops.cast(b, "float32")
+        apart = ops.abs(a - b)
+        nan = ops.any(ops.isnan(apart))
+        largest = ops.max(ops.abs(a))
+        found.append(ops.stack([ops.where(nan, np.float32(np.nan), ops.max(apart)), largest]))
+    return ops.stack(found, axis=1)

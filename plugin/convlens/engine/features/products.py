@@ -72,8 +72,9 @@ class ProductSums:
     @cached_property
     def sums(self) -> NDArray[np.float64]:
         """The sums (c,) of the channels; nothing may be added afterwards."""
-        parts = [sums + rows * shift for rows, shift, sums in self._batches]
-        found: NDArray[np.float64] = np.sum(parts, axis=0)
+        with np.errstate(invalid="ignore", over="ignore"):
+            parts = [sums + rows * shift for rows, shift, sums in self._batches]
+            found: NDArray[np.float64] = np.sum(parts, axis=0)
         return found
 
     @cached_property
@@ -81,15 +82,17 @@ class ProductSums:
         """The sums (c, c) of products of two channels; nothing may be added afterwards."""
         # Σ(x + s)(y + t) = Σxy + sΣy + tΣx + n·s·t, in each batch.
         shifts = np.stack([shift for _, shift, _ in self._batches], axis=1)
-        rest = np.stack([sums + rows * shift / 2 for rows, shift, sums in self._batches])
         with one_blas_thread(), np.errstate(invalid="ignore", over="ignore"):
+            rest = np.stack([sums + rows * shift / 2 for rows, shift, sums in self._batches])
             across = shifts @ rest
             return self._about_shifts + across + across.T
 
     @cached_property
     def covariances(self) -> NDArray[np.float64]:
         """The products (c, c) of the channels about their means."""
-        return self.products - np.outer(self.sums, self.sums) / self.rows
+        with np.errstate(invalid="ignore", over="ignore"):
+            found: NDArray[np.float64] = self.products - np.outer(self.sums, self.sums) / self.rows
+        return found
 
     @property
     def error(self) -> float:

@@ -10,7 +10,6 @@ from keras import layers
 from convlens import Network, activations, filter_statistics
 from convlens.engine.ascent.scores import class_scores
 from convlens.engine.features import survey as survey_module
-from convlens.engine.features.products import ProductSums, summarize_products
 from convlens.engine.features.sketch import sketch_layers
 from convlens.engine.features.survey import Wanted, survey_network
 
@@ -121,20 +120,6 @@ def test_a_sum_that_overflows_is_no_infinite_value():
     found = survey_network(Network(model), x, Wanted(filters=("conv",), finite=("conv",)))
     assert found.broken == found.not_finite == {}
     assert found.filters["conv"].dead == ()
-
-
-def test_the_shift_takes_the_mean_out_of_float32_products():
-    draw = np.random.default_rng(0)
-    maps = (1000 + draw.normal(size=(6, 8, 8, 4))).astype(np.float32)
-    found = ProductSums(4)
-    for start in (0, 3):
-        part = maps[start : start + 3]
-        summary = summarize_products(keras.ops.convert_to_tensor(part))
-        found.add({k: keras.ops.convert_to_numpy(v) for k, v in summary.items()}, 3 * 64)
-    rows, total = maps.reshape(-1, 4).astype(np.float64), found.total()
-    covariances = np.cov(rows.T) * (len(rows) - 1)
-    np.testing.assert_allclose(total.covariances, covariances, rtol=1e-4, atol=1e-2)
-    np.testing.assert_allclose(total.products, rows.T @ rows, rtol=1e-9)
 
 
 def test_weights_that_change_are_seen_by_the_next_survey():

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.engine.features.accumulate import ChannelAccumulator
-from convlens.engine.features.products import ProductTotal
 from convlens.engine.runtime.tolerance import (
     as_floats,
     cosine_tolerance,
@@ -155,21 +154,6 @@ def images_differ(x: NDArray[np.float32]) -> bool:
     return any(not np.array_equal(x[0], other) for other in x[1:])
 
 
-def suspects(sums: ProductTotal, alive: NDArray[np.bool_], tol: float) -> NDArray[np.int64]:
-    """Return the units that may be duplicates, given what the device may have rounded.
-
-    Args:
-        sums: the products of the units.
-        alive: (units,) True for those that are not dead.
-        tol: largest 1 - cosine of duplicates.
-    """
-    units = np.flatnonzero(alive)
-    if not sums.are_reliable(units):
-        return units
-    close = _alike(sums.products, sums.covariances, units, tol, sums.error)
-    return units[close.any(axis=1)]
-
-
 def duplicates_among(found: ChannelAccumulator, units: NDArray[np.int64], tol: float) -> Duplicates:
     """Return the pairs of units that are duplicates, with their cosine, the closest first.
 
@@ -184,27 +168,11 @@ def duplicates_among(found: ChannelAccumulator, units: NDArray[np.int64], tol: f
     if found.products is None:
         raise ValueError("products were not gathered")
     loud = np.flatnonzero(np.diagonal(found.products) > 0)
-    close = _alike(found.products, found.covariances, loud, tol)
-    i, j = np.nonzero(np.triu(close, k=1))
-    cosine = _cosines(found.products[np.ix_(loud, loud)])[i, j]
-    pairs = zip(units[loud[i]], units[loud[j]], cosine, strict=True)
+    chosen = np.ix_(loud, loud)
+    cosines, likeness = (_cosines(each[chosen]) for each in (found.products, found.covariances))
+    i, j = np.nonzero(np.triu((1 - cosines <= tol) & (likeness >= _LIKENESS), k=1))
+    pairs = zip(units[loud[i]], units[loud[j]], cosines[i, j], strict=True)
     return tuple(sorted(((int(a), int(b), float(v)) for a, b, v in pairs), key=lambda p: -p[2]))
-
-
-def _alike(
-    products: NDArray[np.float64],
-    covariances: NDArray[np.float64],
-    units: NDArray[np.int64],
-    tol: float,
-    error: float = 0.0,
-) -> NDArray[np.bool_]:
-    """Return which pairs (n, n) of units point the same way and vary together, up to an error."""
-    chosen = np.ix_(units, units)
-    close = 1 - _cosines(products[chosen]) <= tol + error
-    np.fill_diagonal(close, False)
-    if close.any():
-        close &= _cosines(covariances[chosen]) >= _LIKENESS - error
-    return close
 
 
 def _cosines(products: NDArray[np.float64]) -> NDArray[np.float64]:

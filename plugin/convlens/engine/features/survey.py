@@ -2,13 +2,12 @@
 
 One graph runs the whole network on a batch of images and summarizes every layer's maps where they
 are, so that the cost grows with the network's depth, and the memory with one batch. A second pass
-looks again at the few values that the first one leaves in doubt: where a layer's sum is not finite,
-and at pairs of filters that are nearer to being duplicates than float32 can tell.
+looks again at what the first one leaves in doubt: where a layer's sum is not finite, and at filters
+that may be duplicates, which are compared in float64.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,16 +17,15 @@ from keras import ops
 from numpy.typing import NDArray
 
 from convlens.engine.features.accumulate import ChannelAccumulator, summarize_range
+from convlens.engine.features.buckets import ChannelBuckets, summarize_channels
 from convlens.engine.features.filters import (
     Duplicates,
     FilterStatistics,
     Judged,
     duplicates_among,
     images_differ,
-    suspects,
 )
 from convlens.engine.features.not_finite import NotFinite
-from convlens.engine.features.products import ProductSums, ProductTotal, summarize_products
 from convlens.engine.features.sketch import Sketches, Sketching, summarize_maps
 from convlens.engine.model.activation import activation_behind
 from convlens.engine.model.network import Network
@@ -137,22 +135,19 @@ class _Tap:
 
     Attributes:
         tensor: the symbolic tensor.
-        products: whether the sums of its channels' products are wanted.
+        buckets: whether the buckets of its channels are wanted.
         range: whether the range of its values at each position is wanted.
     """
 
     tensor: Any
-    products: bool
+    buckets: bool
     range: bool
 
-    def summarize(self, value: Any, valid: Any | None) -> dict[str, Any]:
+    def summarize(self, value: Any) -> dict[str, Any]:
         """Return the summary of a batch, in a graph."""
         x = ops.cast(value, "float32")
         # A sum is finite only if each value is. That of finite values may overflow.
-        found = {"total": ops.sum(x)}
-        if self.products:
-            found = summarize_products(x, valid)
-            found["positions"] = ops.convert_to_tensor(np.int32(math.prod(x.shape[1:-1])))
+        found = summarize_channels(x) if self.buckets else {"total": ops.sum(x)}
         return {**found, **summarize_range(x)} if self.range else found
 
 
@@ -161,16 +156,15 @@ class _Gathered:
 
     def __init__(self, tap: _Tap) -> None:
         self.maps = ChannelAccumulator()
-        self.products = ProductSums(int(tap.tensor.shape[-1]) if tap.products else 0)
+        self.buckets = ChannelBuckets()
         self.in_doubt = False  # whether a value may be NaN or infinite
         self._tap = tap
 
     def add(self, summary: Mapping[str, NDArray[Any]], new: int) -> None:
         """Add the summary of a batch of which the first `new` images count."""
-        sums = ("sums", "shift") if self._tap.products else ("total",)
-        self.in_doubt |= not all(np.isfinite(summary[name]).all() for name in sums)
-        if self._tap.products:
-            self.products.add(summary, new * int(summary["positions"]))
+        self.in_doubt |= not np.isfinite(summary["squares" if self._tap.buckets else "total"]).all()
+        if self._tap.buckets:
+            self.buckets.add(summary, new)
         if self._tap.range:
             self.maps.add_summary(summary, new)
 
@@ -189,9 +183,9 @@ class _Pass:
         }
         examined = [network.outputs[network.find(name)] for name in wanted.finite]
         ranged = {id(tensor) for tensor in self._judged.values()}
-        products = set(self._own.values())
+        compared = set(self._own.values())
         tensors = {id(t): t for t in [*examined, *outputs.values(), *self._judged.values()]}
-        self._taps = [_Tap(t, key in products, key in ranged) for key, t in tensors.items()]
+        self._taps = [_Tap(t, key in compared, key in ranged) for key, t in tensors.items()]
         self._found = {key: _Gathered(tap) for key, tap in zip(tensors, self._taps, strict=True)}
         self._scores: list[NDArray[np.float32]] = []
         self._sketching = None if wanted.seed is None else Sketching(network, wanted.seed)
@@ -205,15 +199,11 @@ class _Pass:
         maps, results = ([], []) if sketching is None else (sketching.maps, sketching.results)
         tensors = [*(tap.tensor for tap in taps), *scores, *maps, *results]
 
-        most = batch_within(_BUDGET, tensors, x)
-        filled_up = len(x) % even_size(len(x), most) != 0
-
         # What is compiled is kept, so it may not hold what is gathered.
         def build() -> Callable[..., Any]:
-            def summarize(batch: Any, valid: Any) -> Any:
+            def summarize(batch: Any) -> Any:
                 values = iter(network.run(batch, tensors))
-                counted = valid if filled_up else None
-                found = [tap.summarize(next(values), counted) for tap in taps]
+                found = [tap.summarize(next(values)) for tap in taps]
                 last = [ops.cast(next(values), "float32") for _ in scores]
                 sketch = [summarize_maps(next(values), seed) for _ in maps]
                 return found, last, sketch, [*values]
@@ -221,12 +211,9 @@ class _Pass:
             return summarize
 
         behind = tuple(activation and activation.name for activation in self._behind.values())
-        run = network.compiled(("survey", wanted, behind, filled_up), build)
-        for batch, new in equal_batches(x, most):
-            valid = (np.arange(len(batch)) < new).astype(np.float32)
-            found, last, sketch, outputs = run(
-                ops.convert_to_tensor(batch), ops.convert_to_tensor(valid)
-            )
+        run = network.compiled(("survey", wanted, behind), build)
+        for batch, new in equal_batches(x, batch_within(_BUDGET, tensors, x)):
+            found, last, sketch, outputs = run(ops.convert_to_tensor(batch))
             for gathered, summary in zip(self._found.values(), found, strict=True):
                 gathered.add({key: ops.convert_to_numpy(v) for key, v in summary.items()}, new)
             self._scores += [ops.convert_to_numpy(v)[:new] for v in last]
@@ -249,11 +236,9 @@ class _Pass:
         behind = None if activation is None else str(activation)
         return Judged(name, self._found[id(tensor)].maps, behind, str(tensor.dtype), differ)
 
-    def products(self, name: str) -> ProductTotal:
-        """Return the products of a layer's filters, and let go of them."""
-        found = self._found[self._own[name]]
-        total, found.products = found.products.total(), ProductSums(0)
-        return total
+    def suspects(self, name: str, alive: NDArray[np.bool_], tol: float) -> NDArray[np.int64]:
+        """Return the units of a layer that may be duplicates."""
+        return self._found[self._own[name]].buckets.suspects(alive, tol)
 
     @property
     def scores(self) -> NDArray[np.float32] | None:
@@ -292,8 +277,8 @@ def _duplicates(
         name: cosine_tolerance(network.rounding(name).precision) if tol is None else tol
         for name in judged
     }
-    units = {n: suspects(seen.products(n), ~each.dead, limits[n]) for n, each in judged.items()}
-    units = {name: chosen for name, chosen in units.items() if len(chosen) > 1}
+    units = {n: seen.suspects(n, ~each.dead, limits[n]) for n, each in judged.items()}
+    units = {name: chosen for name, chosen in units.items() if len(chosen)}
     exact = _exact_products(network, x, units)
     return {
         name: duplicates_among(exact[name], units[name], limits[name]) if name in units else ()

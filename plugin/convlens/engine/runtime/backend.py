@@ -46,17 +46,26 @@ def vjp(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Pullback]:
 
     Args:
         fn: a function of one argument (a tensor or a list of tensors) made of differentiable ops.
+            It returns a tensor or a list of tensors.
         x: the argument.
 
     Returns:
         `(y, pullback)`: `pullback(cotangent)` takes a cotangent shaped like `y` and returns one
-        shaped like `x`. It can be called only once. Inputs without influence on `y` get zeros.
+        shaped like `x`; in a list of cotangents None stands for zeros. It can be called only once.
+        Inputs without influence on `y` get zeros.
     """
     if backend_name() == "jax":
         import jax
 
         y, pull = jax.vjp(fn, x)
-        return y, lambda cotangent: pull(cotangent)[0]
+
+        def pull_back(cotangent: Any) -> Any:
+            if isinstance(cotangent, list):
+                pairs = zip(y, cotangent, strict=True)
+                cotangent = [keras.ops.zeros_like(v) if c is None else c for v, c in pairs]
+            return pull(cotangent)[0]
+
+        return y, pull_back
 
     import tensorflow as tf
 
@@ -64,9 +73,16 @@ def vjp(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Pullback]:
         tape.watch(x)
         y = fn(x)
 
-    def pullback(cotangent: Tensor) -> Any:
+    def pullback(cotangent: Any) -> Any:
+        target = y
+        if isinstance(cotangent, list):
+            pairs = [(v, c) for v, c in zip(y, cotangent, strict=True) if c is not None]
+            target, cotangent = [v for v, _ in pairs], [c for _, c in pairs]
         return tape.gradient(
-            y, x, output_gradients=cotangent, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            target,
+            x,
+            output_gradients=cotangent,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
 
     return y, pullback

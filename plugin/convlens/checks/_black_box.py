@@ -9,13 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.checks._residuals import Residuals, pools_back
-from convlens.engine.explain.stages import (
-    MAX_SCALINGS,
-    factor_to_range,
-    noise_for,
-    run_forward,
-    stages_of,
-)
+from convlens.engine.explain.stages import noise_of, run_stages, stages_of
+from convlens.engine.explain.walk import MAX_SCALINGS, factor_to_range
 from convlens.engine.features.activations import activations
 from convlens.engine.model.network import INPUT, Network
 from convlens.engine.runtime.tolerance import is_coarse
@@ -94,26 +89,22 @@ class BlackBox:
             for stage in reversed(stages_of(self.network, self.below))
             if len(self.network.sources(stage.layer)) == 1
         ]
-        numbers = {name: i for i, name in enumerate(self.network.outputs)}
+        shapes = {name: maps.shape[1:] for name, maps in self.maps.items()}
         noise = {
-            stage.layer: noise_for(
-                self.seed,
-                numbers[stage.layer],
-                [self.maps[name].shape for name in (stage.layer, *stage.sources)],
-            )
+            stage.layer: noise_of(self.network, stage, shapes, len(self.images), self.seed)
             for stage in stages
         }
         maps = [stage for stage in stages if stage.kind == "map"]
-        inputs = [{stage.sources[0]: noise[stage.layer][1]} for stage in maps]
-        forward = run_forward(self.network, maps, inputs, self.maps)
+        inputs = [noise[stage.layer].inputs for stage in maps]
+        forward = run_stages(self.network, maps, inputs, self.maps)
         for stage in stages:
-            y, x = noise[stage.layer]
-            up = next(forward) if stage.kind == "map" else None
+            own = noise[stage.layer]
+            value = next(forward) if stage.kind == "map" else None
             source = stage.sources[0]
-            down = self.down(stage.layer, y).get(source)
+            down = self.down(stage.layer, own.signal).get(source)
             if down is None:
                 continue
-            self.residuals.stage(stage, self.maps[source], y, {source: x}, up, {source: down})
+            self.residuals.stage(stage, self.maps[source], own, value, {source: down})
             if stage.kind == "pool" and pools_back(self.network, stage, self.maps[stage.layer]):
                 unpooled = self.down(stage.layer, self.maps[stage.layer]).get(source)
                 if unpooled is not None:

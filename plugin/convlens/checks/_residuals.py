@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.checks._unpool import Windows
-from convlens.engine.explain.stages import Stage
+from convlens.engine.explain.stages import Noise, Stage
 from convlens.engine.model.network import Network
 
 Array = NDArray[Any]
@@ -47,8 +47,7 @@ class Residuals:
         self,
         stage: Stage,
         features: Array,
-        noise: Array,
-        inputs: Mapping[str, Array],
+        noise: Noise,
         forward: Array | None,
         down: Mapping[str, Array],
     ) -> None:
@@ -57,17 +56,17 @@ class Residuals:
         Args:
             stage: the stage.
             features: (n, …) the output of its first source.
-            noise, inputs, forward, down: see `Step`.
+            noise, forward, down: see `Step`.
         """
         first = down[stage.sources[0]]
         if stage.kind == "pool":
-            switched = windows_of(self.network, stage).unpool(features, noise)
+            switched = windows_of(self.network, stage).unpool(features, noise.signal)
             self.compare((stage.layer, "switches"), first, switched)
         elif stage.kind == "activation":
             if self.network.relu_bound(stage.layer) is not None:
-                self.compare((stage.layer, "ReLU"), first, np.maximum(noise, 0))
+                self.compare((stage.layer, "ReLU"), first, np.maximum(noise.signal, 0))
         elif forward is not None:
-            self.adjoint(stage, noise, inputs, forward, down)
+            self.adjoint(stage, noise, forward, down)
 
     def pooling(self, stage: Stage, maps: Array, unpooled: Array) -> None:
         """Compare pool(unpool(p)) with p, where `pools_back` allows it."""
@@ -77,29 +76,30 @@ class Residuals:
     def adjoint(
         self,
         stage: Stage,
-        noise: Array,
-        inputs: Mapping[str, Array],
+        noise: Noise,
         forward: Array,
         down: Mapping[str, Array],
     ) -> None:
         """Compare ⟨A(x), y⟩ with ⟨x, D(y)⟩ where the forward pass g is affine, A(x) = g(x) - g(0).
 
-        Here `inputs` are x, `noise` is y, `down` is D(y), and `forward` is g(0), g(x) for each x,
-        and g of the sum of the first two.
+        Here the noise's inputs are x, its signal is y, `down` is D(y), and `forward` is g.
         """
+        signal = noise.signal
         if stage.layer in self.network.preactivations:
             if self.network.activation_name(stage.layer) != "relu":
                 return
-            noise = np.maximum(noise, 0)
+            signal = np.maximum(signal, 0)
         zero = forward[0].astype(np.float64)
         bend, large = _bend(forward)
         # A(x) is rounded in units of A(x) + A(0).
         if bend > max(1e-3, 4 * self.tol * (1 + float(np.abs(zero).max()) / large)):
             return  # not linear
         errors, sums = [], []
-        for k in range(len(noise)):
-            a, y = forward[k + 1] - zero, noise[k]
-            pairs = [(x[k].astype(np.float64), down[source][k]) for source, x in inputs.items()]
+        for k in range(len(signal)):
+            a, y = forward[k + 1] - zero, signal[k]
+            pairs = [
+                (x[k + 1].astype(np.float64), down[source][k]) for source, x in noise.inputs.items()
+            ]
             upward, downward = np.vdot(a, y), sum(float(np.vdot(x, d)) for x, d in pairs)
             # The rounding of a sum of products whose errors are independent. The product of the
             # norms is as much larger as the maps are large, and would hide any error in half

@@ -18,7 +18,7 @@ from convlens.checks.check import Column, Effort, Figures, LayerCheck, Measures
 from convlens.checks.finite_weights import assert_finite_weights
 from convlens.drawings import draw_reconstructions
 from convlens.engine.explain.deconvnet import project
-from convlens.engine.explain.stages import Step, walk
+from convlens.engine.explain.walk import Step, walk
 from convlens.engine.model.network import Network
 from convlens.engine.runtime import tolerance
 from convlens.engine.runtime.digest import digest
@@ -250,9 +250,9 @@ def _compare_step(network: Network, step: Step, residuals: Residuals) -> None:
     stage = step.stage
     for source, features in step.features.items():
         residuals.same_shape(stage.layer, source, step.down[source], features)
-        residuals.nothing(stage.layer, source, step.nothing[source])
-        residuals.scaled(source, step.twice[source], step.whole[source][:1])
+        residuals.nothing(stage.layer, source, step.doubled[source][1::2])
+        residuals.scaled(source, step.doubled[source][::2], step.whole[source][::2])
     features = step.features[stage.sources[0]]
-    residuals.stage(stage, features, step.noise, step.inputs, step.forward, step.down)
+    residuals.stage(stage, features, step.noise, step.forward, step.down)
     if step.unpooled is not None and pools_back(network, stage, step.maps):
         residuals.pooling(stage, step.maps, step.unpooled)

@@ -56,6 +56,7 @@ class Network:
         conv_layers: names of the convolutions, in the order of the graph.
         distribution: distribution of batches over several devices; None for one device.
         variables: the variables that the layers read.
+        numbers: each layer's place in the order of the graph, by flat name.
     """
 
     def __init__(self, model: keras.Model, *, held: Mapping[str, ArrayLike] | None = None) -> None:
@@ -106,6 +107,7 @@ class Network:
         self._makers = {id(t): i for i, call in enumerate(self._flat.calls) for t in call.outputs}
         self._names = {id(self._flat.image): INPUT}
         self._names.update((id(t), name) for name, t in self.outputs.items())
+        self.numbers = {name: i for i, name in enumerate(self.outputs)}
         self._reached: set[int] | None = None
         self._bounds: dict[int, float | None] = {}
         self._roundings: dict[int, Rounding] | None = None

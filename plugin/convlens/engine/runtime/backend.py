@@ -69,7 +69,8 @@ def vjp(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Pullback]:
 
     import tensorflow as tf
 
-    with tf.GradientTape() as tape:
+    # Derivatives with respect to weights would be traced, too, and never used.
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
         y = fn(x)
 

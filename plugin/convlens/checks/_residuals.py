@@ -89,22 +89,22 @@ class Residuals:
             if self.network.activation_name(stage.layer) != "relu":
                 return
             signal = np.maximum(signal, 0)
-        zero = forward[0].astype(np.float64)
+        zero = forward[0]
         bend, large = _bend(forward)
         # A(x) is rounded in units of A(x) + A(0).
         if bend > max(1e-3, 4 * self.tol * (1 + float(np.abs(zero).max()) / large)):
             return  # not linear
         errors, sums = [], []
-        for k in range(len(signal)):
-            a, y = forward[k + 1] - zero, signal[k]
-            pairs = [
-                (x[k + 1].astype(np.float64), down[source][k]) for source, x in noise.inputs.items()
-            ]
-            upward, downward = np.vdot(a, y), sum(float(np.vdot(x, d)) for x, d in pairs)
+        for k, y in enumerate(signal):
+            upward, rounded = _product(forward[k + 1] - zero, y)
             # The rounding of a sum of products whose errors are independent. The product of the
             # norms is as much larger as the maps are large, and would hide any error in half
             # precision.
-            rounded = _squares(a, y) + _squares(zero, y) + sum(_squares(x, d) for x, d in pairs)
+            rounded += _product(zero, y)[1]
+            downward = 0.0
+            for source, x in noise.inputs.items():
+                product, squares = _product(x[k + 1], down[source][k])
+                downward, rounded = downward + product, rounded + squares
             errors.append(abs(upward - downward) / max(rounded**0.5, _TINY))
             sums.append((upward, downward))
         k = int(np.argmax(errors))
@@ -176,13 +176,14 @@ def pools_back(network: Network, stage: Stage, maps: Array) -> bool:
 
 def _bend(forward: Array) -> tuple[float, float]:
     """Return how far A(x1 + x2) is from A(x1) + A(x2), of its largest value, and that value."""
-    zero, both = forward[0].astype(np.float64), forward[-1]
-    sum_of_both = both - zero
-    large = max(float(np.abs(sum_of_both).max()), _TINY)
-    apart = sum_of_both - (forward[1] - zero) - (forward[2] - zero)
+    zero = forward[0]
+    both = forward[-1] - zero
+    large = max(float(np.abs(both).max()), _TINY)
+    apart = both - (forward[1] - zero) - (forward[2] - zero)
     return float(np.abs(apart).max()) / large, large
 
 
-def _squares(a: Array, b: Array) -> float:
-    """Return the sum of the squares of the products of two arrays' elements."""
-    return float(np.square(a * b).sum())
+def _product(a: Array, b: Array) -> tuple[float, float]:
+    """Return the sum of the products of two arrays' elements, and the sum of their squares."""
+    products = (a * b).ravel()
+    return float(products.sum(dtype=np.float64)), float(np.vdot(products, products))

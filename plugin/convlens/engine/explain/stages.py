@@ -45,7 +45,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Noise:
-    """Random values for one stage and n images.
+    """Random values from -1 to 1 for one stage and n images.
 
     Attributes:
         signal: (n, …) a signal at the layer's output.
@@ -87,7 +87,7 @@ def noise_of(
     draw = np.random.default_rng([seed, network.numbers[stage.layer]])
 
     def drawn(layer: str) -> Array:
-        return draw.standard_normal((count, *shapes[layer]), dtype=np.float32)
+        return 2 * draw.random((count, *shapes[layer]), dtype=np.float32) - 1
 
     signal, inputs = drawn(stage.layer), {}
     for source in stage.sources if stage.kind == "map" else ():

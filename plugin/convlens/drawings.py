@@ -35,7 +35,7 @@ _AMOUNT = {"translation": "pixels down", "scale": "factor", "rotation": "degrees
 def draw_activations(lens: Lens, layer: str) -> Tiles:
     """Return the feature maps of the lens's first image in viridis, one tile for each unit."""
     chosen = lens.one_of_each(1)
-    maps = lens.activations(layer, lens.images[chosen])[layer][0]
+    maps = lens.maps(layer, chosen)[0]
     pixels = [viridis(feature_map_pixels(maps[..., u])) for u in range(maps.shape[-1])]
     flat = np.ptp(maps, axis=(0, 1)) == 0
     labels = [f"{u} (flat)" if flat[u] else str(u) for u in range(len(pixels))]
@@ -95,8 +95,8 @@ def draw_reconstructions(lens: Lens, layer: str, units: int = 4) -> Tiles:
         layer: a layer with feature maps.
         units: number of units that are shown beside each image.
     """
-    images = lens.images[lens.one_of_each()]
-    maps = lens.activations(layer, images)[layer]
+    chosen = lens.one_of_each()
+    images, maps = lens.images[chosen], lens.maps(layer, chosen)
     strongest = np.argsort(-maps.max(axis=(1, 2)), axis=1)[:, :units]
     columns = [lens.deconvolve(layer, column, images) for column in strongest.T]
     pixels, labels = [], []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -21,7 +20,6 @@ from convlens.engine.explain.deconvnet import project
 from convlens.engine.explain.walk import Step, walk
 from convlens.engine.model.network import Network
 from convlens.engine.runtime import tolerance
-from convlens.engine.runtime.digest import digest
 from convlens.lens import Lens
 
 _own_project = project
@@ -148,29 +146,17 @@ class Deconvnet(LayerCheck):
     columns = (Column("deconvnet residual", "{deconvnet_residual:.1e}"),)
     max_images = 2
 
-    def __init__(self) -> None:
-        self._known: WeakKeyDictionary[Lens, tuple[Any, dict[str, _Result]]] = WeakKeyDictionary()
-
     def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
         if len(lens.distinct_images(2)) < 2:
             return f"{_NEEDS_TWO}; {_number_of(lens)}: give more with --convlens-images"
         return super().reason_to_skip(lens, layer)
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> RoundTrip:
-        found = self.results(lens)[lens.network.find(layer)]
+        images = lens.images[lens.distinct_images(self.max_images)]
+        results = lens.once(Deconvnet, lambda: _results(Network.of(lens.network), images))
+        found = results[lens.network.find(layer)]
         if isinstance(found, Exception):
             raise found
-        return found
-
-    def results(self, lens: Lens) -> dict[str, _Result]:
-        """Return each convolution's result, computed anew if the model or the images changed."""
-        images = lens.images[lens.distinct_images(self.max_images)]
-        network = Network.of(lens.network)
-        state = (network.graph, digest(network.variables.own), images.tobytes())
-        before, found = self._known.get(lens, (None, {}))
-        if before is None or before[0] is not state[0] or before[1:] != state[1:]:
-            found = _results(network, images)
-            self._known[lens] = (state, found)
         return found
 
     def measures(self, seen: RoundTrip) -> Measures:

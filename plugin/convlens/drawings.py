@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from convlens.style.sound import SpectrogramTransform
 from convlens.style.sound_transfer import SoundTransfer
 from convlens.style.task import StyleTransfer
 
+# Convolutions whose reconstructions share one compiled function.
+_GROUP = 8
 _AMOUNT = {"translation": "pixels down", "scale": "factor", "rotation": "degrees"}
 
 
@@ -98,7 +101,8 @@ def draw_reconstructions(lens: Lens, layer: str, units: int = 4) -> Tiles:
     chosen = lens.one_of_each()
     images, maps = lens.images[chosen], lens.maps(layer, chosen)
     strongest = np.argsort(-maps.max(axis=(1, 2)), axis=1)[:, :units]
-    columns = [lens.deconvolve(layer, column, images) for column in strongest.T]
+    together = _neighbors(lens.conv_layers, layer)
+    columns = [lens.deconvolve(layer, column, images, together=together) for column in strongest.T]
     pixels, labels = [], []
     for i, image in enumerate(columns[0].inputs):
         pixels.append(range_pixels(_displayed(image), lens.value_range))
@@ -231,6 +235,14 @@ def draw_losses(result: StyleTransfer) -> Curves:
         x_label="step",
         y_label="log10 of the weighted loss",
     )
+
+
+def _neighbors(layers: Sequence[str], layer: str) -> tuple[str, ...]:
+    """Return the group of `layers` that `layer` is in, or `layer` alone if it is none of them."""
+    if layer not in layers:
+        return (layer,)
+    first = layers.index(layer) // _GROUP * _GROUP
+    return tuple(layers[first : first + _GROUP])
 
 
 def _displayed(image: NDArray[Any]) -> NDArray[Any]:

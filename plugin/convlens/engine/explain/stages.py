@@ -116,7 +116,7 @@ def run_stages(
         values = {name: ops.convert_to_tensor(maps[name]) for name in sorted(names)}
         given = [tensors(each) for each in inputs[first : first + MAX_STAGES]]
         key = ("stages forward", tuple(stage.layer for stage in part))
-        run = network.compiled(key, lambda part=part: partial(_forward_all, network, part))
+        run = network.compiled(key, partial(partial, _forward_all, network, part))
         yield from map(backend.to_numpy, run(values, given))
 
 

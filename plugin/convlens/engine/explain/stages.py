@@ -153,30 +153,29 @@ def forward(
 
 def downward(
     network: Network, stage: Stage, values: Mapping[str, Any], signals: Sequence[Any]
-) -> dict[str, Any]:
-    """Return the signals at a stage's sources for several signals at its output.
+) -> list[dict[str, Any]]:
+    """Return the signals at a stage's sources for each of several signals at its output.
 
     Args:
         network: the network.
         stage: the stage.
         values: layer → (n, …) the outputs of the layers that it reads.
-        signals: k signals (n, …).
+        signals: signals (n, …).
 
     Returns:
-        source → (k · n, …) one after another.
+        For each signal, source → (n, …).
     """
-    known = {
-        name: ops.concatenate([values[name]] * len(signals))
-        for name in network.sources(stage.layer)
-    }
+    known = {name: values[name] for name in network.sources(stage.layer)}
 
     def run(given: list[Any]) -> Any:
         fed = {**known, **dict(zip(stage.sources, given, strict=True))}
         return run_layers(network, fed, [network.outputs[stage.layer]])[0]
 
     maps, pullback = backend.vjp(run, [known[name] for name in stage.sources])
-    sent = pullback(ops.cast(ops.concatenate(signals), maps.dtype))
-    return dict(zip(stage.sources, sent, strict=True))
+    return [
+        dict(zip(stage.sources, pullback(ops.cast(signal, maps.dtype)), strict=True))
+        for signal in signals
+    ]
 
 
 def run_layers(

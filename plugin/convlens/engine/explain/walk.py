@@ -336,23 +336,20 @@ class _Walk:
         for name, gain in gains.items():
             if gain.any():
                 _add(self.sent, name, found["maps"][name] * self.for_each(name, gain))
-        for down in found["down"]:
-            for source, sent in down.items():
-                _add(self.sent, source, sent[self.count : 2 * self.count])
+        for _, whole, *_ in found["down"]:
+            for source, sent in whole.items():
+                _add(self.sent, source, sent)
 
     def step(
         self,
         stage: Stage,
         noise: Noise,
         features: Mapping[str, Array],
-        down: Mapping[str, Array],
+        down: Sequence[dict[str, Array]],
         value: Array | None,
     ) -> Step:
         """Return a stage's step, from the results of `_section_downward`."""
-        n = self.count
-        first, whole, doubled, unpooled = (
-            {source: sent[i * n : (i + 1) * n] for source, sent in down.items()} for i in range(4)
-        )
+        first, whole, doubled = down[:3]
         return Step(
             stage,
             features[stage.layer],
@@ -362,7 +359,7 @@ class _Walk:
             first,
             whole,
             doubled,
-            unpooled[stage.sources[0]] if stage.kind == "pool" else None,
+            down[3][stage.sources[0]] if stage.kind == "pool" else None,
         )
 
     def signal(self, name: str) -> Array:
@@ -410,9 +407,9 @@ def _section_downward(
         inputs: the random inputs of each stage.
 
     Returns:
-        'maps', 'signals' and 'forward' by layer, and 'down' in the order of the stages: the signals
-        at each source for the noise, the projection's signal, that signal for `Step.doubled`, and
-        the maps of a max-pool, one after another.
+        'maps', 'signals' and 'forward' by layer, and 'down' in the order of the stages: a list of
+        the signals at each source for the noise, for the projection's signal, for that signal
+        doubled or zero as in `Step.doubled`, and for the maps of a max-pool.
     """
     maps, sent = _project_section(network, section, shapes, values, signals, gains)
     known = {**values, **maps}

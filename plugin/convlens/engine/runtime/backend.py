@@ -51,8 +51,8 @@ def vjp(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Pullback]:
 
     Returns:
         `(y, pullback)`: `pullback(cotangent)` takes a cotangent shaped like `y` and returns one
-        shaped like `x`; in a list of cotangents None stands for zeros. It can be called only once.
-        Inputs without influence on `y` get zeros.
+        shaped like `x`; in a list of cotangents None stands for zeros. Inputs without influence on
+        `y` get zeros. Outside of a graph it can be called only once.
     """
     if backend_name() == "jax":
         import jax
@@ -70,7 +70,9 @@ def vjp(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Pullback]:
     import tensorflow as tf
 
     # Derivatives with respect to weights would be traced, too, and never used.
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
+    # In a graph a persistent tape costs nothing; elsewhere it would keep all maps in memory.
+    persistent = not tf.executing_eagerly()
+    with tf.GradientTape(persistent, watch_accessed_variables=False) as tape:
         tape.watch(x)
         y = fn(x)
 

@@ -171,7 +171,7 @@ def downward(
         fed = {**known, **dict(zip(stage.sources, given, strict=True))}
         return run_layers(network, fed, [network.outputs[stage.layer]])[0]
 
-    maps, pullback = backend.vjp(run, [known[name] for name in stage.sources])
+    maps, pullback = backend.vjp(run, [known[name] for name in stage.sources], reusable=True)
     return [
         dict(zip(stage.sources, pullback(ops.cast(signal, maps.dtype)), strict=True))
         for signal in signals

@@ -41,18 +41,20 @@ def backend_name() -> str:
     return name
 
 
-def vjp(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Pullback]:
+def vjp(fn: Callable[[Any], Any], x: Any, *, reusable: bool = False) -> tuple[Any, Pullback]:
     """Evaluate `fn(x)` and return it with its vector-Jacobian product.
 
     Args:
         fn: a function of one argument (a tensor or a list of tensors) made of differentiable ops.
             It returns a tensor or a list of tensors.
         x: the argument.
+        reusable: whether the pullback may be called several times; all maps of `fn` stay in memory
+            until it is gone, unless a graph is traced.
 
     Returns:
         `(y, pullback)`: `pullback(cotangent)` takes a cotangent shaped like `y` and returns one
         shaped like `x`; in a list of cotangents None stands for zeros. Inputs without influence on
-        `y` get zeros. Outside of a graph it can be called only once.
+        `y` get zeros.
     """
     if backend_name() == "jax":
         import jax
@@ -70,9 +72,7 @@ def vjp(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Pullback]:
     import tensorflow as tf
 
     # Derivatives with respect to weights would be traced, too, and never used.
-    # In a graph a persistent tape costs nothing; elsewhere it would keep all maps in memory.
-    persistent = not tf.executing_eagerly()
-    with tf.GradientTape(persistent, watch_accessed_variables=False) as tape:
+    with tf.GradientTape(persistent=reusable, watch_accessed_variables=False) as tape:
         tape.watch(x)
         y = fn(x)
 

@@ -22,8 +22,8 @@ from convlens.engine.runtime import backend
 
 Array = NDArray[Any]
 Kind = Literal["pool", "activation", "map"]
-# A graph of more stages takes longer to optimize than two graphs of half of them.
-MAX_STAGES = 16
+# More stages in one graph take too long to compile, on the backends that compile.
+MAX_STAGES = 32
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,8 @@ def run_stages(
         names = {name for stage in part for name in network.sources(stage.layer)}
         values = {name: ops.convert_to_tensor(maps[name]) for name in sorted(names)}
         given = [tensors(each) for each in inputs[first : first + MAX_STAGES]]
-        key = ("stages forward", tuple(stage.layer for stage in part))
-        run = network.compiled(key, partial(partial, _forward_all, network, part))
-        yield from map(backend.to_numpy, run(values, given))
+        run = partial(_forward_all, network, part)
+        yield from map(backend.to_numpy, network.once(run, values, given))
 
 
 def _forward_all(

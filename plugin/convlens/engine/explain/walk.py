@@ -1,9 +1,9 @@
 """A walk down all stages of a network, with the deconvnet's projection and each stage alone.
 
 The network is run in sections of neighboring stages: first forward, when only the values between
-sections are kept, then downward, when one graph a section computes all that is needed of its
-stages. The cost is a few passes over the network, whatever its depth, and no more than a section's
-maps are in memory.
+sections are kept, then downward, when all that is needed of a section's stages is computed. The
+cost is a few passes over the network, whatever its depth, and no more than a section's maps are in
+memory. Nothing is compiled where the backend can do without: compiling takes longer than one walk.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def walk(
 
 @dataclass(frozen=True)
 class _Section:
-    """Neighboring stages that are computed by one graph.
+    """Neighboring stages that are computed together.
 
     Attributes:
         layers: all layers of the section, in the order of the network.
@@ -185,7 +185,7 @@ class _Walk:
         yield Part([], self.arrivals([INPUT]))
 
     def groups(self, layers: Sequence[str]) -> list[list[str]]:
-        """Divide layers into groups that fit into one graph and into memory."""
+        """Divide layers into groups that fit into memory."""
         groups: list[list[str]] = [[]]
         values = 0
         for name in layers:
@@ -220,14 +220,9 @@ class _Walk:
         """Compute the values that later sections need."""
         if not section.exits:
             return
-        network = self.network
-
-        def build() -> Callable[..., Any]:
-            wanted = [network.outputs[name] for name in section.exits]
-            return lambda values: run_layers(network, values, wanted)
-
-        run = network.compiled(("section forward", section.layers, section.exits), build)
-        results = run(self.entry_values(section))
+        wanted = [self.network.outputs[name] for name in section.exits]
+        run = partial(run_layers, self.network, wanted=wanted)
+        results = self.network.once(run, self.entry_values(section))
         self.values.update(zip(section.exits, results, strict=True))
 
     def entry_values(self, section: _Section) -> dict[str, Any]:
@@ -268,15 +263,13 @@ class _Walk:
         values = self.entry_values(section)
         drawn = [ops.convert_to_tensor(each.signal) for each in noise]
         inputs = [tensors(each.inputs) for each in noise]
-        run = self.network.compiled(
-            ("section downward", section, tuple(self.shapes[name] for name in section.layers)),
-            lambda: partial(_section_downward, self.network, section, self.shapes),
-        )
+        run = partial(_section_downward, self.network, section, self.shapes)
 
         def attempt(gains: Mapping[str, Array]) -> dict[str, Any]:
             signals = {name: self.signal(name) for name in section.exits if name in self.readers}
             factors = {name: self.for_each(name, gain) for name, gain in gains.items()}
-            results = run(values, tensors(signals), tensors(factors), drawn, inputs)
+            given = (values, tensors(signals), tensors(factors), drawn, inputs)
+            results = self.network.once(run, *given)
             found: dict[str, Any] = keras.tree.map_structure(backend.to_numpy, results)
             return found
 

@@ -404,9 +404,7 @@ class Network:
                 results must have the batch as their first axis too, and the batch is spread over
                 the devices of the distribution.
         """
-        if not self._compared:
-            self._compared = check_reading(self, self._flat, self._sample)
-            self._sample = None if self._compared else self._sample
+        self._check_reading()
         return self._compiled.get(
             key,
             lambda: backend.compile(
@@ -416,6 +414,19 @@ class Network:
                 distribution=self.distribution if batched else None,
             ),
         )
+
+    def once(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Return `function(*args)`, which runs the network, without keeping a compiled function.
+
+        A single run takes less time than compiling.
+        """
+        self._check_reading()
+        return backend.once(function, self.variables, *args)
+
+    def _check_reading(self) -> None:
+        if not self._compared:
+            self._compared = check_reading(self, self._flat, self._sample)
+            self._sample = None if self._compared else self._sample
 
     def calls(self, layer: str) -> list[Call]:
         """Return the calls that compute `layer`'s output from the images, in their order."""

@@ -178,10 +178,10 @@ def compile(
     return _compile_tensorflow(fn, variables or Variables(), batched, distribution)
 
 
-def once(fn: Callable[[], Any], variables: Variables) -> Any:
-    """Return `fn()`, which reads `variables`, without keeping a graph."""
+def once(fn: Callable[..., Any], variables: Variables, *args: Any) -> Any:
+    """Return `fn(*args)`, which reads `variables`, without keeping a graph."""
     # JAX compiles each operation that is run outside a graph, which takes longer than one graph.
-    return compile(fn, variables)() if backend_name() == "jax" else fn()
+    return compile(fn, variables)(*args) if backend_name() == "jax" else fn(*args)
 
 
 def outside_of_graphs() -> AbstractContextManager[Any]:

@@ -32,24 +32,43 @@ from convlens.style.task import StyleTransfer
 
 # Convolutions whose reconstructions share one compiled function.
 _GROUP = 8
+# Feature maps in a picture.
+_MAX_MAPS = 128
 _AMOUNT = {"translation": "pixels down", "scale": "factor", "rotation": "degrees"}
 
 
 def draw_activations(lens: Lens, layer: str) -> Tiles:
-    """Return the feature maps of the lens's first image in viridis, one tile for each unit."""
+    """Return the feature maps of the lens's first image in viridis, one tile for each unit.
+
+    Of a layer with more than 128 units those whose maps are flat are shown, and evenly spread ones.
+    """
     chosen = lens.one_of_each(1)
     maps = lens.maps(layer, chosen)[0]
-    pixels = [viridis(feature_map_pixels(maps[..., u])) for u in range(maps.shape[-1])]
+    count = maps.shape[-1]
     flat = np.ptp(maps, axis=(0, 1)) == 0
-    labels = [f"{u} (flat)" if flat[u] else str(u) for u in range(len(pixels))]
+    units = _shown_units(flat)
+    pixels = [viridis(feature_map_pixels(maps[..., u])) for u in units]
+    labels = [f"{u} (flat)" if flat[u] else str(u) for u in units]
     h, w = maps.shape[:2]
     what = "" if lens.labels is None else f" of a {lens.labels[chosen[0]]}"
+    shown = f"{count} units" if len(units) == count else f"{len(units)} of {count} units"
     return Tiles(
         pixels,
         labels,
         f"{lens.name} · {layer}: feature maps{what}",
-        f"{len(pixels)} units, {h} x {w} positions; each map is normalized, flat ones are black",
+        f"{shown}, {h} x {w} positions; each map is normalized, flat ones are black",
     )
+
+
+def _shown_units(flat: NDArray[np.bool_]) -> list[int]:
+    """Return the numbers of the units to show, in order: some flat ones, and evenly spread ones."""
+    count = len(flat)
+    if count <= _MAX_MAPS:
+        return list(range(count))
+    first = np.flatnonzero(flat)[: _MAX_MAPS // 2].tolist()
+    others = np.setdiff1d(np.arange(count), first)
+    left = np.linspace(0, len(others) - 1, _MAX_MAPS - len(first)).round().astype(int)
+    return sorted([*first, *others[left].tolist()])
 
 
 def draw_maximized(result: Maximization) -> Tiles:

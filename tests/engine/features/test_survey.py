@@ -10,7 +10,7 @@ from keras import layers
 from convlens import Network, activations, filter_statistics
 from convlens.engine.ascent.scores import class_scores
 from convlens.engine.features import survey as survey_module
-from convlens.engine.features.products import ProductSums
+from convlens.engine.features.products import ProductSums, summarize_products
 from convlens.engine.features.sketch import sketch_layers
 from convlens.engine.features.survey import Wanted, survey_network
 
@@ -127,16 +127,14 @@ def test_the_shift_takes_the_mean_out_of_float32_products():
     draw = np.random.default_rng(0)
     maps = (1000 + draw.normal(size=(6, 8, 8, 4))).astype(np.float32)
     found = ProductSums(4)
-    summarize = survey_module.summarize_products
     for start in (0, 3):
         part = maps[start : start + 3]
-        summary = summarize(keras.ops.convert_to_tensor(part), keras.ops.ones(3))
-        found.add({k: keras.ops.convert_to_numpy(v) for k, v in summary.items()}, 3)
-    rows = maps.reshape(-1, 4).astype(np.float64)
-    np.testing.assert_allclose(
-        found.covariances, np.cov(rows.T) * (len(rows) - 1), rtol=1e-4, atol=1e-2
-    )
-    np.testing.assert_allclose(found.products, rows.T @ rows, rtol=1e-9)
+        summary = summarize_products(keras.ops.convert_to_tensor(part))
+        found.add({k: keras.ops.convert_to_numpy(v) for k, v in summary.items()}, 3 * 64)
+    rows, total = maps.reshape(-1, 4).astype(np.float64), found.total()
+    covariances = np.cov(rows.T) * (len(rows) - 1)
+    np.testing.assert_allclose(total.covariances, covariances, rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(total.products, rows.T @ rows, rtol=1e-9)
 
 
 def test_weights_that_change_are_seen_by_the_next_survey():

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.engine.features.accumulate import ChannelAccumulator
-from convlens.engine.features.products import ProductSums
+from convlens.engine.features.products import ProductTotal
 from convlens.engine.runtime.tolerance import (
     as_floats,
     cosine_tolerance,
@@ -155,7 +155,7 @@ def images_differ(x: NDArray[np.float32]) -> bool:
     return any(not np.array_equal(x[0], other) for other in x[1:])
 
 
-def suspects(sums: ProductSums, alive: NDArray[np.bool_], tol: float) -> NDArray[np.int64]:
+def suspects(sums: ProductTotal, alive: NDArray[np.bool_], tol: float) -> NDArray[np.int64]:
     """Return the units that may be duplicates, given what the device may have rounded.
 
     Args:

@@ -8,6 +8,7 @@ and at pairs of filters that are nearer to being duplicates than float32 can tel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ from convlens.engine.features.filters import (
     suspects,
 )
 from convlens.engine.features.not_finite import NotFinite
-from convlens.engine.features.products import ProductSums, summarize_products
+from convlens.engine.features.products import ProductSums, ProductTotal, summarize_products
 from convlens.engine.features.sketch import Sketches, Sketching, summarize_maps
 from convlens.engine.model.activation import activation_behind
 from convlens.engine.model.network import Network
@@ -35,7 +36,7 @@ from convlens.engine.runtime.batches import batch_within, each_batch, equal_batc
 from convlens.engine.runtime.tolerance import cosine_tolerance
 
 # Bytes of all maps that are read of a batch. Few of them are in memory at a time.
-_BUDGET = 2**29
+_BUDGET = 2**28
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def survey_network(
     units = {name: seen.broken_unit(name, bad) for name in wanted.filters}
     differ = images_differ(x)
     judged = {name: seen.judged(name, differ) for name, unit in units.items() if unit is None}
-    found = _duplicates(network, x, judged, {name: seen.products(name) for name in judged}, tol)
+    found = _duplicates(network, x, judged, seen, tol)
     values = {name: bad.get(id(network.outputs[name])) for name in wanted.finite}
     return Survey(
         {name: each.statistics(found[name]) for name, each in judged.items()},
@@ -144,11 +145,14 @@ class _Tap:
     products: bool
     range: bool
 
-    def summarize(self, value: Any, valid: Any) -> dict[str, Any]:
+    def summarize(self, value: Any, valid: Any | None) -> dict[str, Any]:
         """Return the summary of a batch, in a graph."""
         x = ops.cast(value, "float32")
         # A sum is finite only if each value is. That of finite values may overflow.
-        found = summarize_products(x, valid) if self.products else {"total": ops.sum(x)}
+        found = {"total": ops.sum(x)}
+        if self.products:
+            found = summarize_products(x, valid)
+            found["positions"] = ops.convert_to_tensor(np.int32(math.prod(x.shape[1:-1])))
         return {**found, **summarize_range(x)} if self.range else found
 
 
@@ -166,7 +170,7 @@ class _Gathered:
         sums = ("sums", "shift") if self._tap.products else ("total",)
         self.in_doubt |= not all(np.isfinite(summary[name]).all() for name in sums)
         if self._tap.products:
-            self.products.add(summary, new)
+            self.products.add(summary, new * int(summary["positions"]))
         if self._tap.range:
             self.maps.add_summary(summary, new)
 
@@ -201,11 +205,15 @@ class _Pass:
         maps, results = ([], []) if sketching is None else (sketching.maps, sketching.results)
         tensors = [*(tap.tensor for tap in taps), *scores, *maps, *results]
 
+        most = batch_within(_BUDGET, tensors, x)
+        filled_up = len(x) % even_size(len(x), most) != 0
+
         # What is compiled is kept, so it may not hold what is gathered.
         def build() -> Callable[..., Any]:
             def summarize(batch: Any, valid: Any) -> Any:
                 values = iter(network.run(batch, tensors))
-                found = [tap.summarize(next(values), valid) for tap in taps]
+                counted = valid if filled_up else None
+                found = [tap.summarize(next(values), counted) for tap in taps]
                 last = [ops.cast(next(values), "float32") for _ in scores]
                 sketch = [summarize_maps(next(values), seed) for _ in maps]
                 return found, last, sketch, [*values]
@@ -213,8 +221,8 @@ class _Pass:
             return summarize
 
         behind = tuple(activation and activation.name for activation in self._behind.values())
-        run = network.compiled(("survey", wanted, behind), build)
-        for batch, new in equal_batches(x, batch_within(_BUDGET, tensors, x)):
+        run = network.compiled(("survey", wanted, behind, filled_up), build)
+        for batch, new in equal_batches(x, most):
             valid = (np.arange(len(batch)) < new).astype(np.float32)
             found, last, sketch, outputs = run(
                 ops.convert_to_tensor(batch), ops.convert_to_tensor(valid)
@@ -241,9 +249,11 @@ class _Pass:
         behind = None if activation is None else str(activation)
         return Judged(name, self._found[id(tensor)].maps, behind, str(tensor.dtype), differ)
 
-    def products(self, name: str) -> ProductSums:
-        """Return the products of a layer's filters."""
-        return self._found[self._own[name]].products
+    def products(self, name: str) -> ProductTotal:
+        """Return the products of a layer's filters, and let go of them."""
+        found = self._found[self._own[name]]
+        total, found.products = found.products.total(), ProductSums(0)
+        return total
 
     @property
     def scores(self) -> NDArray[np.float32] | None:
@@ -274,7 +284,7 @@ def _duplicates(
     network: Network,
     x: NDArray[np.float32],
     judged: Mapping[str, Judged],
-    products: Mapping[str, ProductSums],
+    seen: _Pass,
     tol: float | None,
 ) -> dict[str, Duplicates]:
     """Return each layer's pairs of duplicates: those in doubt are computed again, in float64."""
@@ -282,7 +292,7 @@ def _duplicates(
         name: cosine_tolerance(network.rounding(name).precision) if tol is None else tol
         for name in judged
     }
-    units = {n: suspects(products[n], ~each.dead, limits[n]) for n, each in judged.items()}
+    units = {n: suspects(seen.products(n), ~each.dead, limits[n]) for n, each in judged.items()}
     units = {name: chosen for name, chosen in units.items() if len(chosen) > 1}
     exact = _exact_products(network, x, units)
     return {

@@ -112,6 +112,15 @@ def shapes(fn: Callable[[Any], list[Any]], shape: tuple[int, ...]) -> list[tuple
     return [tuple(x.shape) for x in found]
 
 
+def column_products(rows: Tensor) -> Tensor:
+    """Return rowsᵀ·rows (c, c) of a tensor (n, c)."""
+    if backend_name() == "jax":
+        return rows.T @ rows
+    import tensorflow as tf
+
+    return tf.matmul(rows, rows, transpose_a=True)
+
+
 def repeat(count: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
     """Run ``carry = body(k, carry)`` for k from 0 to `count` - 1, and return the last `carry`.
 

@@ -31,9 +31,10 @@ def one_blas_thread() -> AbstractContextManager[Any]:
 
 def inner_products(rows: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return rowsᵀ·rows (c, c) in float64 for rows (n, c) of any float type."""
-    found = np.zeros((rows.shape[1], rows.shape[1]))
     with one_blas_thread(), np.errstate(invalid="ignore", over="ignore"):
-        for start in range(0, len(rows), _ROWS):
+        part = rows[:_ROWS].astype(np.float64)
+        found: NDArray[np.float64] = part.T @ part
+        for start in range(_ROWS, len(rows), _ROWS):
             part = rows[start : start + _ROWS].astype(np.float64)
             found += part.T @ part
     return found

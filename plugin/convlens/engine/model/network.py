@@ -34,6 +34,7 @@ from convlens.engine.model.guard import check_reading
 from convlens.engine.model.rectify import Method, rectified
 from convlens.engine.model.rounding import Coarse, roundings, sums_products
 from convlens.engine.model.settings import settings_of, unchanged
+from convlens.engine.model.shapes import Shape, tensor_shapes
 from convlens.engine.runtime import backend
 from convlens.engine.runtime.lru_cache import LRUCache
 from convlens.engine.runtime.tolerance import Rounding
@@ -105,6 +106,7 @@ class Network:
         self._compiled: LRUCache[Any, Callable[..., Any]] = LRUCache(_MAX_COMPILED, lambda _: 1)
         self._bounds: dict[int, float | None] = {}
         self._roundings: dict[int, Rounding] | None = None
+        self._shapes: dict[tuple[int, ...], dict[int, Shape]] = {}
         self._compared = False
         self._settings = settings_of(self.model)
 
@@ -166,6 +168,12 @@ class Network:
                 name = f"{PREDICTIONS} {number}"
             found[name] = tensor
         return found
+
+    def shapes(self, shape: tuple[int, int, int]) -> dict[int, Shape]:
+        """Return the shape of each tensor for images of a shape (h, w, c); see `tensor_shapes`."""
+        if shape not in self._shapes:
+            self._shapes[shape] = tensor_shapes(self._flat, shape)
+        return self._shapes[shape]
 
     def find(self, layer: str) -> str:
         """Return `layer` after checking that the network has it.

@@ -235,6 +235,6 @@ def random_steps(result: Maximization, seed: int | list[int] = 0) -> NDArray[np.
     draw = np.random.default_rng(np.append(seed, 0xC0))
     step = draw.standard_normal(result.start.shape, dtype=np.float32)
     norm = np.sqrt((step * step).sum(axis=(1, 2, 3), keepdims=True))
-    length = (result.path_length / np.sqrt(result.steps)).astype(np.float32)
+    length = (result.path_length / np.sqrt(result.steps_taken)).astype(np.float32)
     moved = result.start + length[:, None, None, None] * step / norm
     return moved if result.value_range is None else np.clip(moved, *result.value_range)

@@ -46,7 +46,7 @@ def test_repeat_carries_what_the_body_returns(count):
         total, power = carry
         return [total + ops.cast(k, "float32"), 2 * power]
 
-    run = backend.compile(lambda n, carry: backend.repeat(n, body, carry))
+    run = backend.compile(lambda n, carry: backend.repeat(n, body, carry, lambda carry: True))
     total, power = run(ops.convert_to_tensor(np.int32(count)), [ops.zeros(()), ops.ones(())])
     assert float(total) == sum(range(count))
     assert float(power) == 2**count

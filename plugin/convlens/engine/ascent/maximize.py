@@ -36,6 +36,8 @@ class Maximization:
             of a unit is the mean of its feature map, or its score before the softmax. The first
             row belongs to `start`; the last to `images`, the best ones that were measured.
         trace_steps: (k,) number of steps taken before each row of `trace`.
+        steps_taken: (n,) number of steps of each image. An ascent ends before its last step if no
+            unit of its batch rises any more.
         path_length: (n,) sum of the L2 lengths of the steps.
         value_range: the pixels' range (low, high); None if the pixels were not clipped.
         basis: parametrization of the ascent, 'pixel' or 'fourier'.
@@ -50,6 +52,7 @@ class Maximization:
     objectives: tuple[Objective, ...]
     trace: NDArray[np.float32]
     trace_steps: NDArray[np.int64]
+    steps_taken: NDArray[np.int64]
     path_length: NDArray[np.float32]
     value_range: tuple[float, float] | None
     basis: Basis
@@ -57,7 +60,7 @@ class Maximization:
 
     @property
     def steps(self) -> int:
-        """Number of steps taken."""
+        """Largest number of steps taken."""
         return int(self.trace_steps[-1])
 
     @property
@@ -346,6 +349,7 @@ def _result(climb: Climb, goals: _Goals, climbed: Climbed) -> Maximization:
         objectives=goals.objectives[:n],
         trace=climbed.trace,
         trace_steps=climbed.trace_steps,
+        steps_taken=climbed.steps_taken,
         path_length=climbed.path_length,
         value_range=space.value_range if space.clip else None,
         basis=space.basis,

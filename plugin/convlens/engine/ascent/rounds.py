@@ -27,6 +27,7 @@ class Climbed:
         start: (n, h, w, c) the images at the start.
         trace: (k, n) the objectives' values.
         trace_steps: (k,) number of steps taken before each row of `trace`.
+        steps_taken: (n,) number of steps of each image.
         path_length: (n,) sum of the L2 lengths of the steps.
     """
 
@@ -34,6 +35,7 @@ class Climbed:
     start: NDArray[np.float32]
     trace: NDArray[np.float32]
     trace_steps: NDArray[np.int64]
+    steps_taken: NDArray[np.int64]
     path_length: NDArray[np.float32]
 
     @property
@@ -46,12 +48,13 @@ class Climbed:
     def with_members(self, index: NDArray[np.int64], others: Climbed) -> Climbed:
         """Return a copy in which some images, (m,), and their traces are those of others."""
         changed = {}
-        for name in ("images", "start", "path_length"):
+        for name in ("images", "start", "steps_taken", "path_length"):
             changed[name] = getattr(self, name).copy()
             changed[name][index] = getattr(others, name)
         trace = self.trace.copy()
         trace[:, index] = others.trace
-        return replace(self, trace=trace, **changed)
+        trace_steps = np.maximum(self.trace_steps, others.trace_steps)
+        return replace(self, trace=trace, trace_steps=trace_steps, **changed)
 
     def members(self, index: NDArray[np.bool_]) -> Climbed:
         """Return some of the images with their traces."""
@@ -60,6 +63,7 @@ class Climbed:
             images=self.images[index],
             start=self.start[index],
             trace=self.trace[:, index],
+            steps_taken=self.steps_taken[index],
             path_length=self.path_length[index],
         )
 
@@ -149,11 +153,11 @@ class Rounds:
         if self.climbed is not None:
             return self.climbed
         chunks = self._chunks
-        if len(chunks) > 1 and chunks[-1].taken < self.climb.options.steps:
+        if len(chunks) > 1 and not chunks[-1].ended:
             chunks = chunks[:-1]
         if not chunks or not chunks[0].trace:
             return None
-        if chunks[0].taken < self.climb.options.steps:
+        if not chunks[0].ended:
             self.climb.finish(chunks[0], self._parts[0].index)
         return self._join(chunks)
 
@@ -205,6 +209,7 @@ class Rounds:
             images=np.concatenate([self.climb.images(c)[:count] for c, count in pairs]),
             start=z if space.is_plain else np.asarray(space.decode(z)),
             trace=np.concatenate([np.stack(c.trace)[:, :count] for c, count in pairs], axis=1),
-            trace_steps=np.asarray(chunks[0].trace_steps),
+            trace_steps=np.max([c.trace_steps for c, _ in pairs], axis=0),
+            steps_taken=np.repeat([c.taken for c, _ in pairs], [count for _, count in pairs]),
             path_length=np.concatenate([np.asarray(c.carry[1])[:count] for c, count in pairs]),
         )

@@ -63,12 +63,13 @@ class Climb:
         options: AscentOptions,
         seed: int,
         checkpoints: int,
+        graph_layers: Sequence[str] | None = None,
     ) -> None:
         self.network = network
         self.options = options
         self.space = options.parametrization
         self.seed = seed
-        self.scores = Scores(network, objectives)
+        self.scores = Scores(network, objectives, graph_layers)
         self.rule = optimizer(options.optimizer)
         stride = math.ceil(options.steps / checkpoints)
         self.stops = [*range(stride, options.steps, stride), options.steps]

@@ -77,6 +77,8 @@ class AscentPlan:
         count: number of units that the layer has.
         steps: number of steps.
         size: (h, w) of the images.
+        twice: True if each unit is climbed from two starts, where that costs no more than the
+            layer's share of the budget.
         graph_layers: layers of near depth that share one compiled graph, this one among them.
     """
 
@@ -85,6 +87,7 @@ class AscentPlan:
     count: int
     steps: int
     size: tuple[int, int]
+    twice: bool
     graph_layers: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -128,7 +131,7 @@ def ascent_plans(
     return {
         plan.layer: plan
         for ladder, rung in zip(ladders, rungs, strict=True)
-        for plan in ladder.plans(rung)
+        for plan in ladder.plans(rung, share)
     }
 
 
@@ -184,8 +187,9 @@ class _Ladder:
             return self.canvas.whole
         return self.canvas.size(rung / (_RUNGS - 1))
 
-    def plans(self, rung: int) -> list[AscentPlan]:
-        """Return the layers' plans on a rung."""
+    def plans(self, rung: int, share: float) -> list[AscentPlan]:
+        """Return the layers' plans on a rung, where each layer has a share of the budget."""
+        twice = rung == _RUNGS - 1 and 2 * self.costs[rung] <= share * len(self.group)
         return [
             AscentPlan(
                 layer,
@@ -193,6 +197,7 @@ class _Ladder:
                 count,
                 self.steps(rung),
                 self.size(rung),
+                twice,
                 self.group,
             )
             for layer, count in zip(self.group, self.counts, strict=True)

@@ -19,11 +19,11 @@ Size = tuple[int, int]
 # Writing one value takes as long as about this many operations of a matrix product.
 _OPERATIONS_A_VALUE = 50
 # Tracing and compiling one call, with its gradient, takes as long as about this many operations.
-_OPERATIONS_A_TRACE = 1e9
+_OPERATIONS_A_TRACE = 1.5e9
 # A picture shows twice the receptive field, and at least this many pixels along a side.
 _FIELDS, _PIXELS = 2, 64
 # The smallest canvas leaves every map this many positions along a side, and has so many pixels.
-_MIN_POSITIONS, _MIN_PIXELS = 3, 32
+_MIN_POSITIONS, _MIN_PIXELS = 2, 32
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from convlens.engine.ascent.regularizers import image_norm, total_variation
 from convlens.engine.ascent.schedule import BLOCK, Schedule
 from convlens.engine.ascent.scores import Scores
 from convlens.engine.ascent.transforms import resample, roll
+from convlens.engine.model.convolved import quick_convolutions
 from convlens.engine.model.network import Network
 from convlens.engine.runtime import backend
 
@@ -178,6 +179,7 @@ class Climb:
         factors: Any,
         shift: Any | None,
         matrix: list[Any],
+        functions: Mapping[int, Callable[[Any], Any]],
     ) -> Any:
         """Return each image's objective minus the regularizers, (n,)."""
         options = self.options
@@ -185,7 +187,9 @@ class Climb:
         seen = x if shift is None else roll(x, shift)
         if matrix:
             seen = resample(seen, matrix[0])
-        maps, shares = self.scores.to_climb(seen, weights, wakes, reach, whole=bool(apart))
+        maps, shares = self.scores.to_climb(
+            seen, weights, wakes, reach, whole=bool(apart), functions=functions
+        )
         value = ops.sum(shares, axis=1)
         norm_weight, tv_weight, diversity_weight = (factors[i] for i in range(3))
         if apart:
@@ -217,6 +221,8 @@ class Climb:
             draws: list[Any],
             span: list[Any],
         ) -> list[Any]:
+            functions = quick_convolutions(self.scores.calls())
+
             def body(k: Any, carry: list[Any]) -> list[Any]:
                 rate, reach, settled, shift, *matrix = (rows[span[1] + k] for rows in draws)
                 z, length, state = carry[0], carry[1], carry[slots]
@@ -225,7 +231,15 @@ class Climb:
                 undone = shift if rolls and options.undo_jitter else None
                 value, pullback = backend.vjp(
                     lambda z: self.penalized_values(
-                        z, weights, wakes if waking else None, apart, reach, factors, undone, matrix
+                        z,
+                        weights,
+                        wakes if waking else None,
+                        apart,
+                        reach,
+                        factors,
+                        undone,
+                        matrix,
+                        functions,
                     ),
                     z,
                 )

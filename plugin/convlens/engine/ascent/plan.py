@@ -23,7 +23,6 @@ EffortLevel = Literal["quick", "standard", "full"]
 # Forward passes of one image that an ascent needs beside its steps: for the trace, the control of
 # random steps and the measurements. The spread of a layer's units needs some for the layer.
 _PASSES_A_UNIT, _PASSES_A_LAYER = 18, 28
-_MIN_UNITS = 2
 # Number of plans from a layer's smallest to its largest, in geometric steps.
 _RUNGS = 33
 
@@ -39,7 +38,7 @@ class Limits:
             passes.
         large_passes: see `operations`.
         min_steps, max_steps: smallest and largest number of steps of an ascent.
-        max_units: largest number of units of a layer.
+        min_units, max_units: fewest and most units of a layer.
     """
 
     passes: float | None
@@ -47,6 +46,7 @@ class Limits:
     large_passes: float
     min_steps: int
     max_steps: int
+    min_units: int
     max_units: int = 64
 
     def budget(self, forward: float) -> float:
@@ -61,9 +61,9 @@ class Limits:
 
 
 LIMITS: dict[EffortLevel, Limits] = {
-    "quick": Limits(5_000, 1e12, 25, 10, 16),
-    "standard": Limits(20_000, 4e12, 100, 16, 64),
-    "full": Limits(None, np.inf, 0, 300, 300),
+    "quick": Limits(6_000, 1e12, 25, min_steps=6, max_steps=16, min_units=1),
+    "standard": Limits(24_000, 4.5e12, 100, min_steps=8, max_steps=64, min_units=2),
+    "full": Limits(None, np.inf, 0, min_steps=300, max_steps=300, min_units=64),
 }
 
 
@@ -175,7 +175,7 @@ class _Ladder:
 
     def units(self, rung: int) -> int:
         """Return the largest number of units on a rung."""
-        return _between(_MIN_UNITS, self.limits.max_units, rung)
+        return _between(self.limits.min_units, self.limits.max_units, rung)
 
     def steps(self, rung: int) -> int:
         """Return the number of steps on a rung."""

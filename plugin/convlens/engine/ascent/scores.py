@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from convlens.engine.ascent.objectives import Objective, Place, places_of
 from convlens.engine.ascent.one_filter import OneFilter
+from convlens.engine.model.flatten import Call
 from convlens.engine.model.network import Network
 from convlens.engine.model.targets import output_of, tensor_of
 from convlens.engine.runtime import backend
@@ -78,6 +79,11 @@ class Scores:
         order = {name: i for i, name in enumerate(self.network.outputs)}
         self.places = tuple(sorted(own, key=lambda place: order[place.layer]))
         self.weights = [own[place] for place in self.places]
+
+    def calls(self) -> list[Call]:
+        """Return the calls that compute the places."""
+        found = {id(c): c for layer in self.layers for c in self.network.calls(layer)}
+        return list(found.values())
 
     def maps(self, images: Any) -> list[Any]:
         """Return the activations at each place."""
@@ -181,7 +187,13 @@ class Scores:
         return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
     def to_climb(
-        self, images: Any, weights: list[Any], wakes: Any | None, reach: Any, whole: bool
+        self,
+        images: Any,
+        weights: list[Any],
+        wakes: Any | None,
+        reach: Any,
+        whole: bool,
+        functions: Mapping[int, Callable[[Any], Any]],
     ) -> tuple[Any, Any]:
         """Return the maps at the first place, and the share of each place, (n, places).
 
@@ -196,6 +208,7 @@ class Scores:
                 mean of the unit's pre-activations; a large number lowers it for silent units only.
             whole: True to return all maps of the first place, not only the map of each image's
                 unit.
+            functions: functions that compute calls of the network; see `Network.run`.
         """
         narrow = [
             OneFilter.of(self.network, place.layer)
@@ -208,7 +221,7 @@ class Scores:
             # Read the pre-activation only if needed: reading it prevents fusing the activation.
             own = [output, output if wakes is None or before is None else before]
             wanted += own if one is None else [one.source, one.source]
-        values = self.network.run(images, wanted)
+        values = self.network.run(images, wanted, functions=functions)
         shares = []
         for i, (place, w, one) in enumerate(zip(self.places, weights, narrow, strict=True)):
             after, before = values[2 * i], values[2 * i + 1]

@@ -297,6 +297,7 @@ class Network:
         feed: Mapping[str, Any] | None = None,
         fixed_modes: bool = False,
         coarse: Coarse | None = None,
+        functions: Mapping[int, Callable[[Any], Any]] | None = None,
     ) -> list[Any]:
         """Compute the values of symbolic tensors in inference mode, and only the calls they need.
 
@@ -310,12 +311,16 @@ class Network:
             fixed_modes: run each layer in the mode that the graph fixes, such as
                 ``layer(x, training=True)``, as `model(x)` does and `model.predict` does not.
             coarse: rounding of the factors of all products; None for the machine's own.
+            functions: functions of one tensor that compute calls in place of their operations, by
+                the call's id; see `quick_convolutions`.
 
         Returns:
             The value of each of `wanted`.
         """
         with nullcontext() if coarse is None else coarse.kernels(self.variables.own):
-            return self._run(images, wanted, method, taps, feed, fixed_modes, coarse)
+            return self._run(
+                images, wanted, method, taps, feed, fixed_modes, coarse, functions or {}
+            )
 
     def _run(
         self,
@@ -326,6 +331,7 @@ class Network:
         feed: Mapping[str, Any] | None,
         fixed_modes: bool,
         coarse: Coarse | None,
+        functions: Mapping[int, Callable[[Any], Any]],
     ) -> list[Any]:
         values = {id(self.outputs[name]): value for name, value in (feed or {}).items()}
         if images is not None and "float" in self._flat.image.dtype:
@@ -340,7 +346,9 @@ class Network:
             )
             if coarse is not None and sums_products(call.op):
                 args, kwargs = coarse.inputs((args, kwargs))
-            if method != "gradient" and self._bound_of(call) is not None:
+            if id(call) in functions:
+                results = [functions[id(call)](values[id(call.inputs[0])])]
+            elif method != "gradient" and self._bound_of(call) is not None:
                 one = values[id(call.inputs[0])]
                 results = [rectified(call.compute_one, one, method)]
             else:

@@ -72,6 +72,26 @@ def vjp(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Pullback]:
     return y, pullback
 
 
+def gradients_are_slow() -> bool:
+    """Return whether the backend's gradient of a convolution is slower than a convolution."""
+    return backend_name() == "tensorflow" and not accelerators()
+
+
+def with_pullback(
+    fn: Callable[[Tensor], Tensor], pullback: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """Return TensorFlow's `fn` with a vector-Jacobian product of its own.
+
+    Args:
+        fn: a function of one tensor that reads no variables.
+        pullback: the function from a cotangent of the result to one of the argument.
+    """
+    import tensorflow as tf
+
+    found: Callable[[Tensor], Tensor] = tf.custom_gradient(lambda x: (fn(x), pullback))
+    return found
+
+
 def shapes(fn: Callable[[Any], list[Any]], shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Return the shapes of `fn`'s results for a float32 tensor of `shape`, without computing them.
 

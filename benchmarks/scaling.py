@@ -11,9 +11,9 @@ import numpy as np
 
 from convlens import Network, maximize, top_images
 from convlens.benchmarks.contest import Contest, Series, Work, check_finite, check_risen
-from convlens.engine.model.flops import ascent_flops, forward_flops
 from convlens.benchmarks.subjects import Setting
 from convlens.benchmarks.timing import Run
+from convlens.engine.model.flops import ascent_flops, forward_flops
 from convlens.fixtures.mnist_cnn import load_mnist_cnn
 
 

@@ -60,7 +60,9 @@ def draw_maximized(result: Maximization, count: int | None = None) -> Tiles:
         count: number of units that the layer has, for the subtitle.
     """
     h, w = result.images.shape[1:3]
-    shown = f"{len(result.units)} units" if count is None else f"{len(result.units)} of {count} units"
+    shown = (
+        f"{len(result.units)} units" if count is None else f"{len(result.units)} of {count} units"
+    )
     own_range = result.value_range if result.basis == "fourier" else None
     pixels = [
         deprocess(image) if own_range is None else range_pixels(image, own_range)

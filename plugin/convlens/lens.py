@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import keras
@@ -150,10 +151,8 @@ class Lens:
         plans = self._plans[1].setdefault(level, {})
         if name not in plans:
             goals = [name for name in self.conv_layers if self.network.reaches(name)]
-            try:
+            with suppress(ValueError):  # a model without classes
                 goals.append(class_layer(self.network))
-            except ValueError:
-                pass  # a model without classes
             ordered = [goal for goal in self.network.outputs if goal in {*goals, name}]
             h, w, c = self.images.shape[1:]
             found = ascent_plans(self.network, ordered, (h, w, c), LIMITS[level])

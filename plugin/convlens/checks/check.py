@@ -7,7 +7,7 @@ verdict.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -65,12 +65,20 @@ class Effort:
             plan = replace(plan, units=spread_evenly(plan.count, self.units))
         return plan if self.steps is None else replace(plan, steps=self.steps)
 
-    def maximize(self, lens: Lens, layer: str | None) -> Maximization:
-        """Return images that excite a layer's units, as planned; classes for the layer None."""
+    def maximize(
+        self, lens: Lens, layer: str | None, units: Sequence[int] | None = None
+    ) -> Maximization:
+        """Return images that excite a layer's units, or the classes for the layer None.
+
+        Args:
+            lens: the model and its images.
+            layer: the layer's name, or None.
+            units: the units; None for those of the plan.
+        """
         plan = self.plan(lens, layer)
         return lens.maximize(
             layer,
-            plan.units,
+            plan.units if units is None else units,
             steps=plan.steps,
             size=plan.size,
             restart_all=plan.twice,

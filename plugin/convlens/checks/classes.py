@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from convlens.checks._classes import ClassesCheck
 from convlens.checks._offenders import raise_offenders
+from convlens.checks.ascent import plan_measures
 from convlens.checks.check import Effort, Figures, Measures
 from convlens.checks.finite import assert_finite
 from convlens.checks.finite_weights import assert_finite_weights
 from convlens.drawings import draw_maximized
-from convlens.checks.ascent import plan_measures
 from convlens.engine.ascent.maximize import Maximization
 from convlens.engine.ascent.plan import AscentPlan
 from convlens.engine.ascent.scores import class_scores
@@ -101,9 +101,7 @@ class _Seen:
     plan: AscentPlan | None
 
     @classmethod
-    def of(
-        cls, network: Network, result: Maximization, plan: AscentPlan | None = None
-    ) -> _Seen:
+    def of(cls, network: Network, result: Maximization, plan: AscentPlan | None = None) -> _Seen:
         return cls(network.name, result, class_scores(network, result.images), plan)
 
     @property

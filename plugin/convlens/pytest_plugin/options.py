@@ -64,8 +64,8 @@ def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
         "--convlens-steps",
         type=int,
         metavar="N",
-        help="steps of each gradient ascent (default: as many as the effort allows), and of a style "
-        "transfer (default: 300)",
+        help="steps of each gradient ascent (default: as many as the effort allows), and of a "
+        "style transfer (default: 300)",
     )
     group.addoption(
         "--convlens-accuracy",

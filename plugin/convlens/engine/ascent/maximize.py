@@ -333,7 +333,9 @@ def _image_shape(
         h, w = size
     elif size is not None and size != (h, w):
         known = network.shapes((*size, c))
-        for layer in dict.fromkeys(output_of(network, t.layer) for o in objectives for t in o.terms):
+        for layer in dict.fromkeys(
+            output_of(network, t.layer) for o in objectives for t in o.terms
+        ):
             if id(network.outputs[layer]) not in known:
                 raise ValueError(
                     f"size must be ({h}, {w}), the only size for which {network.name} layer "
@@ -343,9 +345,7 @@ def _image_shape(
     return h, w, c
 
 
-def _check_restart_images(
-    given: ArrayLike | None, shape: tuple[int, ...]
-) -> NDArray[np.float32]:
+def _check_restart_images(given: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return the images to start again from beside the plain ones, (n, h, w, c)."""
     if given is None:
         return np.zeros((0, *shape), np.float32)

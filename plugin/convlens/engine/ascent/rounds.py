@@ -173,9 +173,7 @@ class Rounds:
         self.climbed = climbed.with_members(index[higher], found.members(higher))
         return self.climbed
 
-    def _tiles(
-        self, images: NDArray[np.float32], index: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+    def _tiles(self, images: NDArray[np.float32], index: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the `tiled_starts` of some objectives, linearized at an image of each."""
         scores, space = self.climb.scores, self.climb.space
         run = scores.compiled("filters")
@@ -248,9 +246,7 @@ class Rounds:
             self._done += steps
         return self._join(self._chunks)
 
-    def _within_budget(
-        self, count: int, shape: tuple[int, ...], together: int = 1
-    ) -> list[Part]:
+    def _within_budget(self, count: int, shape: tuple[int, ...], together: int = 1) -> list[Part]:
         """Return parts of `count` images of a shape (h, w, c) that fit the memory."""
         network = self.climb.network
         return parts_within(

@@ -51,7 +51,7 @@ def tiled_starts(
     With the gradient g of the unit's pre-activation at one position, an image x that is bright
     where g > 0 and dark where g < 0 excites it most at that position, to first order. An
     image of period p that does so at all positions p apart has, in place of g, the sum of g over
-    pixels p apart: a unit that needs strong contrast at every pixel, which noise never shows, fires.
+    pixels p apart. So a unit fires that needs strong contrast at every pixel, unlike noise's.
 
     Args:
         gradient: (n, h, w, c) of one position of each unit, with respect to the pixels.

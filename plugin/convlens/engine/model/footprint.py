@@ -12,9 +12,7 @@ from convlens.engine.model.network import Network
 _BYTES_A_VALUE = 8
 
 
-def bytes_an_image(
-    network: Network, layers: Sequence[str], shape: tuple[int, int, int]
-) -> int:
+def bytes_an_image(network: Network, layers: Sequence[str], shape: tuple[int, int, int]) -> int:
     """Return the approximate bytes of one image's forward and backward pass up to some layers.
 
     Args:

@@ -118,7 +118,9 @@ def reaches(network: Network, shapes: Mapping[int, Shape]) -> dict[int, Reach]:
             ]
             known = [part for part in parts if part is not None]
             whole = len(known) < len(parts) or not known
-            made = [*known, Reach((h, w), _whole_stride(sizes[id(out)], (h, w)))] if whole else known
+            made = (
+                [*known, Reach((h, w), _whole_stride(sizes[id(out)], (h, w)))] if whole else known
+            )
             found[id(out)] = Reach(
                 (
                     min(h, max(part.size[0] for part in made)),

@@ -132,7 +132,6 @@ def repeat(
         # and the gradient becomes ten times slower. A function that is not inlined has no cycle.
         body = tf.function(body, autograph=False, experimental_attributes={"_noinline": True})
 
-
     def condition(k: Any, carry: Any) -> Any:
         return keras.ops.logical_and(k < count, going(carry))
 

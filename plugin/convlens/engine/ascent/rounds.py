@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -58,7 +59,7 @@ class Climbed:
         start[first], trace[0, first] = self.start[index[first]], self.trace[0, index[first]]
         path_length = others.path_length + np.where(first, self.path_length[index], 0)
         steps_taken = others.steps_taken + np.where(first, self.steps_taken[index], 0)
-        changed = {
+        changed: dict[str, NDArray[Any]] = {
             "images": others.images,
             "start": start,
             "steps_taken": steps_taken,

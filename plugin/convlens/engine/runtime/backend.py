@@ -114,7 +114,10 @@ def shapes(fn: Callable[[Any], list[Any]], shape: tuple[int, ...]) -> list[tuple
 
 
 def repeat(
-    count: Any, body: Callable[[Any, Any], Any], carry: Any, going: Callable[[Any], Any]
+    count: Any,
+    body: Callable[[Any, Any], Any],
+    carry: Any,
+    going: Callable[[Any], Any] = lambda carry: True,
 ) -> Any:
     """Run ``carry = body(k, carry)`` for k from 0 to `count` - 1, and return the last `carry`.
 

@@ -30,7 +30,7 @@ def dense_blocks(count, size=32, stem=8):
 def test_120_convolutions_need_few_graphs():
     network = dense_blocks(120)
     costs = Costs(network, (32, 32, 3))
-    groups = groups_of(costs, network.conv_layers, lambda _: 3e10)
+    groups = groups_of(costs, network.conv_layers, dict.fromkeys(network.conv_layers, 3e10))
     assert [layer for group in groups for layer in group] == list(network.conv_layers)
     assert len(groups) <= 12
     for group in groups:
@@ -41,7 +41,8 @@ def test_120_convolutions_need_few_graphs():
 
 def test_where_ascents_are_dear_each_layer_has_its_own_graph():
     network = dense_blocks(6)
-    groups = groups_of(Costs(network, (32, 32, 3)), network.conv_layers, lambda _: 1e13)
+    spent = dict.fromkeys(network.conv_layers, 1e13)
+    groups = groups_of(Costs(network, (32, 32, 3)), network.conv_layers, spent)
     assert [len(group) for group in groups] == [1] * 6
 
 

@@ -95,6 +95,7 @@ class Costs:
         self.shape = shape
         self._number = {id(call): i for i, call in enumerate(network.graph)}
         self._calls: dict[str, frozenset[int]] = {}
+        self._canvases: dict[str, Canvas] = {}
 
     @cached_property
     def _each(self) -> list[float]:
@@ -129,6 +130,11 @@ class Costs:
 
     def canvas(self, layer: str) -> Canvas:
         """Return the sizes of the images on which a layer's units can be climbed."""
+        if layer not in self._canvases:
+            self._canvases[layer] = self._find_canvas(layer)
+        return self._canvases[layer]
+
+    def _find_canvas(self, layer: str) -> Canvas:
         whole = self.shape[:2]
         output = self.network.outputs[layer]
         if id(output) in self._fixed:

@@ -106,7 +106,7 @@ class Climb:
         rolls = max(self.options.transforms.reach(size)) > 0
         factors = ops.convert_to_tensor(np.asarray(self.options.factors, np.float32))
         wakes = self.scores.may_wake[index]
-        segment = self.compiled(bool(wakes.any()), bool(apart), rolls)
+        segment = self.compiled(self.scores.wakes(index), bool(apart), rolls)
         wakes = ops.convert_to_tensor(wakes)
         self.record_values(chunk, index)
         count = 1

@@ -6,7 +6,7 @@ tracing is slow; but each ascent then computes the other layers too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 from convlens.engine.ascent.canvas import Costs
 
@@ -15,7 +15,7 @@ _MAX_WASTE = 1.5
 
 
 def groups_of(
-    costs: Costs, layers: Sequence[str], spent: Callable[[str], float]
+    costs: Costs, layers: Sequence[str], spent: Mapping[str, float]
 ) -> list[tuple[str, ...]]:
     """Return layers in groups, so that tracing and the waste together cost least.
 
@@ -24,7 +24,7 @@ def groups_of(
     Args:
         costs: costs of the network.
         layers: the layers, in the order of the network.
-        spent: function that returns the operations that a layer's ascents cost on their own.
+        spent: the operations that each layer's ascents cost on their own.
     """
     best: list[tuple[float, int]] = [(0.0, 0)]
     for end in range(1, len(layers) + 1):
@@ -41,7 +41,7 @@ def groups_of(
 
 
 def _candidates(
-    costs: Costs, layers: Sequence[str], end: int, spent: Callable[[str], float]
+    costs: Costs, layers: Sequence[str], end: int, spent: Mapping[str, float]
 ) -> list[tuple[int, float]]:
     """Return the first members of possible groups that end before a layer, and their costs."""
     found = []
@@ -54,7 +54,7 @@ def _candidates(
         own = costs.of(calls)
         total += costs.of(calls - union)
         union |= calls
-        members.append((own, spent(layer)))
+        members.append((own, spent[layer]))
         if costs.canvas(layer).free != free or total > _MAX_WASTE * min(c for c, _ in members):
             break
         waste = sum(spending * (total / cost - 1) for cost, spending in members)

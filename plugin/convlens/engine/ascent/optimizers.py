@@ -35,7 +35,8 @@ def optimizer(name: OptimizerName) -> Optimizer:
 
     Args:
         name: 'adam' (Kingma & Ba 2015) with decays of 0.3 and 0.9, 'sgd', or 'rmsprop' as in
-            keras-vis: decay 0.95, ε inside the square root. The step size is the learning rate, in units of the parameters.
+            keras-vis: decay 0.95, ε inside the square root. The step size is the learning rate, in
+            units of the parameters.
 
     Raises:
         ValueError: an unknown name.

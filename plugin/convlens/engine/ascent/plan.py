@@ -121,9 +121,7 @@ def ascent_plans(
     budget = limits.budget(costs.forward)
     share = budget / len(layers)
 
-    def spent(layer: str) -> float:
-        return min(share, _Ladder.of(costs, (layer,), limits).costs[-1])
-
+    spent = {layer: min(share, _Ladder.of(costs, (layer,), limits).costs[-1]) for layer in layers}
     groups = groups_of(costs, layers, spent)
     tracing = sum(costs.tracing(len(_union(costs, group))) for group in groups)
     ladders = [_Ladder.of(costs, group, limits) for group in groups]

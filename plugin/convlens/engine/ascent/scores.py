@@ -28,6 +28,7 @@ class Scores:
         layers: the layers of these places.
         ends: those of them that no other one of them depends on.
         weights: for each place, the weights (n, units) of each objective.
+        shared: True if further layers share the compiled functions.
         single: for each place, True if every objective reads at most one unit of it.
         may_wake: (n, places) True if a share is the activation of a single ReLU unit, which has no
             gradient while its whole map is 0.
@@ -49,6 +50,7 @@ class Scores:
                 for the objectives' own layers.
         """
         self.network = network
+        self.shared = graph_layers is not None
         self.places, self.weights = places_of(network, objectives)
         if graph_layers is not None:
             self._add(graph_layers)
@@ -79,6 +81,15 @@ class Scores:
         order = {name: i for i, name in enumerate(self.network.outputs)}
         self.places = tuple(sorted(own, key=lambda place: order[place.layer]))
         self.weights = [own[place] for place in self.places]
+
+    def wakes(self, index: NDArray[np.int64]) -> bool:
+        """Return whether thresholds are lowered in the ascent of some objectives.
+
+        Objectives of layers that share a graph all get the same answer.
+        """
+        if self.shared:
+            return any(before is not None for before in self.before)
+        return bool(self.may_wake[index].any())
 
     def calls(self) -> list[Call]:
         """Return the calls that compute the places."""

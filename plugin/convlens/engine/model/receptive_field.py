@@ -17,6 +17,13 @@ from convlens.engine.model.shapes import Shape
 from convlens.engine.runtime import backend
 
 _POOLS = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
+_ELEMENTWISE = (
+    keras.layers.ReLU,
+    keras.layers.Add,
+    keras.layers.Multiply,
+    keras.layers.Dropout,
+    keras.layers.Rescaling,
+)
 _INTERPOLATIONS = {"nearest": 0, "bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}
 _FREE_SIZE = 9
 Side = NDArray[np.int64]
@@ -328,6 +335,8 @@ def _interpolated_inputs(outputs: Side, factor: int, reach: int) -> Side:
 
 def _is_pointwise(call: Call, source: Any) -> bool:
     """Return whether each position of a call's output depends only on that position of `source`."""
+    if _is_known_pointwise(call.op):
+        return True
     draw = np.random.default_rng(0)
     values = {
         id(t): draw.random([1, *(s or _FREE_SIZE for s in t.shape[1:])], dtype=np.float32)
@@ -340,6 +349,15 @@ def _is_pointwise(call: Call, source: Any) -> bool:
     differs = np.abs(after - before).max(axis=(0, *range(3, after.ndim))) > 0
     differs[0, 0] = False
     return not differs.any()
+
+
+def _is_known_pointwise(op: Any) -> bool:
+    """Return whether Keras's own code says that an operation works on each position alone."""
+    if isinstance(op, keras.layers.BatchNormalization | keras.layers.Concatenate):
+        return runs_as_keras(op) and op.axis == -1
+    if isinstance(op, keras.layers.Layer):
+        return isinstance(op, _ELEMENTWISE) and runs_as_keras(op)
+    return getattr(keras.activations, getattr(op, "__name__", ""), None) is op
 
 
 def _apply(call: Call, values: dict[int, Any]) -> Any:

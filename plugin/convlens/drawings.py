@@ -71,12 +71,20 @@ def _shown_units(flat: NDArray[np.bool_]) -> list[int]:
     return sorted([*first, *others[left].tolist()])
 
 
-def draw_maximized(result: Maximization) -> Tiles:
+def draw_maximized(result: Maximization, count: int | None = None) -> Tiles:
     """Return the images that excite a layer's units, with each unit's final activation.
 
     Images of the pixel basis are normalized to the same contrast. Images of the Fourier basis have
     meaningful colors and contrasts and are drawn unchanged.
+
+    Args:
+        result: the images.
+        count: number of units that the layer has, for the subtitle.
     """
+    h, w = result.images.shape[1:3]
+    shown = (
+        f"{len(result.units)} units" if count is None else f"{len(result.units)} of {count} units"
+    )
     own_range = result.value_range if result.basis == "fourier" else None
     pixels = [
         deprocess(image) if own_range is None else range_pixels(image, own_range)
@@ -87,7 +95,8 @@ def draw_maximized(result: Maximization) -> Tiles:
         pixels,
         labels,
         f"{result.model} · {result.layer}: images that excite each unit",
-        f"unit: activation reached; {result.steps} steps of gradient ascent, seed {result.seed}",
+        f"unit: activation reached; {shown}, {result.steps} steps of gradient ascent, "
+        f"{h}×{w} pixels, seed {result.seed}",
         columns=8 if len(pixels) > 10 else 5,
     )
 

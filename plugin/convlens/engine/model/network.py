@@ -34,6 +34,7 @@ from convlens.engine.model.guard import check_reading
 from convlens.engine.model.rectify import Method, rectified
 from convlens.engine.model.rounding import Coarse, roundings, sums_products
 from convlens.engine.model.settings import settings_of, unchanged
+from convlens.engine.model.shapes import Shape, tensor_shapes
 from convlens.engine.runtime import backend
 from convlens.engine.runtime.lru_cache import LRUCache
 from convlens.engine.runtime.tolerance import Rounding
@@ -111,6 +112,7 @@ class Network:
         self._reached: set[int] | None = None
         self._bounds: dict[int, float | None] = {}
         self._roundings: dict[int, Rounding] | None = None
+        self._shapes: dict[tuple[int, ...], dict[int, Shape]] = {}
         self._compared = False
         self._settings = settings_of(self.model)
 
@@ -172,6 +174,12 @@ class Network:
                 name = f"{PREDICTIONS} {number}"
             found[name] = tensor
         return found
+
+    def shapes(self, shape: tuple[int, int, int]) -> dict[int, Shape]:
+        """Return the shape of each tensor for images of a shape (h, w, c); see `tensor_shapes`."""
+        if shape not in self._shapes:
+            self._shapes[shape] = tensor_shapes(self._flat, shape)
+        return self._shapes[shape]
 
     def find(self, layer: str) -> str:
         """Return `layer` after checking that the network has it.
@@ -293,6 +301,7 @@ class Network:
         feed: Mapping[str, Any] | None = None,
         fixed_modes: bool = False,
         coarse: Coarse | None = None,
+        functions: Mapping[int, Callable[[Any], Any]] | None = None,
     ) -> list[Any]:
         """Compute the values of symbolic tensors in inference mode, and only the calls they need.
 
@@ -306,12 +315,16 @@ class Network:
             fixed_modes: run each layer in the mode that the graph fixes, such as
                 ``layer(x, training=True)``, as `model(x)` does and `model.predict` does not.
             coarse: rounding of the factors of all products; None for the machine's own.
+            functions: functions of one tensor that compute calls in place of their operations, by
+                the call's id; see `quick_convolutions`.
 
         Returns:
             The value of each of `wanted`.
         """
         with nullcontext() if coarse is None else coarse.kernels(self.variables.own):
-            return self._run(images, wanted, method, taps, feed, fixed_modes, coarse)
+            return self._run(
+                images, wanted, method, taps, feed, fixed_modes, coarse, functions or {}
+            )
 
     def _run(
         self,
@@ -322,6 +335,7 @@ class Network:
         feed: Mapping[str, Any] | None,
         fixed_modes: bool,
         coarse: Coarse | None,
+        functions: Mapping[int, Callable[[Any], Any]],
     ) -> list[Any]:
         values = {id(self.outputs[name]): value for name, value in (feed or {}).items()}
         if images is not None and "float" in self._flat.image.dtype:
@@ -336,7 +350,9 @@ class Network:
             )
             if coarse is not None and sums_products(call.op):
                 args, kwargs = coarse.inputs((args, kwargs))
-            if method != "gradient" and self._bound_of(call) is not None:
+            if id(call) in functions:
+                results = [functions[id(call)](values[id(call.inputs[0])])]
+            elif method != "gradient" and self._bound_of(call) is not None:
                 one = values[id(call.inputs[0])]
                 results = [rectified(call.compute_one, one, method)]
             else:

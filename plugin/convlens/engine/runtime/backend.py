@@ -91,6 +91,26 @@ def vjp(fn: Callable[[Any], Any], x: Any, *, reusable: bool = False) -> tuple[An
     return y, pullback
 
 
+def gradients_are_slow() -> bool:
+    """Return whether the backend's gradient of a convolution is slower than a convolution."""
+    return backend_name() == "tensorflow" and not accelerators()
+
+
+def with_pullback(
+    fn: Callable[[Tensor], Tensor], pullback: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """Return TensorFlow's `fn` with a vector-Jacobian product of its own.
+
+    Args:
+        fn: a function of one tensor that reads no variables.
+        pullback: the function from a cotangent of the result to one of the argument.
+    """
+    import tensorflow as tf
+
+    found: Callable[[Tensor], Tensor] = tf.custom_gradient(lambda x: (fn(x), pullback))
+    return found
+
+
 def shapes(fn: Callable[[Any], list[Any]], shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Return the shapes of `fn`'s results for a float32 tensor of `shape`, without computing them.
 
@@ -121,13 +141,19 @@ def column_products(rows: Tensor) -> Tensor:
     return tf.matmul(rows, rows, transpose_a=True)
 
 
-def repeat(count: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+def repeat(
+    count: Any,
+    body: Callable[[Any, Any], Any],
+    carry: Any,
+    going: Callable[[Any], Any] = lambda carry: True,
+) -> Any:
     """Run ``carry = body(k, carry)`` for k from 0 to `count` - 1, and return the last `carry`.
 
     Args:
         count: number of iterations, an int32 tensor.
         body: a function of tensors whose results have the shapes of the carry.
         carry: a list of tensors.
+        going: function of the carry whose result, a scalar, is False to end the loop early.
     """
     if backend_name() == "tensorflow":
         import tensorflow as tf
@@ -136,7 +162,15 @@ def repeat(count: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
         # oneDNN pass may then visit a pool's gradient before the pool, by chance in each process,
         # and the gradient becomes ten times slower. A function that is not inlined has no cycle.
         body = tf.function(body, autograph=False, experimental_attributes={"_noinline": True})
-    return keras.ops.fori_loop(0, count, body, carry)
+
+    def condition(k: Any, carry: Any) -> Any:
+        return keras.ops.logical_and(k < count, going(carry))
+
+    def step(k: Any, carry: Any) -> Any:
+        return k + 1, body(k, carry)
+
+    first = keras.ops.zeros((), dtype="int32")
+    return keras.ops.while_loop(condition, step, (first, carry))[1]
 
 
 class Variables:
@@ -173,6 +207,8 @@ def compile(
     distribution: Any = None,
 ) -> Callable[..., Any]:
     """Return `fn` compiled into one graph, traced again only for new shapes and dtypes.
+
+    On TensorFlow without a distribution, another size of the batch is no new shape.
 
     Args:
         fn: a function of tensors (or lists of tensors).
@@ -461,7 +497,13 @@ def _compile_tensorflow(
     whole = fn if distribution is None else spread
     xla = _xla.get()
 
+    any_batch = batched if distribution is None and not xla else 0
+
+    def any_size(x: Any) -> Any:
+        return tf.TensorSpec((None, *x.shape[1:]), x.dtype)
+
     def trace(args: Any) -> Callable[..., Any]:
+        args = (*tf.nest.map_structure(any_size, args[:any_batch]), *args[any_batch:])
         # One function for each shape on purpose: calling one function with many shapes would make
         # TensorFlow warn, and keep all graphs.
         traced = tf.function(whole, autograph=False, jit_compile=xla)
@@ -471,7 +513,11 @@ def _compile_tensorflow(
     graphs: LRUCache[Any, Callable[..., Any]] = LRUCache(_MAX_SHAPES, lambda _: 1)
 
     def call(*args: Any) -> Any:
-        key = tuple((tuple(x.shape), x.dtype) for x in tf.nest.flatten(args))
+        free, fixed = (tf.nest.flatten(part) for part in (args[:any_batch], args[any_batch:]))
+        key = (
+            *((*x.shape[1:], x.dtype) for x in free),
+            *((*x.shape, x.dtype) for x in fixed),
+        )
         if distribution is not None:
             args = (*_divided(args[:batched], distribution), *args[batched:])
         result = graphs.get(key, lambda: trace(args))(*args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from convlens.style.sound import SpectrogramTransform
 from convlens.style.sound_transfer import SoundTransfer
 from convlens.style.task import StyleTransfer
 
+# Convolutions whose reconstructions share one compiled function.
+_GROUP = 8
 # Feature maps in a picture.
 _MAX_MAPS = 128
 _AMOUNT = {"translation": "pixels down", "scale": "factor", "rotation": "degrees"}
@@ -68,12 +71,20 @@ def _shown_units(flat: NDArray[np.bool_]) -> list[int]:
     return sorted([*first, *others[left].tolist()])
 
 
-def draw_maximized(result: Maximization) -> Tiles:
+def draw_maximized(result: Maximization, count: int | None = None) -> Tiles:
     """Return the images that excite a layer's units, with each unit's final activation.
 
     Images of the pixel basis are normalized to the same contrast. Images of the Fourier basis have
     meaningful colors and contrasts and are drawn unchanged.
+
+    Args:
+        result: the images.
+        count: number of units that the layer has, for the subtitle.
     """
+    h, w = result.images.shape[1:3]
+    shown = (
+        f"{len(result.units)} units" if count is None else f"{len(result.units)} of {count} units"
+    )
     own_range = result.value_range if result.basis == "fourier" else None
     pixels = [
         deprocess(image) if own_range is None else range_pixels(image, own_range)
@@ -84,7 +95,8 @@ def draw_maximized(result: Maximization) -> Tiles:
         pixels,
         labels,
         f"{result.model} · {result.layer}: images that excite each unit",
-        f"unit: activation reached; {result.steps} steps of gradient ascent, seed {result.seed}",
+        f"unit: activation reached; {shown}, {result.steps} steps of gradient ascent, "
+        f"{h}×{w} pixels, seed {result.seed}",
         columns=8 if len(pixels) > 10 else 5,
     )
 
@@ -117,7 +129,8 @@ def draw_reconstructions(lens: Lens, layer: str, units: int = 4) -> Tiles:
     chosen = lens.one_of_each()
     images, maps = lens.images[chosen], lens.maps(layer, chosen)
     strongest = np.argsort(-maps.max(axis=(1, 2)), axis=1)[:, :units]
-    columns = [lens.deconvolve(layer, column, images) for column in strongest.T]
+    together = _neighbors(lens.conv_layers, layer)
+    columns = [lens.deconvolve(layer, column, images, together=together) for column in strongest.T]
     pixels, labels = [], []
     for i, image in enumerate(columns[0].inputs):
         pixels.append(range_pixels(_displayed(image), lens.value_range))
@@ -250,6 +263,14 @@ def draw_losses(result: StyleTransfer) -> Curves:
         x_label="step",
         y_label="log10 of the weighted loss",
     )
+
+
+def _neighbors(layers: Sequence[str], layer: str) -> tuple[str, ...]:
+    """Return the group of `layers` that `layer` is in, or `layer` alone if it is none of them."""
+    if layer not in layers:
+        return (layer,)
+    first = layers.index(layer) // _GROUP * _GROUP
+    return tuple(layers[first : first + _GROUP])
 
 
 def _displayed(image: NDArray[Any]) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import keras
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from convlens.engine.ascent.maximize import Maximization, maximize
 from convlens.engine.ascent.objectives import Objective
 from convlens.engine.ascent.options import check_range
+from convlens.engine.ascent.plan import LIMITS, AscentPlan, EffortLevel, ascent_plans
 from convlens.engine.explain.deconvnet import Reconstruction, deconvolve
 from convlens.engine.explain.invariance import Invariance, Transformation, invariance
 from convlens.engine.explain.occlusion import Occlusion, occlude
@@ -21,8 +23,9 @@ from convlens.engine.features.activations import activations
 from convlens.engine.features.gram import Divisor, gram_matrix
 from convlens.engine.features.maps import MapStore
 from convlens.engine.features.survey import Survey, Wanted, survey_network
-from convlens.engine.model.classes import class_numbers
+from convlens.engine.model.classes import class_layer, class_numbers
 from convlens.engine.model.network import Network, Units
+from convlens.engine.model.targets import output_of
 
 T = TypeVar("T")
 
@@ -88,6 +91,7 @@ class Lens:
         self.labels_problem = labels_problem
         self._shared: dict[Hashable, Any] | None = None
         self._whole = Wanted()
+        self._plans: tuple[Any, dict[EffortLevel, dict[str, AscentPlan]]] = (None, {})
 
     @property
     def model(self) -> Any:
@@ -174,16 +178,49 @@ class Lens:
     ) -> Maximization:
         """Return images that excite a layer's units, or the classes; see `maximize`.
 
-        A unit that the start noise leaves silent starts again from the lens's images too.
+        A unit that the start noise leaves silent starts again from the lens's images too, or from
+        their middle, where the images to find are smaller.
         """
         options.setdefault("value_range", self.value_range)
         size = self.images.shape[1:3]
         if "seed_images" not in options:
             if None in self.network.input_shape[:2]:
                 options.setdefault("size", size)
-            if options.get("size") in (None, size):
-                options.setdefault("restart_images", self.images)
+            h, w = options.get("size") or size
+            if h <= size[0] and w <= size[1]:
+                top, left = (size[0] - h) // 2, (size[1] - w) // 2
+                middle = self.images[:, top : top + h, left : left + w]
+                options.setdefault("restart_images", middle)
         return maximize(self.network, layer, units, **options)
+
+    def plan_ascent(self, layer: str | None, level: EffortLevel = "standard") -> AscentPlan:
+        """Return the units, steps and image size of a layer's ascents at a level of effort.
+
+        The network has one budget of operations, which is spread over its convolutions and its
+        classes, so the plan of a layer does not depend on what else is asked for.
+
+        Args:
+            layer: the layer's name; None for the model's classes.
+            level: 'quick', 'standard' or 'full'.
+
+        Raises:
+            ValueError: an unknown layer or level, or a model without classes.
+        """
+        if level not in LIMITS:
+            raise ValueError(f"level must be {', '.join(map(repr, LIMITS))}, not {level!r}")
+        name = output_of(self.network, layer)
+        if self._plans[0] is not self.network.image:  # the model was read anew
+            self._plans = (self.network.image, {})
+        plans = self._plans[1].setdefault(level, {})
+        if name not in plans:
+            goals = [name for name in self.conv_layers if self.network.reaches(name)]
+            with suppress(ValueError):  # a model without classes
+                goals.append(class_layer(self.network))
+            ordered = [goal for goal in self.network.outputs if goal in {*goals, name}]
+            h, w, c = self.images.shape[1:]
+            found = ascent_plans(self.network, ordered, (h, w, c), LIMITS[level])
+            plans.update(found if name in goals else {name: found[name]})
+        return plans[name]
 
     def deconvolve(
         self,

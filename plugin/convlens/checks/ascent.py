@@ -16,6 +16,7 @@ from convlens.checks.finite_weights import assert_finite_weights
 from convlens.drawings import draw_curves, draw_maximized
 from convlens.engine.ascent.maximize import Maximization
 from convlens.engine.ascent.objectives import places_of
+from convlens.engine.ascent.plan import AscentPlan
 from convlens.engine.ascent.ranges import ceilings, spreads
 from convlens.engine.ascent.scores import objective_values
 from convlens.engine.model.network import Network
@@ -45,6 +46,7 @@ class AscentGain:
         rounding: rounding of the layer's activations, relative to their size.
         result: the ascent that was measured.
         model: the model's name.
+        plan: the plan of the ascent; None for one that was not planned.
     """
 
     units: NDArray[np.int64]
@@ -56,6 +58,7 @@ class AscentGain:
     rounding: float
     result: Maximization
     model: str
+    plan: AscentPlan | None = None
 
     @property
     def gain(self) -> NDArray[np.float32]:
@@ -118,16 +121,20 @@ class Ascent(LayerCheck):
     name = "ascent"
     summary = "gradient ascent raises each filter's activation, and more than by chance"
     assertion = staticmethod(assert_activation_increases)
-    columns = (Column("ascent gain (min, median)", "{gain_min:.3g}, {gain_median:.3g}"),)
+    columns = (
+        Column("ascent gain (min, median)", "{gain_min:.3g}, {gain_median:.3g}"),
+        Column("ascents", "{maximized} of {units} units, {steps} steps, {height}×{width}"),
+    )
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> AscentGain:
-        units = effort.choose(lens.network.units(layer))
-        return _measure(lens.network, effort.maximize(lens, layer, units), seed=0)
+        plan = effort.plan(lens, layer)
+        return _measure(lens.network, effort.maximize(lens, layer), 0, plan)
 
     def measures(self, seen: AscentGain) -> Measures:
         trace = seen.result.trace
         gain = trace[-1] - trace[0]
         return {
+            **plan_measures(seen.plan),
             "maximized": len(seen.units),
             "gain_min": float(gain.min()),
             "gain_median": float(np.median(gain)),
@@ -141,7 +148,7 @@ class Ascent(LayerCheck):
 
     def figures(self, lens: Lens, layer: Any, seen: Any) -> Figures:
         return {
-            "filters": lambda: draw_maximized(seen.result),
+            "filters": lambda: draw_maximized(seen.result, lens.network.units(layer)),
             "ascent": lambda: draw_curves(seen.result),
         }
 
@@ -154,18 +161,25 @@ def _assert_measurable(model: str, result: Maximization) -> None:
     assert_finite({"images": result.images, "start": result.start}, name=title)
 
 
-def _measure(network: Network, result: Maximization, seed: int) -> AscentGain:
+def plan_measures(plan: AscentPlan | None) -> Measures:
+    """Return the numbers of a plan: units of the layer, steps, and the images' size."""
+    if plan is None:
+        return {}
+    height, width = plan.size
+    return {"units": plan.count, "steps": plan.steps, "height": height, "width": width}
+
+
+def _measure(
+    network: Network, result: Maximization, seed: int, plan: AscentPlan | None = None
+) -> AscentGain:
     objectives = result.objectives
-    start, final = (
-        objective_values(network, objectives, images) for images in (result.start, result.images)
-    )
-    control = np.max(
-        [
-            objective_values(network, objectives, random_steps(result, [seed, k]))
-            for k in range(_CONTROLS)
-        ],
-        axis=0,
-    )
+    shared = None if plan is None else plan.graph_layers
+
+    def values(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return objective_values(network, objectives, images, shared)
+
+    start, final = values(result.start), values(result.images)
+    control = np.max([values(random_steps(result, [seed, k])) for k in range(_CONTROLS)], axis=0)
     # Without a range the pixels are not clipped; then the start says what is usual.
     given = result.value_range or (float(result.start.min()), float(result.start.max()))
     places, _ = places_of(network, objectives)
@@ -175,11 +189,12 @@ def _measure(network: Network, result: Maximization, seed: int) -> AscentGain:
         start=start,
         final=final,
         control=control,
-        spread=spreads(network, objectives, result.images.shape[1:], given, seed),
+        spread=spreads(network, objectives, result.images.shape[1:], given, seed, shared),
         ceiling=ceilings(network, objectives),
         rounding=max(_MIN_ROUNDING, activation_tolerance(behind)),
         result=result,
         model=network.name,
+        plan=plan,
     )
 
 
@@ -235,6 +250,6 @@ def random_steps(result: Maximization, seed: int | list[int] = 0) -> NDArray[np.
     draw = np.random.default_rng(np.append(seed, 0xC0))
     step = draw.standard_normal(result.start.shape, dtype=np.float32)
     norm = np.sqrt((step * step).sum(axis=(1, 2, 3), keepdims=True))
-    length = (result.path_length / np.sqrt(result.steps)).astype(np.float32)
+    length = (result.path_length / np.sqrt(result.steps_taken)).astype(np.float32)
     moved = result.start + length[:, None, None, None] * step / norm
     return moved if result.value_range is None else np.clip(moved, *result.value_range)

@@ -145,7 +145,7 @@ class ModelItem(pytest.Item):
             hook(item=self, figures=drawn)
         if folder is not None:
             for name, figure in drawn.items():
-                with noting(self, f"the picture {name!r} was not made"):
+                with noting(self, f"the picture {name!r} was not made", traceback=False):
                     self._write(figure, Path(folder), name)
 
     def _write(self, figure: Figure, folder: Path, name: str) -> None:

@@ -52,6 +52,32 @@ def test_repeat_carries_what_the_body_returns(count):
     assert float(power) == 2**count
 
 
+def test_a_repetition_ends_early():
+    run = backend.compile(
+        lambda n, carry: backend.repeat(
+            n, lambda k, carry: [carry[0] + 2], carry, lambda carry: carry[0] < 5
+        )
+    )
+    (total,) = run(ops.convert_to_tensor(np.int32(100)), [ops.zeros(())])
+    assert float(total) == 6
+
+
+def test_batches_of_any_size_are_traced_once():
+    traces = []
+
+    def double(x, y):
+        traces.append(1)
+        return 2 * x + y
+
+    run = backend.compile(double, batched=1)
+    for n in (1, 3, 2):
+        x, y = ops.ones((n, 4)), ops.ones((1, 4))
+        np.testing.assert_array_equal(run(x, y), np.full((n, 4), 3.0))
+    assert len(traces) == (1 if backend.backend_name() == "tensorflow" else 3)
+    run(ops.ones((3, 5)), ops.ones((1, 5)))
+    assert len(traces) == (2 if backend.backend_name() == "tensorflow" else 4)
+
+
 def test_another_backend_is_refused(monkeypatch):
     monkeypatch.setattr("keras.backend.backend", lambda: "torch")
     with pytest.raises(RuntimeError, match="not on 'torch': set KERAS_BACKEND=tensorflow"):

@@ -24,6 +24,7 @@ def spreads(
     shape: tuple[int, int, int],
     value_range: tuple[float, float],
     seed: int = 0,
+    graph_layers: Sequence[str] | None = None,
 ) -> NDArray[np.float32]:
     """Return the standard deviation of each objective's value over random images, (n,).
 
@@ -33,9 +34,10 @@ def spreads(
         shape: (h, w, c) of the images.
         value_range: (low, high) of their pixels.
         seed: seed of the images; see `plain_starts`.
+        graph_layers: layers that share a compiled graph; see `Scores`.
     """
     images = plain_starts(shape, value_range, seed)[::_EVERY]
-    values = Scores(network, objectives).table(images, min(len(objectives), BATCH))
+    values = Scores(network, objectives, graph_layers).table(images, min(len(objectives), BATCH))
     return values.std(axis=1)
 
 

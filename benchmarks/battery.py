@@ -91,8 +91,9 @@ def _outcomes(cases: Iterable[Any]) -> tuple[dict[str, int], dict[str, float]]:
     outcomes: dict[str, int] = {}
     checks: dict[str, float] = {}
     for case in cases:
-        tags = {child.tag for child in case} & {"failure", "error", "skipped"}
-        outcome = {"failure": "failed", "error": "failed"}.get(*tags, *tags) if tags else "passed"
+        tags = {child.tag for child in case}
+        failed = tags & {"failure", "error"}
+        outcome = "failed" if failed else "skipped" if "skipped" in tags else "passed"
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
         check = case.get("name", "").split("[")[0]
         checks[check] = checks.get(check, 0.0) + float(case.get("time", 0))
@@ -142,14 +143,16 @@ def chain(length: int) -> Any:
 
 
 def depth_slope(runs: Mapping[int, BatteryRun]) -> float:
-    """Return the slope of log(seconds) over log(convolutions), less what the shortest chain took.
+    """Return the slope of log(seconds) over log(convolutions), both less those of the shortest.
+
+    It is 1 if each convolution costs as much as any other.
 
     Args:
-        runs: number of convolutions → run; the fewest are those of the chain that is subtracted.
+        runs: number of convolutions → run.
     """
     base, *sizes = sorted(runs)
     taken = [max(1e-3, runs[size].seconds - runs[base].seconds) for size in sizes]
-    return slope(sizes, taken)
+    return slope([size - base for size in sizes], taken)
 
 
 def totals(runs: Sequence[BatteryRun]) -> str:

@@ -26,8 +26,8 @@ from convlens.engine.runtime import backend
 
 # Ctrl-C takes effect between two slices, so a slice should take at most this long.
 _SLICE_SECONDS = 1.0
-# A smaller rise, as a share of the value, is none.
-_RISE = 1e-4
+# A smaller change, as a share of the value, is none.
+_CHANGE = 1e-5
 
 
 @dataclass
@@ -211,7 +211,7 @@ class Climb:
         Its arguments are the carry, the weights of each place, the shares that may wake, the
         groups, the factors of the regularizers, a block of the schedule, and four numbers: the
         first step's in the ascent and in the block, the number of steps to take, and the number
-        of steps without a rise after which it ends. It returns the new carry.
+        of steps without a change after which it ends. It returns the new carry.
         """
         options, rule, space = self.options, self.rule, self.space
         slots = slice(_Rest.END, _Rest.END + rule.slots)
@@ -271,12 +271,12 @@ class Climb:
 class _Rest:
     """The part of the carry that says when an ascent is at its end.
 
-    For each image: the highest value since the transformations ended, the number of steps since
-    the last rise above it, and the number of steps taken. Before, a fall says nothing: the image
-    is moved to and fro, and large steps pass over the top.
+    For each image: its value before the last step, the number of steps for which the value has
+    neither risen nor fallen, and the number of steps taken. A value that goes up and down is no
+    end: the steps are still too large for the top, and fall.
     """
 
-    PEAK, IDLE, TAKEN, END = 2, 3, 4, 5
+    LAST, IDLE, TAKEN, END = 2, 3, 4, 5
 
     @staticmethod
     def new(n: int) -> list[Any]:
@@ -293,14 +293,10 @@ class _Rest:
             value: (n,) the objectives' values before the step.
             settled: True if the images are no longer transformed at random.
         """
-        peak, idle, taken = carry[cls.PEAK : cls.END]
-        risen = value - peak > _RISE * ops.abs(value)
-        waits = ops.logical_and(settled, ops.logical_not(risen))
-        return [
-            ops.where(settled, ops.maximum(peak, value), peak),
-            ops.where(waits, idle + 1, ops.zeros_like(idle)),
-            taken + 1,
-        ]
+        last, idle, taken = carry[cls.LAST : cls.END]
+        still = ops.abs(value - last) <= _CHANGE * ops.abs(value)
+        waits = ops.logical_and(settled, still)
+        return [value, ops.where(waits, idle + 1, ops.zeros_like(idle)), taken + 1]
 
 
 def _normalized(gradient: Any, options: AscentOptions) -> Any:

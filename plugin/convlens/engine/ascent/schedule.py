@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from convlens.engine.ascent.options import AscentOptions
 
 BLOCK = 256
-# An ascent ends after this share of its steps, and this many at least, without a rise.
+# An ascent ends after this share of its steps, and this many at least, without a change.
 _PATIENCE, _MIN_PATIENCE = 0.1, 5
 
 # A lowered threshold of a ReLU unit rises from the mean of its pre-activations to 2 standard
@@ -70,7 +70,7 @@ class Schedule:
 
     @property
     def patience(self) -> int:
-        """The number of steps without a rise after which an ascent ends."""
+        """The number of steps without a change after which an ascent ends."""
         return max(_MIN_PATIENCE, math.ceil(_PATIENCE * len(self.rates)))
 
     def block(self, number: int) -> list[Any]:

@@ -21,8 +21,8 @@ ROOT = Path(__file__).parent
 REQUIREMENTS = ROOT / "requirements"
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")["project"]
 TWO_PROCESSES = ("-n", "2", "--dist", "worksteal")
-SLOW = ("--run-slow", "-m", "slow")
-ZOO = "tests/zoo"
+SLOW = ("--run-slow", "-m", "slow and not weekly")
+WEEKLY = ("--run-slow", "-m", "weekly")
 # Of no environment but their own: they need older versions than the rest.
 PEERS = "peers"
 
@@ -76,16 +76,16 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def full(session: nox.Session) -> None:
-    """Run the tests marked slow: every kind of network, faults, each way to install the package."""
+    """Run the tests marked slow: faults, random networks, each way to install the package."""
     install(session, ".[test]")
-    pytest(session, "-n", "2", "--dist", "loadfile", *SLOW, f"--ignore={ZOO}", *session.posargs)
+    pytest(session, "-n", "2", "--dist", "loadfile", *SLOW, *session.posargs)
 
 
 @nox.session
-def zoo(session: nox.Session) -> None:
-    """Run every check over every planted defect, which takes most of an hour."""
+def weekly(session: nox.Session) -> None:
+    """Run the tests marked weekly: each planted defect, each kind of network, other machines."""
     install(session, ".[test]")
-    pytest(session, *TWO_PROCESSES, *SLOW, ZOO, *session.posargs)
+    pytest(session, *TWO_PROCESSES, *WEEKLY, *session.posargs)
 
 
 @nox.session
@@ -116,7 +116,7 @@ def record(session: nox.Session) -> None:
 def jax(session: nox.Session) -> None:
     """Hold the engine on JAX, without TensorFlow, against what `record` kept."""
     needed = [name for name in PROJECT["dependencies"] if not name.startswith("tensorflow")]
-    install(session, "jax[cpu]", "pytest-xdist", *needed)
+    install(session, "jax[cpu]", "hypothesis", "pytest-xdist", *needed)
     install(session, "--no-deps", ".")
     env = {
         "KERAS_BACKEND": "jax",

@@ -20,15 +20,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--write-docs", action="store_true", help="write the generated parts of the docs"
     )
-    parser.addoption("--run-slow", action="store_true", help="also run tests that take minutes")
+    parser.addoption("--run-slow", action="store_true", help="also run tests that take long")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--run-slow"):
         return
     for item in items:
-        if "slow" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="takes minutes: run it with --run-slow"))
+        if "slow" in item.keywords or "weekly" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="takes long: run it with --run-slow"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,7 +17,7 @@ from keras import layers
 
 from convlens import Network, activations, deconvolve, maximize, transfer_style
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.weekly
 TABLE = Path(__file__).resolve().parents[1] / "docs" / "breadth.md"
 HEAD = """# What runs on which network
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -21,15 +21,20 @@ from convlens.engine.explain.patches import TopPatches, top_patches
 from convlens.engine.explain.topk import TopImages, top_images
 from convlens.engine.features.activations import activations
 from convlens.engine.features.gram import Divisor, gram_matrix
+from convlens.engine.features.maps import MapStore
+from convlens.engine.features.survey import Survey, Wanted, survey_network
 from convlens.engine.model.classes import class_layer, class_numbers
 from convlens.engine.model.network import Network, Units
 from convlens.engine.model.targets import output_of
+
+T = TypeVar("T")
 
 
 class Lens:
     """A model with images to examine it on, and the range of their pixels.
 
-    Compiled functions are reused between calls; the model's current weights are read in each call.
+    Compiled functions are reused between calls; the model's current weights are read in each call,
+    except between `share` and `unshare`.
 
     Attributes:
         network: the model as a `Network`, which all functions and checks accept as a model.
@@ -84,6 +89,8 @@ class Lens:
         self.range_given = range_given
         self.labels = None if labels is None else class_numbers(labels, len(self.images))
         self.labels_problem = labels_problem
+        self._shared: dict[Hashable, Any] | None = None
+        self._whole = Wanted()
         self._plans: tuple[Any, dict[EffortLevel, dict[str, AscentPlan]]] = (None, {})
 
     @property
@@ -100,6 +107,62 @@ class Lens:
     def conv_layers(self) -> tuple[str, ...]:
         """The convolutions' names, in the order of the network."""
         return self.network.conv_layers
+
+    def share(self, seed: int | None = None) -> None:
+        """Share what is computed among all checks, until `unshare`; a second call changes nothing.
+
+        The weights must not change meanwhile: the run of all checks of a model begins it, and ends
+        it before code of others runs.
+
+        Args:
+            seed: seed of the sketches that the survey makes for a baseline; None for none.
+        """
+        if self._shared is None:
+            self._whole = Wanted.all_of(self.network, seed)
+            self._shared = {}
+
+    def unshare(self) -> None:
+        """Let go of what was shared: from now on each call reads the current weights."""
+        self._shared = None
+
+    @property
+    def is_shared(self) -> bool:
+        """True between `share` and `unshare`."""
+        return self._shared is not None
+
+    @property
+    def shared_bytes(self) -> int:
+        """The memory of the feature maps that are shared."""
+        store = (self._shared or {}).get("maps")
+        return 0 if store is None else int(store.nbytes)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return `make()`; while the lens is shared, the result of the first call with the key."""
+        if self._shared is None:
+            return make()
+        if key not in self._shared:
+            self._shared[key] = make()
+        found: T = self._shared[key]
+        return found
+
+    def survey(self, wanted: Wanted) -> Survey:
+        """Return the survey of the images; while the lens is shared, one of all there is to see."""
+
+        def run(what: Wanted) -> Survey:
+            self.network.refresh()
+            return survey_network(self.network, self.images, what)
+
+        if self._shared is not None and self._whole.covers(wanted):
+            return self.once("survey", lambda: run(self._whole))
+        return run(wanted)
+
+    def maps(self, layer: str, numbers: Sequence[int]) -> NDArray[Any]:
+        """Return a layer's maps (n, h, w, c) for the images of some numbers; do not change them."""
+        if self._shared is not None:
+            store = self.once("maps", lambda: MapStore(self.network, self.images))
+            if layer in store:
+                return store.maps(layer, numbers)
+        return self.activations(layer, self.images[list(numbers)])[layer]
 
     def activations(
         self, layers: str | Iterable[str] | None = None, images: ArrayLike | None = None

@@ -26,9 +26,10 @@ from .architectures import LARGE, SMALL, images_for
 from .machines import MACHINES
 
 COARSE = ("TF32", "bfloat16")
-SEEN_WITH = {name for name, defect in DEFECTS.items() if defect.needs == "baseline"}
-# Their weights are NaN, infinite, or their model is trained first: other tests cover these.
+# Their weights are NaN or infinite, their model is trained first, or they add a layer: other tests
+# cover these. `predict`, and so a baseline, overrules the training mode; assert_repeatable sees it.
 NOT_RUN = {"nan-weight", "inf-weight", "shuffled-labels", "softmax-twice"}
+NOT_RUN |= {"batch-norm-in-training", "dropout-at-inference"}
 
 
 def record(model, images, machine="this one"):
@@ -96,7 +97,7 @@ each_network = pytest.mark.parametrize("subject", names("batch_norm"), indirect=
 
 
 @each_network
-@pytest.mark.parametrize("machine", ["another order", "XLA"])
+@pytest.mark.parametrize("machine", ["another order", pytest.param("XLA", marks=pytest.mark.slow)])
 def test_another_order_of_sums_passes(subject, machine):
     here, there = subject.on("this one"), subject.on(machine)
     for found in (compare(there, here), compare(here, there, machine)):
@@ -106,7 +107,7 @@ def test_another_order_of_sums_passes(subject, machine):
 
 
 @each_network
-@pytest.mark.parametrize("machine", COARSE)
+@pytest.mark.parametrize("machine", ["TF32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_coarser_products_pass_and_are_named(subject, machine):
     here, there = subject.on("this one"), subject.on(machine)
     for found in (compare(there, here), compare(here, there, machine)):
@@ -116,7 +117,7 @@ def test_coarser_products_pass_and_are_named(subject, machine):
         assert any(text in found.verdict for text in looks), found.verdict
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.parametrize("name", LARGE)
 @pytest.mark.parametrize("machine", ["another order", "XLA", *COARSE])
 def test_large_networks_pass_too(subjects, name, machine):
@@ -145,28 +146,30 @@ def planted(model):
             yield defect, layer, plant(model, defect, layer)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.parametrize("subject", SMALL, indirect=True)
 @pytest.mark.parametrize("machine", ["this one", *COARSE])
 def test_each_defect_of_the_zoo_is_found_on_another_machine(subject, machine):
     """Of these defects none is smaller than the rounding of bfloat16."""
     for defect, layer, broken in planted(subject.model):
-        found = compare(subject.on(machine), record(broken, subject.images))
+        now = record(broken, subject.images)
+        if max(d.worst_error for d in compare(subject.on("this one"), now).layers) == 0:
+            continue  # nothing changed, such as where a filter was dead before
+        found = compare(subject.on(machine), now)
         assert not found.passed, f"{defect} at {layer}: {found.verdict}"
         assert "looks like" not in found.verdict
         assert found.first == layer, f"{defect} at {layer}: {found.verdict}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["batch_norm"], indirect=True)
-@pytest.mark.parametrize("machine", COARSE)
-@pytest.mark.parametrize(
-    "defect", ["dead-filter", "missing-relu", "flipped-kernels", "three-bit-weights"]
-)
-def test_a_defect_is_found_on_another_machine(subject, machine, defect):
-    broken = plant(subject.model, defect)
-    found = compare(subject.on(machine), record(broken, subject.images))
-    assert not found.passed, found.verdict
-    assert "looks like" not in found.verdict
+@pytest.mark.parametrize("defect", ["dead-filter", "missing-relu", "flipped-kernels"])
+def test_a_defect_is_found_on_another_machine(subject, defect):
+    broken = record(plant(subject.model, defect), subject.images)
+    for machine in COARSE:
+        found = compare(subject.on(machine), broken)
+        assert not found.passed, found.verdict
+        assert "looks like" not in found.verdict
 
 
 SMALL_CHANGES = {
@@ -174,24 +177,29 @@ SMALL_CHANGES = {
     "one filter ±10 %": ("this one", "TF32", "bfloat16"),
     "one filter ±1 %": ("this one", "TF32"),
     "one filter ±0.01 %": ("this one",),
+    "all filters ±0.3 %": ("this one", "TF32"),
     "all filters ±1 %": ("this one", "TF32", "bfloat16"),
     "all filters ±0.01 %": ("this one",),
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["batch_norm"], indirect=True)
 @pytest.mark.parametrize("change", SMALL_CHANGES)
-@pytest.mark.parametrize("machine", ["this one", *COARSE])
 def test_what_is_larger_than_the_rounding_of_a_known_machine_is_found(
-    subject, machine, change, known_machine
+    subject, change, known_machine
 ):
     which, share = change.split(" ±")
     filters = slice(3, 4) if which == "one filter" else slice(None)
-    broken = noisy(subject.model, "conv_1", float(share.split()[0]) / 100, filters)
-    expected = known_machine(subject.on(machine), machine)
-    found = compare(expected, record(broken, subject.images))
-    assert found.passed != (machine in SMALL_CHANGES[change]), found.message
-    assert found.passed or found.first == "conv_1"
+    model = noisy(subject.model, "conv_1", float(share.split()[0]) / 100, filters)
+    broken = record(model, subject.images)
+    seen = []
+    for machine in ("this one", *COARSE):
+        found = compare(known_machine(subject.on(machine), machine), broken)
+        if not found.passed:
+            assert found.first == "conv_1"
+            seen.append(machine)
+    assert tuple(seen) == SMALL_CHANGES[change]
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ def test_units_of_every_kind_pass(kinds, risen):
     assert (assert_activation_increases(kinds, risen).gain > 0).all()
 
 
-@pytest.mark.parametrize("factor", [-1.0, 0.0])
+@pytest.mark.parametrize("factor", [pytest.param(-1.0, marks=pytest.mark.slow), 0.0])
 def test_in_units_of_every_kind_a_wrong_gradient_is_caught(kinds, factor, monkeypatch):
     patched(monkeypatch, lambda g: factor * g)
     network = Network(kinds.model)
@@ -172,6 +172,7 @@ def test_in_units_of_every_kind_a_jittered_trace_is_caught(kinds, risen):
     assert str(failure.value).count("was not measured on these images") == len(KINDS)
 
 
+@pytest.mark.slow
 def test_a_constant_unit_is_dead_and_a_unit_at_its_ceiling_is_not():
     image = keras.Input((6, 6, 1))
     constant = layers.Conv2D(1, 3, kernel_initializer="zeros", bias_initializer="ones", name="a")

@@ -33,8 +33,15 @@ from convlens import (
 )
 from convlens.fixtures.defects import plant
 
-QUICK = ("bfloat16", "mixed_float16")
-SLOW = ("float16", "mixed_bfloat16", "float64", "one float16 layer", "one bfloat16 layer")
+QUICK = ("bfloat16",)
+SLOW = (
+    "mixed_float16",
+    "float16",
+    "mixed_bfloat16",
+    "float64",
+    "one float16 layer",
+    "one bfloat16 layer",
+)
 KINDS = [*QUICK, *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW)]
 LAYER = "conv2d_2"
 

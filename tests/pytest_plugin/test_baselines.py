@@ -332,6 +332,7 @@ def test_variants_and_alternatives_from_the_command_line(pytester, changing):
     assert len(files(pytester)) == 3
 
 
+@pytest.mark.slow
 def test_each_output_of_a_model_has_an_item(pytester):
     import keras
     from keras import layers
@@ -380,6 +381,7 @@ def test_a_test_of_many_examples_needs_names(pytester):
     assert files(pytester) == []
 
 
+@pytest.mark.slow
 def test_two_workers_that_keep_the_earlier_baseline_add_one(pytester, tiny, tiny_file):
     run = (*RUN, str(tiny_file), "-k", "baseline")
     pytester.runpytest(*run, "--convlens-update=missing")

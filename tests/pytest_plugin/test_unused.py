@@ -112,6 +112,7 @@ def test_nothing_is_removed_after_a_worker_crashed(suite):
     result.stdout.fnmatch_lines(["no unused baseline was looked for or removed: *"])
 
 
+@pytest.mark.slow
 def test_those_of_other_files_and_models_are_left(suite, tiny_file):
     """A run of one file, or of one model, says nothing about the others."""
     suite.makepyfile(test_other="def test_it(baseline): baseline.check(3)")

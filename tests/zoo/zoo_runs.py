@@ -12,10 +12,12 @@ from convlens import Lens, assert_matches_baseline
 from convlens.baselines.check import Store, compare_with_baseline, current_device, observe
 from convlens.checks.battery import BATTERY
 from convlens.checks.check import Effort, run_check
-from convlens.fixtures.defects import DEFECTS, SOFTMAX, places, plant
+from convlens.fixtures.defects import AUGMENTATION, DEFECTS, SOFTMAX, places, plant
 from convlens.fixtures.digits import load_digits
 
 BASELINE = "baseline"
+# The layers that defects add.
+ADDED = {"softmax-twice": SOFTMAX, "augmentation-left-on": AUGMENTATION}
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ def baseline_alarm(lens: Lens, folder: Path) -> Alarm | None:
     if comparison.passed:
         return None
     # An added layer is named in the verdict, before the first layer that differs.
-    named = SOFTMAX if comparison.verdict.endswith(f"added {SOFTMAX}.") else comparison.first
-    return Alarm(BASELINE, named, comparison.message)
+    added = (name for name in ADDED.values() if comparison.verdict.endswith(f"added {name}."))
+    return Alarm(BASELINE, next(added, comparison.first), comparison.message)
 
 
 def _quoted(message: str, lens: Lens) -> str | None:
@@ -100,18 +102,25 @@ class Zoo:
         return places(self.healthy, defect)
 
 
-def faulty_layer(defect: str, layer: str) -> str:
-    """Return the first layer with a wrong output."""
-    return SOFTMAX if defect == "softmax-twice" else layer
+def faulty_layers(defect: str, layer: str, lens: Lens, check: str) -> set[str]:
+    """Return the layers that a check may name first.
+
+    A filter that a batch normalization silences is dead at its convolution, which `dead` judges by
+    the ReLU behind both.
+    """
+    if defect == "silent-after-batch-norm" and check != BASELINE:
+        return {layer, *lens.network.sources(layer)}
+    return {ADDED.get(defect, layer)}
 
 
-def found(alarms: list[Alarm], defect: str, layer: str, order: list[str]) -> dict[str, bool]:
+def found(alarms: list[Alarm], defect: str, layer: str, lens: Lens) -> dict[str, bool]:
     """Return failed check → whether the first layer it names is the faulty one."""
+    order = [*lens.network.outputs]
     result = {}
     for check in dict.fromkeys(alarm.check for alarm in alarms):
         named = [a.layer for a in alarms if a.check == check and a.layer is not None]
         first = min(named, key=order.index) if named else None
-        result[check] = first == faulty_layer(defect, layer)
+        result[check] = first in faulty_layers(defect, layer, lens, check)
     return result
 
 

@@ -14,10 +14,11 @@ from convlens.baselines.allowance import (
     by_rule,
     follows_values,
     is_finer_than,
-    is_same_model,
     known_precision,
     measured,
     rule_of,
+    same_images,
+    unchanged_layers,
 )
 from convlens.baselines.bars import predictions_pair
 from convlens.baselines.comparison import (
@@ -74,8 +75,8 @@ def compare_records(
         key: name of the baseline.
         tol: tolerance for the difference of a channel, in units of its size; by default chosen by
             the precision of both records. If it is exceeded and one of them is coarser than
-            float32, or has the same weights and images, then the network is run again to measure
-            the rounding of that precision; see `allowance`.
+            float32, or a layer differs although no weights changed up to it, then the network is
+            run again to measure the rounding of a coarser precision; see `allowance`.
     """
 
     def agree(old: str, name: str) -> bool:
@@ -90,16 +91,24 @@ def compare_records(
     known = known_precision(expected, actual)
     if is_coarse(known):
         found = _compare_all(expected, actual, key, pairs, measured(actual, known, rule))
-    same = is_same_model(expected, actual)
-    if found.passed or not same or _is_scaled(expected, actual, pairs, found):
+    if found.passed or not same_images(expected, actual):
         return found
-    for precision in _UNTOLD:
-        if is_finer_than(known, precision):
-            allowed = measured(actual, precision, rule)
-            as_coarse = _compare_all(expected, actual, key, pairs, allowed)
-            if as_coarse.passed:
-                return as_coarse
-    return found
+    # A layer did not change if its weights and those of all layers before it are the same.
+    unchanged = unchanged_layers(expected, actual, "weights")
+    if found.first not in unchanged or _is_scaled(expected, actual, pairs, found):
+        return found
+    as_coarse = [
+        _compare_all(expected, actual, key, pairs, measured(actual, precision, rule))
+        for precision in _UNTOLD
+        if is_finer_than(known, precision)
+    ]
+    if unchanged.issuperset(actual.provenance["settings"]):
+        passed = next((each for each in as_coarse if each.passed), None)
+        if passed is not None:
+            return passed
+    # What failed is the model, but rounding showed first.
+    unchanged &= unchanged_layers(expected, actual, "settings")
+    return next((each for each in as_coarse if each.first not in {None, *unchanged}), found)
 
 
 def _may_be_rounding(found: Comparison) -> bool:

@@ -185,5 +185,5 @@ def run_check(check: Check, lens: Lens, layer: str | None, effort: Effort) -> An
     """
     __tracebackhide__ = True
     if check.needs_finite_weights:
-        assert_finite_weights(lens.network)
+        lens.once(assert_finite_weights, lambda: assert_finite_weights(lens.network))
     return check.run(lens, layer, effort)

@@ -86,7 +86,8 @@ def curves(
             if len(points) > 1:
                 draw.line(points, color, thickness, joint="curve")
             else:
-                draw.circle(points[0], thickness, color)
+                (x, y), r = points[0], thickness
+                draw.ellipse((x - r, y - r, x + r, y + r), color)
     named = [(name, color) for name, _, color, _ in styles if name]
     for i, (name, color) in enumerate(named):
         y = _TOP + 12 + 18 * i

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import format_exception
 from typing import Any
 
 import pytest
@@ -18,20 +18,22 @@ ERRORS = (Exception, SystemExit, pytest.skip.Exception, pytest.fail.Exception)
 
 
 @contextmanager
-def noting(item: pytest.Item, trouble: str) -> Iterator[None]:
+def noting(item: pytest.Item, trouble: str, *, traceback: bool = True) -> Iterator[None]:
     """Turn an error in showing an item's results into a note, which the summary lists.
 
     Args:
         item: the item whose verdict must stand.
         trouble: consequence of an error, such as "the picture 'gram' was not made".
+        traceback: whether a failure shows where the error was raised; not for errors of the disk.
     """
     try:
         yield
     except ERRORS as error:
         note(item, f"{trouble}: {one_line(error)}")
-        # Without what it interrupted, which is the verdict.
-        lines = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
-        item.add_report_section("call", "pictures", "".join(lines))
+        if traceback:
+            # Without what it interrupted, which is the verdict.
+            lines = format_exception(type(error), error, error.__traceback__, chain=False)
+            item.add_report_section("call", "pictures", "".join(lines))
 
 
 def note(item: pytest.Item, text: str) -> None:

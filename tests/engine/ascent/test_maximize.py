@@ -304,7 +304,10 @@ def test_an_ascent_does_not_end_while_the_image_is_moved_to_and_fro(tiny_network
     assert (always.steps_taken == 60).all()
 
 
-@pytest.mark.parametrize("activation", [None, "sigmoid", "tanh"])
+@pytest.mark.parametrize(
+    "activation",
+    ["tanh", *(pytest.param(each, marks=pytest.mark.slow) for each in (None, "sigmoid"))],
+)
 def test_jitter_does_not_make_a_layer_near_the_output_descend(activation):
     keras.utils.set_random_seed(3)
     model = keras.Sequential(
@@ -348,6 +351,7 @@ def test_the_best_checkpoint_is_returned(tiny, keep_best, monkeypatch):
         assert (found.trace[-1] < 0.7 * found.trace[0])[fires].all()
 
 
+@pytest.mark.slow
 def test_an_ascent_of_few_steps_nearly_reaches_what_many_reach(mnist_network):
     few = maximize(mnist_network, "conv2d_1", steps=30).trace[-1]
     many = maximize(mnist_network, "conv2d_1", steps=200).trace[-1]
@@ -566,27 +570,25 @@ def test_a_model_without_classes_is_refused():
 
 
 @pytest.mark.slow
-def test_several_images_of_a_unit_differ_and_all_excite_it(tiny_network):
-    alone = maximize(tiny_network, "conv_b", [0, 3], steps=80)
-    group = maximize(
-        tiny_network, "conv_b", [0, 3], steps=80, images_per_unit=3, diversity_weight=5
-    )
-    assert group.units.tolist() == [0, 0, 0, 3, 3, 3]
+def test_several_images_of_a_unit_differ_and_all_excite_it(mnist_cnn):
+    network = Network(mnist_cnn)
+    alone = maximize(network, "conv2d_3", [2, 11], steps=80)
+    group = maximize(network, "conv2d_3", [2, 11], steps=80, images_per_unit=3)
+    assert group.units.tolist() == [2, 2, 2, 11, 11, 11]
     np.testing.assert_array_equal(group.start[[0, 3]], alone.start)
-    assert (group.trace[-1] > 1.4 * group.trace[0]).all()
-    free = maximize(tiny_network, "conv_b", [0, 3], steps=80, images_per_unit=3, diversity_weight=0)
-    assert _alike(tiny_network, group) < _alike(tiny_network, free) - 0.05
+    assert (group.trace[-1] > 0.4 * alone.trace[-1].min()).all()
+    free = maximize(network, "conv2d_3", [2, 11], steps=80, images_per_unit=3, diversity_weight=0)
+    for images in (slice(0, 3), slice(3, 6)):  # of one unit
+        assert _alike(network, group.images[images]) < _alike(network, free.images[images]) - 0.3
 
 
-def _alike(network, found):
-    """Return the mean cosine of the Gram matrices of images of one unit, in NumPy."""
-    maps = activations(network, found.images, "conv_b")["conv_b"]
+def _alike(network, images):
+    """Return the mean cosine of the Gram matrices of images, in NumPy."""
+    maps = activations(network, images, "conv2d_3")["conv2d_3"]
     flat = maps.reshape(len(maps), -1, maps.shape[-1])
     gram = (flat.transpose(0, 2, 1) @ flat).reshape(len(maps), -1)
     gram /= np.linalg.norm(gram, axis=1, keepdims=True)
-    cosine = gram @ gram.T
-    same = (found.units[:, None] == found.units) & ~np.eye(len(maps), dtype=bool)
-    return cosine[same].mean()
+    return (gram @ gram.T)[~np.eye(len(maps), dtype=bool)].mean()
 
 
 def test_likeness_is_the_mean_cosine_over_siblings(tiny_network, tiny_images):

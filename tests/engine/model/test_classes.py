@@ -99,8 +99,21 @@ MISSING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("saved", [False, True])
-@pytest.mark.parametrize("case", FOUND)
+FIRST = (
+    "softmax beside a box",
+    "sigmoid beside a box",
+    "logits by their loss",
+    "logits by the layer's name",
+    "logits alone",
+    "a nested head",
+)
+
+
+@pytest.mark.parametrize("saved", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "case",
+    [*FIRST, *(pytest.param(case, marks=pytest.mark.slow) for case in FOUND if case not in FIRST)],
+)
 def test_the_vector_of_classes_is_found(case, saved, tmp_path):
     build, loss = FOUND[case]
     if saved and case == "a loss of one's own":

@@ -157,6 +157,17 @@ def test_a_convolution_with_a_call_of_the_users_own_is_not_taken_for_keras():
     assert box.bottom >= touched.bottom
 
 
+def test_a_branch_that_reads_only_padding_adds_nothing():
+    """At (0, 0), the second convolution's columns -1 and 2 lie outside its map of 2 columns."""
+    x = keras.Input((9, 8, 1))
+    one = positive(layers.Conv2D, 2, (1, 3), dilation_rate=(1, 3))(x)
+    two = positive(layers.Conv2D, 2, (3, 2), dilation_rate=(1, 3), padding="same")(one)
+    top = layers.Activation("linear", name="top")(layers.Concatenate()([one, two]))
+    network = Network(keras.Model(x, top))
+    assert receptive_field(network, "top", (0, 0), (9, 8)) == Box(0, 0, 1, 7)
+    assert receptive_field(network, "top", (0, 1), (9, 8)) == Box(0, 0, 2, 8)
+
+
 def positive(layer, *args, **options):
     """Return a layer whose weights are all positive, so that no derivatives cancel."""
     kernel = keras.initializers.RandomUniform(0.5, 1, seed=len(args))
@@ -191,7 +202,8 @@ def transposed(draw):
             options["output_padding"] = tuple(
                 draw(st.integers(low, s - 1)) for low, s in zip(least, strides, strict=True)
             )
-    elif draw(st.booleans()):
+    # On CPUs, TensorFlow has no kernel for a dilated one.
+    elif keras.backend.backend() == "jax" and draw(st.booleans()):
         options = {"dilation_rate": draw(pairs(2, 3))}
     return positive(layers.Conv2DTranspose, 2, kernel, padding=padding, **options)
 
@@ -259,7 +271,10 @@ def over(count):
 def compare_with_derivatives(network, at):
     h, w, _ = network.input_shape
     found = receptive_field(network, "top", at, (h, w))
-    assert found == reached(network, "top", at), (found, [c.op for c in network.calls("top")])
+    assert found == reached(network, "top", at), (
+        found,
+        [c.op for c in network.calls("top")],
+    )
 
 
 @pytest.mark.slow
@@ -270,7 +285,7 @@ def test_every_geometry_is_where_the_derivative_reaches(drawn):
 
 
 @pytest.mark.slow
-@over(600)
+@over(150)
 @given(drawn=geometries(depth=5))
 def test_deep_geometries_are_where_the_derivative_reaches(drawn):
     compare_with_derivatives(*drawn)

@@ -18,8 +18,8 @@ SPREAD = """
     from convlens.fixtures.mnist_cnn import load_mnist_cnn
 
     model = load_mnist_cnn()
-    # Not Adam: where a pixel's gradient is nearly 0 it makes a step of its rounding error.
-    options = dict(steps=12, images_per_unit=2, optimizer="sgd")
+    # Short steps, and not Adam: where a pixel's gradient is nearly 0, its step is a rounding error.
+    options = dict(steps=12, step_size=0.01, images_per_unit=2, optimizer="sgd")
     alone = maximize(model, "conv2d_2", range(7), **options)
     {enter}
     network = Network(model)

@@ -43,6 +43,7 @@ class Chunk:
         ended: True once no step is left, or no unit rises any more.
         best: the parameters of the best checkpoint of each image.
         best_values: the objectives' values (n,) there; empty before the first checkpoint.
+        keeps_best: whether the best checkpoint is the result, and not the last iterate.
     """
 
     carry: list[Any]
@@ -52,6 +53,7 @@ class Chunk:
     ended: bool = False
     best: Any = None
     best_values: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    keeps_best: bool = False
 
 
 class Climb:
@@ -108,6 +110,8 @@ class Climb:
         wakes = self.scores.may_wake[index]
         segment = self.compiled(self.scores.wakes(index), bool(apart), rolls)
         wakes = ops.convert_to_tensor(wakes)
+        # The image with the highest activation of its own is the one that is least kept apart.
+        chunk.keeps_best = self.options.kept == "measured" and not apart
         self.record_values(chunk, index)
         count = 1
         for stop in self.stops:
@@ -136,7 +140,7 @@ class Climb:
         """Put the iterate to return in place, and its own values at the end of the trace."""
         if chunk.taken > chunk.trace_steps[-1]:
             self.record_values(chunk, index)
-        if self.options.kept == "measured":
+        if chunk.keeps_best:
             chunk.carry[0] = chunk.best
             chunk.trace[-1] = chunk.best_values
         elif self.options.kept == "climbed":
@@ -153,7 +157,7 @@ class Climb:
         z = chunk.carry[0]
         shares = self.scores.measure(self.space.decode(z), index)
         values = shares.sum(axis=1)
-        if self.options.kept == "measured":
+        if chunk.keeps_best:
             if not len(chunk.best_values):
                 chunk.best, chunk.best_values = z, values
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -41,7 +42,7 @@ class Call:
     outputs: list[Any]
     training: bool | None = None
 
-    @property
+    @cached_property
     def inputs(self) -> list[Any]:
         """The symbolic tensors among the arguments."""
         return [t for t in keras.tree.flatten((self.args, self.kwargs)) if is_symbolic(t)]

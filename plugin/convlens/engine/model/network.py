@@ -57,6 +57,7 @@ class Network:
         conv_layers: names of the convolutions, in the order of the graph.
         distribution: distribution of batches over several devices; None for one device.
         variables: the variables that the layers read.
+        numbers: each layer's place in the order of the graph, by flat name.
     """
 
     def __init__(self, model: keras.Model, *, held: Mapping[str, ArrayLike] | None = None) -> None:
@@ -104,6 +105,11 @@ class Network:
         variables = {id(v): v for layer in layers for v in layer.variables}
         self.variables = backend.Variables(list(variables.values()), self.distribution)
         self._compiled: LRUCache[Any, Callable[..., Any]] = LRUCache(_MAX_COMPILED, lambda _: 1)
+        self._makers = {id(t): i for i, call in enumerate(self._flat.calls) for t in call.outputs}
+        self._names = {id(self._flat.image): INPUT}
+        self._names.update((id(t), name) for name, t in self.outputs.items())
+        self.numbers = {name: i for i, name in enumerate(self.outputs)}
+        self._reached: set[int] | None = None
         self._bounds: dict[int, float | None] = {}
         self._roundings: dict[int, Rounding] | None = None
         self._shapes: dict[tuple[int, ...], dict[int, Shape]] = {}
@@ -212,9 +218,7 @@ class Network:
         Returns:
             None for a layer that ends with no ReLU, known by the values that it computes.
         """
-        output = self.outputs[self.find(layer)]
-        call = next(c for c in self._flat.calls if any(t is output for t in c.outputs))
-        return self._bound_of(call)
+        return self._bound_of(self.call_of(layer))
 
     def _bound_of(self, call: Call) -> float | None:
         if id(call) not in self._bounds:
@@ -383,11 +387,10 @@ class Network:
 
         Operations outside layers count as part of the layer that reads them.
         """
-        named = {id(t): name for name, t in self.outputs.items()} | {id(self._flat.image): INPUT}
         own = self.outputs[self.find(layer)]
-        known = named.keys() - {id(own)}
+        known = self._names.keys() - {id(own)}
         read = [id(t) for call in self._needed_calls([own], known=known) for t in call.inputs]
-        return list(dict.fromkeys(named[key] for key in read if key in known))
+        return list(dict.fromkeys(self._names[key] for key in read if key in known))
 
     def below(self, layer: str) -> list[str]:
         """Return the names of all layers that `layer` depends on, and `layer` itself, last."""
@@ -398,11 +401,12 @@ class Network:
 
     def reaches(self, layer: str) -> bool:
         """Return whether a layer depends on the images, and not on held inputs alone."""
-        reached = {id(self.image)}
-        for call in self.calls(layer):
-            if any(id(t) in reached for t in call.inputs):
-                reached.update(id(t) for t in call.outputs)
-        return id(self.outputs[self.find(layer)]) in reached
+        if self._reached is None:
+            self._reached = {id(self.image)}
+            for call in self._flat.calls:
+                if any(id(t) in self._reached for t in call.inputs):
+                    self._reached.update(id(t) for t in call.outputs)
+        return id(self.outputs[self.find(layer)]) in self._reached
 
     def compiled(
         self, key: Any, build: Callable[[], Callable[..., Any]], batched: int = 0
@@ -416,9 +420,7 @@ class Network:
                 results must have the batch as their first axis too, and the batch is spread over
                 the devices of the distribution.
         """
-        if not self._compared:
-            self._compared = check_reading(self, self._flat, self._sample)
-            self._sample = None if self._compared else self._sample
+        self._check_reading()
         return self._compiled.get(
             key,
             lambda: backend.compile(
@@ -429,9 +431,26 @@ class Network:
             ),
         )
 
+    def once(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Return `function(*args)`, which runs the network, without keeping a compiled function.
+
+        A single run takes less time than compiling.
+        """
+        self._check_reading()
+        return backend.once(function, self.variables, *args)
+
+    def _check_reading(self) -> None:
+        if not self._compared:
+            self._compared = check_reading(self, self._flat, self._sample)
+            self._sample = None if self._compared else self._sample
+
     def calls(self, layer: str) -> list[Call]:
         """Return the calls that compute `layer`'s output from the images, in their order."""
         return self._needed_calls([self.outputs[self.find(layer)]])
+
+    def call_of(self, layer: str) -> Call:
+        """Return the call whose result is `layer`'s output."""
+        return self._flat.calls[self._makers[id(self.outputs[self.find(layer)])]]
 
     @property
     def image(self) -> Any:
@@ -454,13 +473,15 @@ class Network:
         return self._flat.calls
 
     def _needed_calls(self, wanted: Sequence[Any], known: Collection[int] = ()) -> list[Call]:
-        need = {id(t) for t in wanted if id(t) not in known}
-        calls = []
-        for call in reversed(self._flat.calls):
-            if any(id(t) in need for t in call.outputs):
-                need.update(id(t) for t in call.inputs if id(t) not in known)
-                calls.append(call)
-        return calls[::-1]
+        found: set[int] = set()
+        keys = [id(t) for t in wanted]
+        while keys:
+            key = keys.pop()
+            number = None if key in known else self._makers.get(key)
+            if number is not None and number not in found:
+                found.add(number)
+                keys += [id(t) for t in self._flat.calls[number].inputs]
+        return [self._flat.calls[number] for number in sorted(found)]
 
 
 def _check_graph(model: Any) -> None:

@@ -209,6 +209,8 @@ class _Field:
     columns: Side
 
     def __or__(self, other: _Field) -> _Field:
+        if self.is_empty or other.is_empty:
+            return other if self.is_empty else self
         return _Field(np.union1d(self.rows, other.rows), np.union1d(self.columns, other.columns))
 
     def within(self, h: int, w: int) -> _Field:
@@ -216,8 +218,12 @@ class _Field:
         return _Field(rows[(rows >= 0) & (rows < h)], columns[(columns >= 0) & (columns < w)])
 
     @property
+    def is_empty(self) -> bool:
+        return not (self.rows.size and self.columns.size)
+
+    @property
     def box(self) -> Box:
-        if not self.rows.size or not self.columns.size:
+        if self.is_empty:
             return Box(0, 0, 0, 0)  # only padding is read
         ends = [int(f(side)) for f in (np.min, np.max) for side in (self.rows, self.columns)]
         return Box(ends[0], ends[1], ends[2] + 1, ends[3] + 1)

@@ -41,32 +41,51 @@ def backend_name() -> str:
     return name
 
 
-def vjp(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Pullback]:
+def vjp(fn: Callable[[Any], Any], x: Any, *, reusable: bool = False) -> tuple[Any, Pullback]:
     """Evaluate `fn(x)` and return it with its vector-Jacobian product.
 
     Args:
         fn: a function of one argument (a tensor or a list of tensors) made of differentiable ops.
+            It returns a tensor or a list of tensors.
         x: the argument.
+        reusable: whether the pullback may be called several times; all maps of `fn` stay in memory
+            until it is gone, unless a graph is traced.
 
     Returns:
         `(y, pullback)`: `pullback(cotangent)` takes a cotangent shaped like `y` and returns one
-        shaped like `x`. It can be called only once. Inputs without influence on `y` get zeros.
+        shaped like `x`; in a list of cotangents None stands for zeros. Inputs without influence on
+        `y` get zeros.
     """
     if backend_name() == "jax":
         import jax
 
         y, pull = jax.vjp(fn, x)
-        return y, lambda cotangent: pull(cotangent)[0]
+
+        def pull_back(cotangent: Any) -> Any:
+            if isinstance(cotangent, list):
+                pairs = zip(y, cotangent, strict=True)
+                cotangent = [keras.ops.zeros_like(v) if c is None else c for v, c in pairs]
+            return pull(cotangent)[0]
+
+        return y, pull_back
 
     import tensorflow as tf
 
-    with tf.GradientTape() as tape:
+    # Derivatives with respect to weights would be traced, too, and never used.
+    with tf.GradientTape(persistent=reusable, watch_accessed_variables=False) as tape:
         tape.watch(x)
         y = fn(x)
 
-    def pullback(cotangent: Tensor) -> Any:
+    def pullback(cotangent: Any) -> Any:
+        target = y
+        if isinstance(cotangent, list):
+            pairs = [(v, c) for v, c in zip(y, cotangent, strict=True) if c is not None]
+            target, cotangent = [v for v, _ in pairs], [c for _, c in pairs]
         return tape.gradient(
-            y, x, output_gradients=cotangent, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            target,
+            x,
+            output_gradients=cotangent,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
 
     return y, pullback
@@ -195,10 +214,10 @@ def compile(
     return _compile_tensorflow(fn, variables or Variables(), batched, distribution)
 
 
-def once(fn: Callable[[], Any], variables: Variables) -> Any:
-    """Return `fn()`, which reads `variables`, without keeping a graph."""
+def once(fn: Callable[..., Any], variables: Variables, *args: Any) -> Any:
+    """Return `fn(*args)`, which reads `variables`, without keeping a graph."""
     # JAX compiles each operation that is run outside a graph, which takes longer than one graph.
-    return compile(fn, variables)() if backend_name() == "jax" else fn()
+    return compile(fn, variables)(*args) if backend_name() == "jax" else fn(*args)
 
 
 def outside_of_graphs() -> AbstractContextManager[Any]:

@@ -267,9 +267,9 @@ def test_options_of_the_ascent_reach_it(pytester, tiny_file, option):
 @pytest.mark.parametrize(
     ("options", "steps"),
     [
-        (("--convlens-effort=quick",), 16),
-        (("-o", "convlens_effort=quick"), 16),
-        (("-o", "convlens_effort=full", "--convlens-effort=quick"), 16),
+        (("--convlens-effort=quick",), 12),
+        (("-o", "convlens_effort=quick"), 12),
+        (("-o", "convlens_effort=full", "--convlens-effort=quick"), 12),
         (("--convlens-effort=quick", "--convlens-steps=9", "--convlens-units=2"), 9),
     ],
 )

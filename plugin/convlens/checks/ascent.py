@@ -17,7 +17,7 @@ from convlens.drawings import draw_curves, draw_maximized
 from convlens.engine.ascent.maximize import Maximization
 from convlens.engine.ascent.objectives import places_of
 from convlens.engine.ascent.plan import AscentPlan
-from convlens.engine.ascent.ranges import ceilings, spreads
+from convlens.engine.ascent.ranges import ceilings, spreads, tops
 from convlens.engine.ascent.scores import objective_values
 from convlens.engine.model.network import Network
 from convlens.engine.runtime.tolerance import Rounding, activation_tolerance
@@ -43,6 +43,7 @@ class AscentGain:
             start, of several draws.
         spread: (n,) standard deviations of the activations over random images.
         ceiling: (n,) the largest values of the units' activation; infinite without a bound.
+        top: (n,) the largest values of the units, given the ReLU that they read; likewise.
         rounding: rounding of the layer's activations, relative to their size.
         result: the ascent that was measured.
         model: the model's name.
@@ -55,6 +56,7 @@ class AscentGain:
     control: NDArray[np.float32]
     spread: NDArray[np.float32]
     ceiling: NDArray[np.float32]
+    top: NDArray[np.float32]
     rounding: float
     result: Maximization
     model: str
@@ -67,8 +69,8 @@ class AscentGain:
 
     @property
     def room(self) -> NDArray[np.float32]:
-        """The distance of each unit's start from its ceiling."""
-        return self.ceiling - self.start
+        """The distance of each unit's start from its ceiling or top."""
+        return np.minimum(self.ceiling, self.top) - self.start
 
 
 def assert_activation_increases(
@@ -86,8 +88,9 @@ def assert_activation_increases(
     activation of the start, f that of the final image, r the highest one after as many random
     steps of the same length from the same start in several draws, σ the standard deviation of the
     unit's activation over random images and c the ceiling of its activation function (6 for ReLU6,
-    1 for tanh, infinite for ReLU): f - s ≥ gain·min(σ, c - s), and f - s > over_control·(r - s)
-    unless f has taken nine tenths of the room c - s. The result's trace must say the same as the
+    1 for tanh, infinite for ReLU), or of its weights where it reads a ReLU: f - s ≥ gain·min(σ,
+    c - s), and f - s > over_control·(r - s) unless f has taken nine tenths of the room c - s. The
+    result's trace must say the same as the
     measurement, to `tol` of the rise and rounding.
 
     Args:
@@ -191,6 +194,7 @@ def _measure(
         control=control,
         spread=spreads(network, objectives, result.images.shape[1:], given, seed, shared),
         ceiling=ceilings(network, objectives),
+        top=tops(network, objectives),
         rounding=max(_MIN_ROUNDING, activation_tolerance(behind)),
         result=result,
         model=network.name,
@@ -224,7 +228,8 @@ def _problem(seen: AscentGain, i: int, gain: float, over_control: float, tol: fl
         return f"its activation is not finite: {numbers}"
     rounding = seen.rounding * max(abs(s), abs(f))
     at_ceiling = room <= rounding
-    if s == f == r and not at_ceiling and spread <= rounding:
+    saturated = float(seen.ceiling[i]) - s <= rounding
+    if s == f == r and not saturated and spread <= rounding:
         return f"is dead: {s:.6g} at the start, at the end and after random steps"
     need = gain * min(spread, room)
     if not at_ceiling and not (f - s >= need and f > s):

@@ -516,7 +516,15 @@ def test_adam_is_that_of_the_paper(rule, one, two):
 
 def test_progress_counts_to_the_end(tiny_network):
     seen = []
-    maximize(tiny_network, "conv_a", steps=10, memory_budget=1, progress=lambda *a: seen.append(a))
+    start = np.random.default_rng(0).random((13, 13, 2), dtype=np.float32)  # nothing starts again
+    maximize(
+        tiny_network,
+        "conv_a",
+        steps=10,
+        seed_images=start,
+        memory_budget=1,
+        progress=lambda *a: seen.append(a),
+    )
     assert seen[-1] == (60, 60)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
@@ -620,22 +628,23 @@ def test_an_interruption_of_the_first_part_keeps_the_steps_taken(tiny_network):
     def interrupt(done, total):
         raise KeyboardInterrupt
 
+    start = np.random.default_rng(0).random((13, 13, 2), dtype=np.float32)  # nothing starts again
     with pytest.raises(AscentInterrupted, match="after 1 steps") as caught:
-        maximize(tiny_network, "conv_b", steps=50, progress=interrupt)
+        maximize(tiny_network, "conv_b", steps=50, seed_images=start, progress=interrupt)
     kept = caught.value.result
-    one = maximize(tiny_network, "conv_b", steps=50, checkpoints=50)
+    one = maximize(tiny_network, "conv_b", steps=50, seed_images=start, checkpoints=50)
     assert kept.trace_steps.tolist() == [0, 1]
     np.testing.assert_allclose(kept.trace, one.trace[:2], rtol=1e-4)
     assert kept.steps == 1
 
 
 def test_slices_do_not_change_the_result(tiny_network, monkeypatch):
-    whole = maximize(tiny_network, "conv_b", steps=12, seed=3)
+    start = np.random.default_rng(0).random((13, 13, 2), dtype=np.float32)  # nothing starts again
+    options = {"steps": 12, "seed_images": start, "seed": 3}
+    whole = maximize(tiny_network, "conv_b", **options)
     monkeypatch.setattr("convlens.engine.ascent.climb._SLICE_SECONDS", 0.0)
     reports = []
-    sliced = maximize(
-        tiny_network, "conv_b", steps=12, seed=3, progress=lambda *a: reports.append(a)
-    )
+    sliced = maximize(tiny_network, "conv_b", progress=lambda *a: reports.append(a), **options)
     np.testing.assert_array_equal(sliced.images, whole.images)
     assert reports == [(i, 12) for i in range(1, 13)]
 

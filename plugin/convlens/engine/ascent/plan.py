@@ -61,7 +61,7 @@ class Limits:
 
 
 LIMITS: dict[EffortLevel, Limits] = {
-    "quick": Limits(6_000, 1e12, 25, min_steps=6, max_steps=16, min_units=1),
+    "quick": Limits(7_500, 1e12, 25, min_steps=6, max_steps=12, min_units=1),
     "standard": Limits(24_000, 4.5e12, 100, min_steps=8, max_steps=64, min_units=2),
     "full": Limits(None, np.inf, 0, min_steps=300, max_steps=300, min_units=64),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -58,19 +58,37 @@ def spreads(
 def ceilings(network: Network, objectives: Sequence[Objective]) -> NDArray[np.float32]:
     """Return the largest value that the activation of each objective's unit can take, (n,).
 
-    The activation function bounds it, which is read from its values at large inputs; and so do the
-    weights of a layer that reads a ReLU: one with negative weights alone has its largest value
-    where the ReLU is 0. It is infinite where nothing bounds it, and for objectives that are not a
-    unit with a positive weight.
+    It is infinite where the activation is not bounded, such as ReLU, where there is none, and for
+    objectives that are not a unit with a positive weight. Whether an activation is bounded is read
+    from its values at large inputs.
     """
-    found: dict[str, NDArray[np.float64]] = {}
+    return _of_units(
+        network, objectives, lambda name: np.full(network.units(name), _ceiling(network, name))
+    )
+
+
+def tops(network: Network, objectives: Sequence[Objective]) -> NDArray[np.float32]:
+    """Return the largest value of each objective's unit, given the ReLU that its layer reads, (n,).
+
+    A unit with negative weights alone has its largest value where the ReLU is 0. It is infinite
+    where the weights and the ReLU set no bound, and for objectives that are not a unit with a
+    positive weight.
+    """
+    return _of_units(network, objectives, lambda name: _from_inputs(network, name))
+
+
+def _of_units(
+    network: Network, objectives: Sequence[Objective], find: Callable[[str], NDArray[Any]]
+) -> NDArray[np.float32]:
+    """Return a bound of each objective from those of its layer's units; infinity for others."""
+    found: dict[str, NDArray[Any]] = {}
     out = np.full(len(objectives), np.inf, np.float32)
     for i, objective in enumerate(objectives):
         term = objective.terms[0]
         if len(objective.terms) == 1 and isinstance(term.direction, int) and term.weight > 0:
             layer = output_of(network, term.layer)
             if layer not in found:
-                found[layer] = np.minimum(_ceiling(network, layer), _from_inputs(network, layer))
+                found[layer] = find(layer)
             out[i] = term.weight * found[layer][term.direction]
     return out
 

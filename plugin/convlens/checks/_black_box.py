@@ -90,16 +90,11 @@ class BlackBox:
             if len(self.network.sources(stage.layer)) == 1
         ]
         shapes = {name: maps.shape[1:] for name, maps in self.maps.items()}
-        noise = {
-            stage.layer: noise_of(self.network, stage, shapes, len(self.images), self.seed)
-            for stage in stages
-        }
-        maps = [stage for stage in stages if stage.kind == "map"]
-        inputs = [noise[stage.layer].inputs for stage in maps]
-        forward = run_stages(self.network, maps, inputs, self.maps)
-        for stage in stages:
-            own = noise[stage.layer]
-            value = next(forward) if stage.kind == "map" else None
+        noise = [
+            noise_of(self.network, stage, shapes, len(self.images), self.seed) for stage in stages
+        ]
+        forward = run_stages(self.network, stages, noise, self.maps)
+        for stage, own, value in zip(stages, noise, forward, strict=True):
             source = stage.sources[0]
             down = self.down(stage.layer, own.signal).get(source)
             if down is None:

@@ -19,6 +19,16 @@ def test_vjp_of_a_matrix_product_is_the_transpose():
     np.testing.assert_allclose(y, np.asarray(matrix) @ np.asarray(x), rtol=1e-6)
 
 
+def test_vjp_of_several_results_takes_none_for_zeros():
+    x = ops.convert_to_tensor([1.0, 2.0])
+    y, pullback = backend.vjp(lambda x: [2 * x, 3 * x, x], x, reusable=True)
+    assert len(y) == 3
+    one = ops.ones(2)
+    np.testing.assert_array_equal(pullback([one, None, None]), [2, 2])
+    np.testing.assert_array_equal(pullback([one, 2 * one, None]), [8, 8])
+    np.testing.assert_array_equal(pullback([None, None, None]), [0, 0])
+
+
 def test_an_input_without_influence_gets_zeros():
     x = [ops.ones((2,)), ops.ones((3,))]
     _, pullback = backend.vjp(lambda x: 2 * x[0], x)

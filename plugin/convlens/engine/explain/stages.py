@@ -22,7 +22,7 @@ from convlens.engine.runtime import backend
 
 Array = NDArray[Any]
 Kind = Literal["pool", "activation", "map"]
-# More stages in one graph take too long to compile, on the backends that compile.
+# More stages in one graph would make its memory grow, and save no time.
 MAX_STAGES = 32
 
 
@@ -97,57 +97,31 @@ def noise_of(
 
 
 def run_stages(
-    network: Network,
-    stages: Sequence[Stage],
-    inputs: Sequence[Mapping[str, Array]],
-    maps: Mapping[str, Array],
-) -> Iterator[Array]:
-    """Yield the value of each stage of the kind 'map' before its activation, for given inputs.
+    network: Network, stages: Sequence[Stage], noise: Sequence[Noise], maps: Mapping[str, Array]
+) -> Iterator[Array | None]:
+    """Yield the value of each stage before its activation, for the noise's inputs.
 
     Args:
         network: the network.
-        stages: the stages.
-        inputs: source → outputs of the sources, for each stage.
-        maps: layer → (n, …) the outputs of all layers that the stages read.
+        stages: the stages; None is yielded for those that are not of the kind 'map'.
+        noise: the random values of each stage.
+        maps: layer → (n, …) the outputs of the layers that the stages read.
     """
-    for first in range(0, len(stages), MAX_STAGES):
-        part = stages[first : first + MAX_STAGES]
-        names = {name for stage in part for name in network.sources(stage.layer)}
-        values = {name: ops.convert_to_tensor(maps[name]) for name in sorted(names)}
-        given = [tensors(each) for each in inputs[first : first + MAX_STAGES]]
-        run = partial(_forward_all, network, part)
-        yield from map(backend.to_numpy, network.once(run, values, given))
-
-
-def _forward_all(
-    network: Network,
-    stages: Sequence[Stage],
-    values: Mapping[str, Any],
-    inputs: Sequence[Mapping[str, Any]],
-) -> list[Any]:
-    return [forward(network, s, values, given) for s, given in zip(stages, inputs, strict=True)]
-
-
-def forward(
-    network: Network, stage: Stage, values: Mapping[str, Any], inputs: Mapping[str, Any]
-) -> Any:
-    """Return a stage's value before its activation.
-
-    Args:
-        network: the network.
-        stage: a stage of the kind 'map'.
-        values: layer → (n, …) the outputs of the layers that it reads.
-        inputs: source → (n + 2, …) outputs in place of those.
-    """
-    fed = {}
-    for name in network.sources(stage.layer):
-        x = values[name]
-        if name in inputs:
-            fed[name] = ops.cast(inputs[name], x.dtype)
-        else:  # numbers through which no signal passes
-            fed[name] = ops.concatenate([x[:1], x, x[:1]])
-    top = network.preactivations.get(stage.layer, network.outputs[stage.layer])
-    return run_layers(network, fed, [top])[0]
+    for stage, own in zip(stages, noise, strict=True):
+        if stage.kind != "map":
+            yield None
+            continue
+        fed = {}
+        for name in network.sources(stage.layer):
+            if name in own.inputs:
+                dtype = "float32" if name == INPUT else network.outputs[name].dtype
+                fed[name] = ops.convert_to_tensor(own.inputs[name], dtype)
+            else:  # numbers through which no signal passes
+                given = maps[name]
+                fed[name] = ops.convert_to_tensor(np.concatenate([given[:1], given, given[:1]]))
+        top = network.preactivations.get(stage.layer, network.outputs[stage.layer])
+        run = partial(run_layers, network, wanted=[top])
+        yield backend.to_numpy(network.once(run, fed)[0])
 
 
 def downward(

@@ -3,7 +3,7 @@
 The network is run in sections of neighboring stages: first forward, when only the values between
 sections are kept, then downward, when all that is needed of a section's stages is computed. The
 cost is a few passes over the network, whatever its depth, and no more than a section's maps are in
-memory. Nothing is compiled where the backend can do without: compiling takes longer than one walk.
+memory.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from convlens.engine.explain.stages import (
     Noise,
     Stage,
     downward,
-    forward,
     has_signal,
     noise_of,
     run_layers,
+    run_stages,
     stages_of,
     tensors,
 )
@@ -262,25 +262,29 @@ class _Walk:
         ]
         values = self.entry_values(section)
         drawn = [ops.convert_to_tensor(each.signal) for each in noise]
-        inputs = [tensors(each.inputs) for each in noise]
-        run = partial(_section_downward, self.network, section, self.shapes)
+        # Outside of graphs TensorFlow also computes derivatives by kernels, and for strides larger
+        # than the kernel oneDNN (in TensorFlow 2.20 and 2.21) then writes beyond its memory.
+        run = self.network.compiled(
+            ("section", section, tuple(self.shapes[name] for name in section.layers)),
+            partial(partial, _section_downward, self.network, section, self.shapes),
+        )
 
         def attempt(gains: Mapping[str, Array]) -> dict[str, Any]:
             signals = {name: self.signal(name) for name in section.exits if name in self.readers}
             factors = {name: self.for_each(name, gain) for name, gain in gains.items()}
-            given = (values, tensors(signals), tensors(factors), drawn, inputs)
-            results = self.network.once(run, *given)
+            results = run(values, tensors(signals), tensors(factors), drawn)
             found: dict[str, Any] = keras.tree.map_structure(backend.to_numpy, results)
             return found
 
         gains, found = self.within_range(section, attempt)
         self.collect(section, gains, found)
         features = {**keras.tree.map_structure(backend.to_numpy, values), **found["maps"]}
+        forward = run_stages(self.network, section.stages, noise, features)
         return [
-            self.step(
-                stage, noise[i], features, found["down"][i], found["forward"].get(stage.layer)
+            self.step(stage, own, features, down, value)
+            for stage, own, down, value in zip(
+                section.stages, noise, found["down"], forward, strict=True
             )
-            for i, stage in enumerate(section.stages)
         ]
 
     def within_range(
@@ -385,9 +389,8 @@ def _section_downward(
     signals: dict[str, Any],
     gains: dict[str, Any],
     noise: list[Any],
-    inputs: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Project signals through a section, and run each of its stages forward and downward.
+    """Project signals through a section, and through each of its stages alone.
 
     Args:
         network: the network.
@@ -397,28 +400,25 @@ def _section_downward(
         signals: signals at the section's exits.
         gains: (n, 1, …) factors of the own maps of the section's starts, which are signals too.
         noise: the random signal of each stage.
-        inputs: the random inputs of each stage.
 
     Returns:
-        'maps', 'signals' and 'forward' by layer, and 'down' in the order of the stages: a list of
-        the signals at each source for the noise, for the projection's signal, for that signal
-        doubled or zero as in `Step.doubled`, and for the maps of a max-pool.
+        'maps' and 'signals' by layer, and 'down' in the order of the stages: a list of the signals
+        at each source for the noise, for the projection's signal, for that signal doubled or zero
+        as in `Step.doubled`, and for the maps of a max-pool.
     """
     maps, sent = _project_section(network, section, shapes, values, signals, gains)
     known = {**values, **maps}
     count = values[INPUT].shape[0]
     doubling = np.resize(np.array([2, 0], np.float32), count)
-    down, values_forward = [], {}
-    for stage, drawn, given in zip(section.stages, noise, inputs, strict=True):
+    down = []
+    for stage, drawn in zip(section.stages, noise, strict=True):
         own = sent[stage.layer]
         factors = ops.cast(doubling.reshape(-1, *[1] * len(shapes[stage.layer])), own.dtype)
         parts = [ops.cast(drawn, own.dtype), own, own * factors]
         if stage.kind == "pool":
             parts.append(maps[stage.layer])
         down.append(downward(network, stage, known, parts))
-        if stage.kind == "map":
-            values_forward[stage.layer] = forward(network, stage, known, given)
-    return {"maps": maps, "signals": sent, "forward": values_forward, "down": down}
+    return {"maps": maps, "signals": sent, "down": down}
 
 
 def _project_section(

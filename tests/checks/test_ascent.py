@@ -216,8 +216,8 @@ def test_a_unit_that_a_relu_below_keeps_at_its_ceiling_has_not_failed():
     below = layers.Conv2D(1, 1, activation="relu", name="below")
     above = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2, name="above")
     network = Network(keras.Model(image, above(layers.ZeroPadding2D()(below(image)))))
-    below.set_weights([np.float32([[[[1]]]]), np.float32([-0.9])])
-    kernel = np.full((3, 3, 1, 2), -1, np.float32)
+    below.set_weights([np.float32([[[[1]]]]), np.float32([-0.7])])
+    kernel = np.full((3, 3, 1, 2), -0.1, np.float32)
     kernel[1, 1, 0, 1] = 3
     above.set_weights([kernel, np.float32([0.5, 0])])
     objectives = [Objective.unit("above", u) for u in (0, 1)]

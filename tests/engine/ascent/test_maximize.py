@@ -301,7 +301,7 @@ def test_an_ascent_does_not_end_while_the_image_is_moved_to_and_fro(tiny_network
     assert (usual.steps_taken >= 30).all()
     np.testing.assert_allclose(usual.trace[-1], patient.trace[-1], rtol=1e-3)
     always = maximize(tiny_network, "conv_b", steps=60, jitter=2, preset="keras-vis")
-    assert (always.steps_taken == 60).all()
+    assert (always.steps_taken >= 60).all()
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,8 @@ class Rounds:
         Returns:
             The first round's result with the images that ended higher in the second.
         """
-        silent = self.climb.scores.may_wake.any(axis=1) & (climbed.trace[0] <= 0)
+        scores, options = self.climb.scores, self.climb.options
+        silent = scores.may_wake.any(axis=1) & (climbed.trace[0] <= 0) & (options.waking > 0)
         risen = np.ones(len(silent), bool)
         risen[climbed.not_risen] = False
         weak = np.flatnonzero(silent | ~risen | everyone)
@@ -151,7 +152,7 @@ class Rounds:
         space, seed = self.climb.space, self.climb.seed
         shape = climbed.images.shape[1:]
         common = np.concatenate([plain_starts(shape, space.value_range, seed), further])
-        tiles = self._tiles(climbed.start[weak], weak)
+        tiles = self._tiles(climbed.start[weak], weak, common)
         each = np.concatenate([tiles, climbed.images[weak, None]], axis=1)
         # For each objective the common images, its tiles, and what it has reached.
         reached = self._excitement(common, each, weak)
@@ -174,16 +175,40 @@ class Rounds:
         self.climbed = climbed.with_members(index[higher], found.members(higher))
         return self.climbed
 
-    def _tiles(self, images: NDArray[np.float32], index: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the `tiled_starts` of some objectives, linearized at an image of each."""
+    def _tiles(
+        self, images: NDArray[np.float32], index: NDArray[np.int64], common: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the `tiled_starts` of some objectives.
+
+        Args:
+            images: (n, h, w, c) where each objective is linearized.
+            index: (n,) numbers of the objectives.
+            common: further images. An objective without a gradient at its own is linearized at the
+                one of them on which its value differs most from that on its own.
+        """
         scores, space = self.climb.scores, self.climb.space
+        gradient = self._gradients(images, index)
+        flat = np.flatnonzero(~gradient.any(axis=(1, 2, 3)))
+        if len(flat):
+            batch = len(self._parts[0].index)
+            values = scores.excitement(np.concatenate([common, images[flat]]), index[flat], batch)
+            own = values[np.arange(len(flat)), len(common) + np.arange(len(flat))]
+            far = np.abs(values[:, : len(common)] - own[:, None]).argmax(axis=1)
+            gradient[flat] = self._gradients(common[far], index[flat])
+        return tiled_starts(gradient, space.value_range)
+
+    def _gradients(
+        self, images: NDArray[np.float32], index: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return the gradient of each objective at one position, on an image of each."""
+        scores = self.climb.scores
         run = scores.compiled("filters")
         parts = []
         for part in self._within_budget(len(index), images.shape[1:]):
             weights = [ops.convert_to_tensor(w[index[part.index]]) for w in scores.weights]
             gradient = run(ops.convert_to_tensor(images[part.index]), weights)
             parts.append(ops.convert_to_numpy(gradient)[: part.count])
-        return tiled_starts(np.concatenate(parts), space.value_range)
+        return np.concatenate(parts)
 
     def _excitement(
         self, common: NDArray[np.float32], each: NDArray[np.float32], index: NDArray[np.int64]

@@ -37,6 +37,13 @@ def _garbage_is_collected_seldom() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+@pytest.fixture(autouse=True)
+def _inner_runs_are_no_ci_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs of pytest within these tests behave as on a desk, wherever these tests run."""
+    for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture(scope="session")
 def mnist(pytestconfig: pytest.Config) -> Any:
     """MNIST: x_train, y_train, x_test, y_test, all uint8."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache, partial
 
 import keras
@@ -404,3 +405,47 @@ def test_the_weights_are_hashed_only_if_something_differs(subject, monkeypatch, 
     with pytest.raises(AssertionError, match="differs in provenance: weights of conv2d_2\n"):
         check()
     assert len(hashed) == 2
+
+
+def turned(values):
+    values[0][..., 5] = np.rot90(values[0][..., 5])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (turned, "the weights of 'conv2d_2' changed: the kernel was rotated by 90°, of filter 5"),
+        (swap, "the same filters are in another order: 2→3, 3→2"),
+        (lambda v: v[0].__imul__(1.5), "the kernel was multiplied by 1.5"),
+        (lambda v: v[1].__iadd__(0.25), "the bias was shifted by 0.25"),
+        (noise(), "changed (the kernel alone, channel 3): retraining, an edit, or a faulty"),
+    ],
+)
+def test_what_was_done_to_the_weights_is_told(subject, tmp_path, change, text):
+    check = partial(assert_matches_baseline, subject.model, tmp_path, "k", images=subject.images)
+    check(update="missing")
+    subject.change("conv2d_2", change)
+    with pytest.raises(AssertionError, match=re.escape(text)):
+        check()
+
+
+def test_layers_that_changed_places_are_told_and_few_channels_are_listed(tmp_path):
+    inputs = keras.Input((8, 8, 4))
+    x = layers.Conv2D(4, 3, padding="same", name="a")(inputs)
+    model = keras.Model(inputs, layers.Conv2D(4, 3, padding="same", name="b")(x))
+    images = np.random.default_rng(0).random((4, 8, 8, 4), dtype=np.float32)
+    check = partial(assert_matches_baseline, model, tmp_path, "k", images=images)
+    check(update="missing")
+    a, b = (model.get_layer(name) for name in "ab")
+    own = [a.get_weights(), b.get_weights()]
+    a.set_weights(own[1])
+    b.set_weights(own[0])
+    with pytest.raises(AssertionError, match="likely cause: the weights of a and b changed places"):
+        check()
+    kernel, bias = (value.copy() for value in own[0])
+    kernel[..., [0, 2, 3]] *= 1.1
+    a.set_weights([kernel, bias])
+    b.set_weights(own[1])
+    with pytest.raises(AssertionError, match="3 of 4 channels diverge: 0, 2, 3 ") as found:
+        check()
+    assert "the kernel alone" in str(found.value)

@@ -80,6 +80,13 @@ def test_similar_names_have_separate_baselines_in_the_folder(place, tmp_path):
     assert {store.read_key(path) for path in store.files(place.folder)} == set(SIMILAR_NAMES)
 
 
+def test_a_header_keeps_the_order_of_layers(place):
+    path = place.folder / "k~.npz"
+    weights = {"conv_2": "b", "conv_10": "a", "conv_1": "c"}
+    store.write(path, store.Stored("k", "values", {}, {"provenance": {"weights": weights}}))
+    assert list(store.read(path, "k").header["provenance"]["weights"]) == list(weights)
+
+
 def test_equal_content_gives_equal_files(place):
     first = record(place, "k", np.arange(4.0)).read_bytes()
     time.sleep(2.1)  # an archive stores times in steps of two seconds
@@ -113,7 +120,7 @@ def test_a_name_can_have_several_accepted_baselines(place):
     assert len(list(place.folder.glob("*.npz"))) == 3
     record(place, "k", [4.0])  # without keep it replaces all alternatives
     assert [passes(place, "k", [v]) for v in (1.0, 2.0, 3.0, 4.0)] == [False, False, False, True]
-    assert len(list(place.folder.glob("*"))) == 2
+    assert len(list(place.folder.glob("*"))) == 3
 
 
 def rewrite(path, change, headers=None):
@@ -215,7 +222,7 @@ def test_a_damaged_baseline_fails_with_its_path_and_a_remedy(place, damage):
 
 @pytest.mark.parametrize(
     ("version", "remedy"),
-    [(1, "record it again with --convlens-update=failed"), (3, "upgrade convlens")],
+    [(1, "record it again with --convlens-update=failed"), (4, "upgrade convlens")],
 )
 def test_a_file_of_another_format_is_refused_in_one_sentence(place, version, remedy):
     path = record(place, "k", np.eye(3))
@@ -223,7 +230,7 @@ def test_a_file_of_another_format_is_refused_in_one_sentence(place, version, rem
     found = compare_with_baseline(place, "k", observe(np.eye(3)))
     assert not found.passed
     assert found.message == (
-        f"the baseline {path} has format version {version}, but this convlens reads version 2: "
+        f"the baseline {path} has format version {version}, but this convlens reads version 3: "
         f"{remedy}."
     )
     assert update_baseline(place, observe(np.eye(3)), found, Recording("failed"))[1] == path

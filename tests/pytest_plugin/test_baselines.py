@@ -40,6 +40,12 @@ def files(pytester, pattern="*.npz"):
     return sorted(path.name for path in (pytester.path / FOLDER).glob(pattern))
 
 
+def failures(result):
+    """The numbers of items that fail in full, and that follow."""
+    counts = result.parseoutcomes()
+    return counts.get("failed", 0), counts.get("follow", 0)
+
+
 def test_without_baselines_there_are_no_such_items(pytester):
     result = pytester.runpytest("--convlens", "mnist_cnn", "--collect-only", "-q")
     assert not [line for line in result.outlines if "::baseline" in line]
@@ -59,21 +65,22 @@ def test_with_an_option_or_the_folder_each_layer_is_an_item(pytester, options):
 
 def test_with_the_ini_option_each_layer_is_an_item(pytester):
     pytester.makeini("[pytest]\nconvlens_baselines = kept/here")
-    pytester.runpytest(*MODEL).assert_outcomes(failed=9, deselected=24)
+    assert failures(pytester.runpytest(*MODEL)) == (1, 8)
     pytester.runpytest(*MODEL, "--convlens-update=missing").assert_outcomes(passed=9, deselected=24)
-    assert len(list((pytester.path / "kept" / "here").iterdir())) == 2
+    assert len(list((pytester.path / "kept" / "here").iterdir())) == 3
 
 
 def test_a_missing_baseline_fails_is_recorded_and_then_passes(pytester):
     result = pytester.runpytest(*MODEL, "--convlens-baselines", FOLDER)
-    result.assert_outcomes(failed=9, deselected=24)
+    assert failures(result) == (1, 8)
     result.stdout.fnmatch_lines(
         ["there is no baseline of 'mnist_cnn::baseline' in *: record it with --convlens-update=m*"]
     )
     result = pytester.runpytest(*MODEL, "--convlens-update=missing")
     result.assert_outcomes(passed=9, deselected=24)
     result.stdout.fnmatch_lines(["*= convlens: baselines =*", "recorded: *mnist-cnn-baseline~*npz"])
-    assert len(files(pytester)) == len(files(pytester, "*.png")) == 1
+    for suffix in ("npz", "png", "txt"):
+        assert len(files(pytester, f"*.{suffix}")) == 1
     pytester.runpytest(*MODEL).assert_outcomes(passed=9, deselected=24)
 
 
@@ -93,12 +100,12 @@ def test_a_changed_layer_fails_and_those_after_it_say_which_was_first(pytester, 
     tiny.get_layer("conv_b").set_weights([kernel, bias])
     tiny.save(path)
     result = pytester.runpytest(*run)
-    result.assert_outcomes(passed=3, failed=3, deselected=16)
+    result.assert_outcomes(passed=3, failed=1, deselected=16)
+    assert failures(result) == (1, 2)
     result.stdout.fnmatch_lines(
         [
             "the first layer that diverges is 'conv_b', after 3 that agree*worst channel 2 *",
             "*likely cause: the weights of 'conv_b' changed*",
-            "layer 'classes' diverges too (*); the first layer that diverges is 'conv_b'*",
             "  *tiny-keras-baseline~*.npz: accept it with --convlens-update=failed",
         ]
     )
@@ -259,7 +266,7 @@ def test_an_accepted_change_of_a_model(pytester, tiny, tiny_file):
         """
     )
     result = pytester.runpytest(*run)
-    result.assert_outcomes(failed=5, passed=1, deselected=16)
+    assert failures(result) == (1, 4)
     (found,) = set((pytester.path / "found.txt").read_text().splitlines())
     key, mark = found.split()
     pytester.runpytest(*run, accept(pytester, {"key": key, "fingerprint": mark})).assert_outcomes(
@@ -437,7 +444,7 @@ def test_a_folder_that_cannot_be_written_to_fails_in_one_line(pytester):
     result = pytester.runpytest(
         *MODEL, "--convlens-update=missing", "--convlens-baselines=blocked.txt/x"
     )
-    result.assert_outcomes(failed=9, deselected=24)
+    assert failures(result) == (1, 8)
     result.stdout.fnmatch_lines(["cannot write to *blocked.txt/x*: make the folder*writable, or*"])
     assert "Traceback" not in result.stdout.str()
 

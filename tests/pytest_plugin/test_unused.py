@@ -58,7 +58,7 @@ def test_they_are_removed_with_their_pictures_when_that_is_asked_for(suite, work
     result.assert_outcomes(passed=1)
     assert result.stdout.str().count("removed: ") == 2
     assert files(suite) == ["test-it-py-test-one"]
-    assert len(list((suite.path / FOLDER).iterdir())) == 2
+    assert len(list((suite.path / FOLDER).iterdir())) == 3  # with its picture and its text
 
 
 def test_nothing_is_said_where_all_are_used(suite):

@@ -47,7 +47,8 @@ class Comparison:
 
 
 def event(nodeid: str, outcome: str = "passed", when: str = "call", **more: Any) -> dict[str, Any]:
-    plain = {"message": "", "reason": "", "numbers": {}, "notes": [], "seconds": 0.5, "worker": ""}
+    plain = {"message": "", "reason": "", "numbers": {}, "follows": "", "notes": []}
+    plain |= {"seconds": 0.5, "worker": ""}
     return {"kind": "report", "nodeid": nodeid, "outcome": outcome, "when": when, **plain, **more}
 
 

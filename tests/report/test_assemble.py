@@ -6,7 +6,8 @@ import pytest
 from tests.report.conftest import EVIL, add, event, exhibit
 
 from convlens.report.assemble import assemble, clean
-from convlens.report.markdown import escape_markdown, render_markdown
+from convlens.report.cause import Cause
+from convlens.report.markdown import MAX_BYTES, escape_markdown, render_markdown
 from convlens.report.overview import overview
 from convlens.report.spool import Spool
 
@@ -106,3 +107,43 @@ def test_the_markdown_shows_only_the_first_of_many_failures(tmp_path):
     text = render_markdown(assemble(spool))
     assert text.count("\n- **") == 50
     assert "- and 10 more" in text
+
+
+def changed(model: str = "m", **more) -> Cause:
+    given = {"explanation": "the weights of 'a' changed", "command": "pytest m`` -k 'x\n```'"}
+    given |= {"followers": ("b", "c", "z"), "key": f"{model}::baseline", **more}
+    return Cause(f"{model}::baseline[a]", model, "a", "baseline", "'a' diverges", **given)
+
+
+def test_the_markdown_starts_with_the_cause_and_tells_it_once(tmp_path):
+    spool = Spool(tmp_path)
+    add(spool, exhibit("baseline[a]"), outcome="failed", message="'a' diverges")
+    for layer in "bcz":
+        shown = exhibit(f"baseline[{layer}]")
+        add(spool, shown, outcome="failed", message="diverges after a", follows="a")
+    spool.add_event({"kind": "causes", "causes": [changed()]})
+    spool.add_event({"kind": "finished"})
+    text = render_markdown(assemble(spool))
+    assert text.startswith("# 4 of 4 items failed\n\n## What changed\n\n### m\n\n- **cause**: 'a' ")
+    assert text.index("**usually**: the weights") < text.index("- to accept it:")
+    # No text of a command ends the block that it is in.
+    assert "  ````console\n  pytest m`` -k 'x\n  ```'\n  ````\n" in text
+    assert "b … z\\: 3 follow" in text
+    assert "Failures" not in text
+    assert text.count("diverges after") == 0
+
+
+def test_a_summary_is_no_larger_than_a_job_may_have(tmp_path):
+    spool = Spool(tmp_path)
+    for number in range(40):
+        shown = exhibit("x" * 40, layer="ü" * 2000, model=f"m{number}")
+        add(spool, shown, outcome="failed" if number == 39 else "passed", message="no " * 20_000)
+    spool.add_event({"kind": "causes", "causes": [changed("|" * 50_000, command="-" * 5000)]})
+    run = assemble(spool)
+    assert len(render_markdown(run).encode()) < MAX_BYTES < 2**20
+    text = render_markdown(run, limit=20_000)
+    assert len(text.encode()) <= 20_000
+    assert text.index("What changed") < text.index("Failures") < text.index("## m39")
+    assert text.endswith(
+        "The rest is left out, as a summary of a CI job may have no more than 1 MiB.\n"
+    )

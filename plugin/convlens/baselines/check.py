@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from convlens.baselines import provenance, record, store, values
 from convlens.baselines.compare import compare_records
 from convlens.baselines.comparison import Comparison
+from convlens.baselines.describe import changed_lines, describe
 from convlens.baselines.draw import draw_baseline
 from convlens.baselines.record import Record, record_network
 from convlens.baselines.store import BaselineFileError, Device, Store, Stored, Variant
@@ -26,7 +27,8 @@ from convlens.lens import Lens
 
 Update = Literal["missing", "failed", "all"]
 Observed = Record | Values
-_ACCEPT_HINT = "accept it with --convlens-update=failed"
+# Colors of the picture beside a baseline; as many as a person tells apart in maps and text.
+_COLORS = 64
 
 
 @dataclass(frozen=True)
@@ -143,9 +145,10 @@ def compare_with_baseline(
         # Stored values may be as large as floats allow; a difference that overflows does not agree.
         with np.errstate(over="ignore", invalid="ignore"):
             comparison = _compare(expected, observed, key, tol)
+        comparison = replace(comparison, baseline=str(path))
         if comparison.passed:
             return comparison
-        found.append(replace(comparison, details=(*comparison.details, f"{path}: {_ACCEPT_HINT}")))
+        found.append(comparison)
     if unreadable:
         return Comparison(key, observed.fingerprint, unreadable, passed=False)
     if not found:
@@ -153,7 +156,7 @@ def compare_with_baseline(
             f"there is no baseline of {key!r} in {place.folder}: record it with "
             "--convlens-update=missing, look at its picture, and commit both."
         )
-        return Comparison(key, observed.fingerprint, verdict, passed=False)
+        return Comparison(key, observed.fingerprint, verdict, passed=False, update="missing")
     return max(found, key=_nearness)
 
 
@@ -196,14 +199,29 @@ def update_baseline(
         again = compare_with_baseline(place, key, observed)
         if again.passed:
             return again, None
-    path = save(place, key, observed, recording)
+    path, changed = save(place, key, observed, recording)
     verdict = f"recorded as the baseline {path}; result before: {comparison.verdict}"
     layers = tuple(replace(layer, passed=True) for layer in comparison.layers)
-    return replace(comparison, verdict=verdict, passed=True, first=None, layers=layers), path
+    recorded = replace(
+        comparison,
+        verdict=verdict,
+        passed=True,
+        first=None,
+        layers=layers,
+        baseline=str(path),
+        recorded=changed,
+    )
+    return recorded, path
 
 
-def save(place: Store, key: str, observed: Observed, recording: Recording) -> Path:
-    """Write a baseline and its picture, and return the path of its file.
+def save(
+    place: Store, key: str, observed: Observed, recording: Recording
+) -> tuple[Path, tuple[str, ...]]:
+    """Write a baseline with its picture and its text.
+
+    Returns:
+        The path of its file, and the names of the layers or values whose lines in the text changed;
+        none where there was no text before.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -215,15 +233,18 @@ def save(place: Store, key: str, observed: Observed, recording: Recording) -> Pa
     kind, module = ("network", record) if isinstance(observed, Record) else ("values", values)
     arrays, header = module.to_arrays(observed)
     content = io.BytesIO()
-    _draw(key, observed).save(content, format="PNG", optimize=True)
-    # The picture is written first, so that no baseline exists without its picture.
+    _draw(key, observed).quantize(_COLORS).save(content, format="PNG", optimize=True)
+    before = store.read_text(path)
+    text = describe(key, observed, before)
+    # These are written first, so that no baseline exists without its picture and its text.
     store.write_bytes(store.picture_of(path), content.getvalue())
+    store.write_bytes(store.text_of(path), text.encode())
     store.write(path, Stored(key, kind, arrays, header))
     if not recording.keep:
         for other in place.alternatives(key, variant):
             if other != path:
                 store.remove(other)
-    return path
+    return path, tuple(changed_lines(before, text)) if before else ()
 
 
 def _load(path: Path, key: str) -> Observed:

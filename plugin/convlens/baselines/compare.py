@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from convlens.baselines.allowance import (
     unchanged_layers,
 )
 from convlens.baselines.bars import predictions_pair
+from convlens.baselines.compact import aligned, compact_output
 from convlens.baselines.comparison import (
     MAX_LINES,
     Comparison,
@@ -40,6 +42,7 @@ from convlens.baselines.distance import (
 )
 from convlens.baselines.explain import changed_keys, differences, explanation, newly_rounded
 from convlens.baselines.pairing import Pairs, pair_layers, renamed
+from convlens.baselines.provenance import weights_of
 from convlens.baselines.record import Record, show
 from convlens.engine.features.sketch import LayerSketch
 from convlens.engine.model.network import INPUT
@@ -54,6 +57,8 @@ from convlens.engine.runtime.tolerance import (
 __all__ = ["Comparison", "LayerDifference", "PicturePair", "compare_records"]
 
 _MAX_MATCHED_CHANNELS = 1024
+# As many channels are named one by one.
+_MAX_LISTED = 8
 # A hundred roundings to bfloat16, in units of a channel's size.
 _MAX_FIRST_ROUNDING = 0.5
 _OTHER_PRECISION = "it computes in"
@@ -81,7 +86,7 @@ def compare_records(
 
     def agree(old: str, name: str) -> bool:
         allowed = rule_of(expected, actual, old, name, tol)
-        return _compare(name, expected.layers[old], actual.layers[name], allowed).passed
+        return _compare_layers(expected, actual, old, name, allowed).passed
 
     pairs = pair_layers(expected, actual, agree)
     rule = by_rule(expected, actual, pairs, tol)
@@ -124,7 +129,9 @@ def _may_be_rounding(found: Comparison) -> bool:
 def _is_scaled(expected: Record, actual: Record, pairs: Pairs, found: Comparison) -> bool:
     """Return whether the first layer that diverges changed by a factor."""
     old = {name: before for before, name in pairs}.get(found.first or "")
-    return old is not None and follows_values(expected.layers[old], actual.layers[str(found.first)])
+    if old is None:
+        return False
+    return follows_values(*aligned(expected.layers[old], actual.layers[str(found.first)]))
 
 
 def _compare_all(
@@ -133,9 +140,7 @@ def _compare_all(
     """Compare two records, whose layers are paired, with given allowances."""
     layers = {name: mismatch(name, "the layer is not in the baseline") for name in actual.layers}
     for old, name in pairs:
-        layers[name] = _compare(
-            name, expected.layers[old], actual.layers[name], allowed.layers[name]
-        )
+        layers[name] = _compare_layers(expected, actual, old, name, allowed.layers[name])
     structure = _describe_structure_change(expected, actual, pairs)
     for name, difference in _compare_outputs(expected, actual, allowed.predictions).items():
         if structure:
@@ -146,19 +151,23 @@ def _compare_all(
     failed = [layer for layer in found if not layer.passed]
     pictures = [_pictures(expected.layers[old], actual.layers[name], name) for old, name in pairs]
     outputs = zip(expected.outputs.values(), actual.outputs.items(), strict=False)
-    pictures += [predictions_pair(name, before, now) for before, (name, now) in outputs]
+    pictures += [
+        predictions_pair(name, before, now[: len(before)]) for before, (name, now) in outputs
+    ]
     if failed:  # the layers of the baseline are called as in the network from here on
         provenance = renamed(expected.provenance, actual.provenance, pairs)
         expected = replace(expected, source=provenance, weights=None)
+    verdict = structure or _verdict(expected, actual, found, allowed.precision)
     return Comparison(
         key=key,
         fingerprint=actual.fingerprint if failed else "",
-        verdict=structure or _verdict(expected, actual, found, allowed.precision),
+        verdict=verdict,
         passed=not failed,
         first=failed[0].layer if failed else None,
         layers=tuple(found),
         pictures=tuple(pair for pair in pictures if pair is not None),
-        details=tuple(_details(expected, actual, found)) if failed else (),
+        details=tuple(_details(expected, actual, found, verdict)) if failed else (),
+        explanation=_explain(expected, actual, failed[0]) if failed else "",
     )
 
 
@@ -183,12 +192,19 @@ def _describe_structure_change(expected: Record, actual: Record, pairs: Pairs) -
     return ""
 
 
+def _compare_layers(
+    expected: Record, actual: Record, before: str, name: str, allowed: Allowance
+) -> LayerDifference:
+    """Compare a layer of the baseline, by its name there, with one of the network."""
+    old, new = expected.layers[before], actual.layers[name]
+    if old.shape != new.shape:
+        return mismatch(name, f"its shape is {new.shape}, but {old.shape} in the baseline")
+    if expected.source.get("count") != actual.source.get("count"):
+        return mismatch(name, "the number of images differs")
+    return _compare(name, *aligned(old, new), allowed)
+
+
 def _compare(name: str, old: LayerSketch, new: LayerSketch, allowed: Allowance) -> LayerDifference:
-    if old.shape != new.shape or len(old.samples) != len(new.samples):
-        note = f"its shape is {new.shape}, but {old.shape} in the baseline"
-        if old.shape == new.shape:
-            note = "the number of images differs"
-        return mismatch(name, note)
     found = distance(old, new)
     errors = found.channels
     worst = int((errors / np.maximum(allowed.channels, TINY)).argmax())
@@ -207,8 +223,10 @@ def _compare(name: str, old: LayerSketch, new: LayerSketch, allowed: Allowance) 
         notes.append(f"{_OTHER_PRECISION} {new.dtype}, but in {old.dtype} in the baseline")
     if wrong.size:
         moved = _find_permutation(old, new, wrong, allowed.channels)
+        which = f": {join_names([*wrong])}" if 1 < wrong.size <= _MAX_LISTED else ""
         notes.append(
-            f"{wrong.size} of {len(errors)} channels diverge (tolerance {allowed.smallest:.3g})"
+            f"{wrong.size} of {len(errors)} channels diverge{which} "
+            f"(tolerance {allowed.smallest:.3g})"
         )
         silent = [int(c) for c in wrong if new.rms[c] == 0 < old.rms[c]]
         if moved:
@@ -246,7 +264,9 @@ def _find_permutation(
     if not 2 <= wrong.size <= _MAX_MATCHED_CHANNELS:
         return ()
     features = [
-        np.vstack([s.projection, s.mean, s.rms, s.high]).T[wrong].astype(np.float64)
+        np.vstack([s.projection, s.mean, s.rms, *([s.high] if s.high.size else [])])
+        .T[wrong]
+        .astype(np.float64)
         for s in (old, new)
     ]
     cost = np.linalg.norm(features[0][:, None] - features[1][None], axis=2)
@@ -257,7 +277,7 @@ def _find_permutation(
         old,
         mean=old.mean[source],
         rms=old.rms[source],
-        high=old.high[source],
+        high=old.high[source] if old.high.size else old.high,
         projection=old.projection[:, source],
     )
     if not (channel_errors(permuted, new, channel_sizes(old)[source]) <= tol).all():
@@ -274,7 +294,15 @@ def _compare_outputs(
         if number >= len(expected.outputs):
             found[name] = mismatch(name, "the output is not in the baseline")
             continue
-        found[name] = _compare_output(name, list(expected.outputs.values())[number], new, allowed)
+        before, old = list(expected.outputs.items())[number]
+        shape, shape_before = actual.shape_of(name), expected.shape_of(before)
+        if shape != shape_before:
+            note = f"its shape is {shape}, but {shape_before} in the baseline"
+            found[name] = mismatch(name, note)
+            continue
+        if old.shape != new.shape:
+            new = compact_output(new)
+        found[name] = _compare_output(name, old, new, allowed)
     return found
 
 
@@ -364,15 +392,17 @@ def _verdict(
     return f"the first layer that diverges is {first.layer!r}, {before}: {first}."
 
 
-def _details(expected: Record, actual: Record, layers: list[LayerDifference]) -> list[str]:
+def _details(
+    expected: Record, actual: Record, layers: list[LayerDifference], verdict: str
+) -> list[str]:
     """Return the lines below the verdict of a failed comparison."""
-    outputs = [layer for layer in layers if layer.layer in actual.outputs]
-    failed = [layer for layer in layers if not layer.passed]
-    lines = [f"{layer.layer}: {layer}" for layer in failed if layer not in outputs]
-    if len(lines) > MAX_LINES:
-        lines = [*lines[:MAX_LINES], f"… and {len(lines) - MAX_LINES} more layers"]
+    first, *behind = (layer for layer in layers if not layer.passed)
+    lines = [] if str(first) in verdict else [f"{first.layer}: {first}"]
+    if behind:
+        lines.append(f"{len(behind)} more diverge behind it: {_span([b.layer for b in behind])}")
     agree = [layer.layer for layer in layers if layer.passed]
-    lines.append(f"these agree: {join_names(agree)}" if agree else "no layer agrees")
+    lines.append(f"these agree: {_span(agree)}" if agree else "no layer agrees")
+    outputs = [layer for layer in layers if layer.layer in actual.outputs and layer is not first]
     lines += [f"{layer.layer}: {layer}" for layer in outputs[:MAX_LINES]]
     before, now = expected.provenance, actual.provenance
     lines.append(f"differs in provenance: {'; '.join(differences(before, now)) or 'nothing'}")
@@ -380,11 +410,24 @@ def _details(expected: Record, actual: Record, layers: list[LayerDifference]) ->
     unseen = [layer for layer in weights if layer in agree]
     if unseen:
         lines.append(f"weights changed, but not the output for these images: {join_names(unseen)}")
-    why = explanation(before, now, failed[0].layer, failed[0].worst_error)
-    return [*lines, f"likely cause: {why}"]
+    return lines
+
+
+def _explain(expected: Record, actual: Record, first: LayerDifference) -> str:
+    """Return what usually explains that a layer is the first to diverge."""
+    layers = actual.rerun.network.layers if actual.rerun is not None else {}
+    arrays = weights_of(layers[first.layer]) if first.layer in layers else None
+    before, now = expected.provenance, actual.provenance
+    return explanation(before, now, first.layer, first.worst_error, arrays)
+
+
+def _span(names: Sequence[str]) -> str:
+    """Return up to ten names of layers in order; of more, the first and the last."""
+    return join_names(names) if len(names) <= MAX_LINES else f"{names[0]} … {names[-1]}"
 
 
 def _pictures(old: LayerSketch, new: LayerSketch, name: str) -> PicturePair | None:
+    old, new = aligned(old, new)
     if old.shown is None or new.shown is None or old.shown.shape != new.shown.shape:
         return None
     return PicturePair(name, show(old.shown, old.shown), show(new.shown, old.shown))

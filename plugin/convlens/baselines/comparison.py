@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,12 @@ class Comparison:
         first: name of the first layer in graph order that diverges; None if all agree.
         layers: differences of all compared layers, in graph order.
         pictures: pairs of expected and actual pictures.
-        details: further lines of the message: other layers, provenance, the likely cause.
+        details: further lines of the message: other layers, provenance.
+        explanation: what usually explains such a difference; "" where nothing differs.
+        baseline: path of the file that was compared with; "" if none could be.
+        update: the value of --convlens-update that accepts what was found.
+        recorded: names of the layers or values that a baseline recorded now has otherwise.
+        own: difference of the one layer that this is about; None for a whole value.
     """
 
     key: str
@@ -83,11 +88,21 @@ class Comparison:
     layers: tuple[LayerDifference, ...] = ()
     pictures: tuple[PicturePair, ...] = ()
     details: tuple[str, ...] = field(default=())
+    explanation: str = ""
+    baseline: str = ""
+    update: Literal["failed", "missing"] = "failed"
+    recorded: tuple[str, ...] = ()
+    own: LayerDifference | None = None
 
     @property
     def message(self) -> str:
-        """The verdict and its details, one per line."""
-        return "\n".join([self.verdict, *(f"  {line}" for line in self.details)])
+        """The verdict, its details, the likely cause and how to accept it, one per line."""
+        lines = [*self.details]
+        if self.explanation:
+            lines.append(f"likely cause: {self.explanation}")
+        if self.baseline and not self.passed:
+            lines.append(f"{self.baseline}: accept it with --convlens-update={self.update}")
+        return "\n".join([self.verdict, *(f"  {line}" for line in lines)])
 
     def of_layer(self, layer: str) -> Comparison:
         """Return the result for one layer.
@@ -100,14 +115,29 @@ class Comparison:
             return self
         pictures = tuple(pair for pair in self.pictures if pair.title == layer)
         if own.passed:
-            verdict = f"layer {layer!r} agrees with the baseline: {own}"
             return replace(
-                self, verdict=verdict, passed=True, first=None, pictures=pictures, details=()
+                self,
+                verdict=f"layer {layer!r} agrees with the baseline: {own}",
+                passed=True,
+                first=None,
+                pictures=pictures,
+                details=(),
+                explanation="",
+                own=own,
             )
         if layer == self.first:
-            return replace(self, pictures=pictures)
+            return replace(self, pictures=pictures, own=own)
         verdict = f"layer {layer!r} diverges too ({own}); {self.verdict}"
-        return replace(self, verdict=verdict, pictures=pictures, details=self.details[-1:])
+        return replace(self, verdict=verdict, pictures=pictures, details=(), own=own)
+
+    def as_follower(self, leader: str) -> Comparison:
+        """Return a failed comparison in one line, for a layer whose cause another layer tells.
+
+        Args:
+            leader: name of the item that is reported in full.
+        """
+        cause = f"diverges after {self.first}" if self.first else f"fails as {leader} does"
+        return replace(self, verdict=cause, details=(), explanation="", baseline="")
 
 
 def join_names(names: Sequence[object], max_count: int = MAX_LINES) -> str:

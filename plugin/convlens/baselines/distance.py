@@ -53,16 +53,15 @@ def channel_errors(
 ) -> NDArray[np.float64]:
     """Return the largest difference (c,) of each channel, in units of the channel's size."""
     projected = np.sqrt(np.mean((new.projection.astype(np.float64) - old.projection) ** 2, axis=0))
-    high = np.abs(new.high.astype(np.float64) - old.high)
-    errors: NDArray[np.float64] = np.max(
-        [
-            projected / scale,
-            np.abs(new.mean.astype(np.float64) - old.mean) / scale,
-            np.abs(new.rms.astype(np.float64) - old.rms) / scale,
-            high / np.maximum(scale, np.abs(old.high)),
-        ],
-        axis=0,
-    )
+    measures = [
+        projected / scale,
+        np.abs(new.mean.astype(np.float64) - old.mean) / scale,
+        np.abs(new.rms.astype(np.float64) - old.rms) / scale,
+    ]
+    if old.high.size:  # a large network's baseline has none
+        high = np.abs(new.high.astype(np.float64) - old.high)
+        measures.append(high / np.maximum(scale, np.abs(old.high)))
+    errors: NDArray[np.float64] = np.max(measures, axis=0)
     return errors
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from numpy.typing import NDArray
+
 from convlens.baselines.comparison import join_names
 from convlens.baselines.provenance import Provenance
+from convlens.baselines.weights import crossed, explain_change
 
 # Largest difference, in units of a channel's size, that the settings of a machine can cause.
 _ROUNDING = 1e-3
@@ -51,13 +54,20 @@ def newly_rounded(expected: Provenance, actual: Provenance) -> dict[str, str]:
     }
 
 
-def explanation(expected: Provenance, actual: Provenance, first: str, error: float) -> str:
+def explanation(
+    expected: Provenance,
+    actual: Provenance,
+    first: str,
+    error: float,
+    arrays: Mapping[str, NDArray[Any]] | None = None,
+) -> str:
     """Return the difference in provenance that is the likely cause of a failed comparison.
 
     Args:
         expected, actual: provenance of the baseline and of the new record.
         first: name of the first layer that diverges.
         error: difference of its worst channel, in units of the channel's size.
+        arrays: the weights that this layer has now, by name; None where they are not known.
     """
     if expected.get("images") != actual.get("images"):
         return "the images differ: other images were given, or they were preprocessed differently"
@@ -68,7 +78,17 @@ def explanation(expected: Provenance, actual: Provenance, first: str, error: flo
         return "the network computes in a different precision"
     weights = changed_keys(expected.get("weights", {}), actual.get("weights", {}))
     if first in weights:
-        return f"the weights of {first!r} changed: retraining, an edit, or a faulty conversion"
+        moved = crossed(expected.get("weights", {}), actual.get("weights", {}), first)
+        if moved:
+            return moved
+        marks = expected.get("marks", {}).get(first)
+        change, which = explain_change(marks, arrays) if marks and arrays else ("", "")
+        if change:
+            return f"the weights of {first!r} changed: {change}"
+        shown = f" ({which})" if which else ""
+        return (
+            f"the weights of {first!r} changed{shown}: retraining, an edit, or a faulty conversion"
+        )
     settings = changed_keys(expected.get("settings", {}), actual.get("settings", {}))
     order = list(actual.get("settings", {}))
     preceding = order[: order.index(first) + 1] if first in order else order

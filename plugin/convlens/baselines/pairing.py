@@ -114,6 +114,6 @@ def renamed(provenance: Provenance, actual: Provenance, pairs: Pairs) -> Provena
             taken.add(names[old])
     changed = {
         key: {names.get(layer, layer): value for layer, value in provenance.get(key, {}).items()}
-        for key in ("weights", "settings", "precision")
+        for key in ("weights", "settings", "precision", "marks")
     }
     return {**provenance, **changed}

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from convlens.baselines.weights import mark_weights
 from convlens.engine.model.network import Network
 from convlens.engine.runtime import backend
 
@@ -73,15 +74,31 @@ class Weights:
 
         The weights are read in place; the network does not run.
         """
-        weights, precision = {}, {}
+        weights, precision, marks = {}, {}, {}
         for name, layer in self._layers.items():
-            values = [backend.host_array(v) for v in layer.weights]
+            arrays = weights_of(layer)
+            values = list(arrays.values())
             if values:
                 weights[name] = hash_arrays(values)
+                marks[name] = mark_weights(arrays)
                 precision[name] = _coarsest([_precision(v) for v in values if v.ndim > 1])
         self._layers.clear()
         whole = hashlib.sha256("".join(weights.values()).encode()).hexdigest()
-        return {"weights": weights, "weights hash": whole[:16], "precision": precision}
+        return {
+            "weights": weights,
+            "weights hash": whole[:16],
+            "precision": precision,
+            "marks": marks,
+        }
+
+
+def weights_of(layer: Any) -> dict[str, NDArray[Any]]:
+    """Return the name and the array of each of a layer's weights, in the layer's order."""
+    found: dict[str, NDArray[Any]] = {}
+    for number, value in enumerate(layer.weights):
+        name = str(value.name)
+        found[name if name not in found else f"{name} {number}"] = backend.host_array(value)
+    return found
 
 
 def hash_arrays(arrays: list[NDArray[Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.baselines import provenance
+from convlens.baselines.compact import choose_detail, compact_output, compacted, pack, unpack
 from convlens.baselines.fingerprint import fingerprint, rounded
 from convlens.baselines.provenance import Provenance, Weights
 from convlens.baselines.store import Name
@@ -60,6 +62,8 @@ class Record:
             includes them.
         rerun: run of the network on the same images with coarser products; None if the record was
             read from a file.
+        output_shapes: output → its whole shape, where the record was read from a file that has
+            a part of it.
     """
 
     layers: dict[str, LayerSketch]
@@ -67,6 +71,11 @@ class Record:
     source: Provenance
     weights: Weights | None = field(default=None, repr=False, compare=False)
     rerun: Rerun | None = field(default=None, repr=False, compare=False)
+    output_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def shape_of(self, output: str) -> tuple[int, ...]:
+        """Return the shape that an output had before some of it was left out of a file."""
+        return self.output_shapes.get(output, self.outputs[output].shape)
 
     def rounding(self, layer: str) -> Rounding:
         """Return the rounding behind a layer's output, on the machine that made the record."""
@@ -179,22 +188,37 @@ def show(maps: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.ui
 
 
 def to_arrays(record: Record) -> tuple[dict[Name, NDArray[Any]], dict[str, Any]]:
-    """Return a record as arrays and JSON; the shown feature maps are rounded to 256 levels."""
+    """Return a record as arrays and JSON, in less detail where the network is large.
+
+    Each array has the numbers of all layers, one after the other, as an array for each layer would
+    take more room for its name than for its numbers. Feature maps have 256 levels.
+    """
+    detail = choose_detail(record.layers.values())
+    layers = {name: compacted(sketch, detail) for name, sketch in record.layers.items()}
+    outputs = {name: compact_output(output) for name, output in record.outputs.items()}
     arrays: dict[Name, NDArray[Any]] = {
-        ("outputs", i): output for i, output in enumerate(record.outputs.values())
+        field: pack(getattr(sketch, field) for sketch in layers.values()) for field in _ARRAYS
     }
-    described = []
-    for i, (name, sketch) in enumerate(record.layers.items()):
-        arrays |= {("layers", i, field): getattr(sketch, field) for field in _ARRAYS}
+    arrays["outputs"] = pack(outputs.values())
+    described, maps = [], [np.zeros(0, np.uint8)]
+    for name, sketch in layers.items():
         entry: dict[str, Any] = {"layer": name, "kind": sketch.kind, "shape": sketch.shape}
         entry["dtype"] = sketch.dtype
+        entry["arrays"] = {field: getattr(sketch, field).shape for field in _ARRAYS}
         if sketch.shown is not None:
             low, high = float(sketch.shown.min()), float(sketch.shown.max())
             levels = (sketch.shown - low) / (high - low or 1.0) * 255
-            arrays["layers", i, "shown"] = np.round(levels).astype(np.uint8)
-            entry["shown"] = [low, high]
+            maps.append(np.round(levels).astype(np.uint8).reshape(-1))
+            entry["shown"] = [low, high, *sketch.shown.shape]
         described.append(entry)
-    header = {"layers": described, "outputs": list(record.outputs)}
+    arrays["shown"] = np.concatenate(maps)
+    header = {
+        "layers": described,
+        "outputs": {
+            name: {"shape": output.shape, "kept": outputs[name].shape}
+            for name, output in record.outputs.items()
+        },
+    }
     return arrays, {**header, "provenance": record.provenance}
 
 
@@ -204,38 +228,110 @@ def from_arrays(arrays: Mapping[Name, NDArray[Any]], header: Mapping[str, Any]) 
     Raises:
         KeyError, TypeError, ValueError: the arrays and the header are not those of a record.
     """
+    if isinstance(header["outputs"], list):
+        return _from_arrays_by_layer(arrays, header)
+    taken = {field: _Reader(unpack(arrays[field]), field) for field in (*_ARRAYS, "outputs")}
+    maps = _Reader(arrays["shown"], "shown")
+    layers = {}
+    for entry in header["layers"]:
+        shown = None
+        if "shown" in entry:
+            low, high, *shape = entry["shown"]
+            shown = _levels(maps.take(shape), float(low), float(high), entry)
+        found = {field: taken[field].take(entry["arrays"][field]) for field in _ARRAYS}
+        layers[str(entry["layer"])] = _sketch(entry, found, shown)
+    outputs = {
+        str(name): taken["outputs"].take(each["kept"]) for name, each in header["outputs"].items()
+    }
+    for reader in (*taken.values(), maps):
+        reader.check_end()
+    shapes = {
+        str(name): tuple(int(side) for side in each["shape"])
+        for name, each in header["outputs"].items()
+    }
+    return _record(layers, outputs, header, shapes)
+
+
+class _Reader:
+    """Takes arrays off one array, one after the other."""
+
+    def __init__(self, values: NDArray[Any], name: str) -> None:
+        self._values, self._name, self._at = values, name, 0
+
+    def take(self, shape: Any) -> NDArray[Any]:
+        sides = tuple(int(side) for side in shape)
+        if any(side < 0 for side in sides):
+            raise ValueError(f"array {self._name!r} has a part of shape {sides}")
+        end = self._at + math.prod(sides)
+        if end > self._values.size:
+            raise ValueError(f"array {self._name!r} is shorter than the header states")
+        part = self._values.reshape(-1)[self._at : end].reshape(sides)
+        self._at = end
+        return part
+
+    def check_end(self) -> None:
+        if self._at != self._values.size:
+            raise ValueError(f"array {self._name!r} is longer than the header states")
+
+
+def _from_arrays_by_layer(arrays: Mapping[Name, NDArray[Any]], header: Mapping[str, Any]) -> Record:
+    """Return a record of format version 2, which has arrays of their own for each layer."""
     layers = {}
     for i, entry in enumerate(header["layers"]):
         shown = None
         if "shown" in entry:
             low, high = (float(v) for v in entry["shown"])
-            shown = (low + (high - low) / 255 * arrays["layers", i, "shown"]).astype(np.float32)
-            if shown.ndim != 3:
-                raise ValueError(
-                    f"feature maps of layer {entry['layer']!r} have shape {shown.shape}"
-                )
+            shown = _levels(arrays["layers", i, "shown"], low, high, entry)
         found = {field: _floats(arrays, ("layers", i, field)) for field in _ARRAYS}
-        c = found["mean"].shape
-        fit = (
-            len(c) == 1
-            and found["rms"].shape == found["high"].shape == c
-            and found["projection"].shape[1:] == found["gram"].shape[:1] == c
-        )
-        if not fit or found["samples"].ndim != 1:
-            raise ValueError(f"the shapes of the arrays of layer {entry['layer']!r} do not match")
-        layers[str(entry["layer"])] = LayerSketch(
-            kind=str(entry["kind"]),
-            shape=tuple(int(s) for s in entry["shape"]),
-            dtype=str(entry["dtype"]),
-            shown=shown,
-            **found,
-        )
+        layers[str(entry["layer"])] = _sketch(entry, found, shown)
     outputs = {
         str(name): _floats(arrays, ("outputs", i)) for i, name in enumerate(header["outputs"])
     }
+    return _record(layers, outputs, header, {name: each.shape for name, each in outputs.items()})
+
+
+def _levels(
+    levels: NDArray[Any], low: float, high: float, entry: Mapping[str, Any]
+) -> NDArray[np.float32]:
+    if levels.ndim != 3 or levels.dtype != np.uint8:
+        raise ValueError(f"feature maps of layer {entry['layer']!r} have shape {levels.shape}")
+    return (low + (high - low) / 255 * levels).astype(np.float32)
+
+
+def _sketch(
+    entry: Mapping[str, Any],
+    found: dict[str, NDArray[np.float32]],
+    shown: NDArray[np.float32] | None,
+) -> LayerSketch:
+    c = found["mean"].shape
+    fit = (
+        len(c) == 1
+        and found["rms"].shape == c
+        and found["high"].shape in (c, (0,))
+        and found["projection"].ndim == found["gram"].ndim == 2
+        and len(found["projection"]) > 0
+        and found["projection"].shape[1:] == found["gram"].shape[:1] == c
+    )
+    if not fit or found["samples"].ndim != 1:
+        raise ValueError(f"the shapes of the arrays of layer {entry['layer']!r} do not match")
+    return LayerSketch(
+        kind=str(entry["kind"]),
+        shape=tuple(int(s) for s in entry["shape"]),
+        dtype=str(entry["dtype"]),
+        shown=shown,
+        **found,
+    )
+
+
+def _record(
+    layers: dict[str, LayerSketch],
+    outputs: dict[str, NDArray[np.float32]],
+    header: Mapping[str, Any],
+    shapes: dict[str, tuple[int, ...]],
+) -> Record:
     if INPUT not in layers or not outputs:
         raise ValueError("it has no images, or no output")
-    return Record(layers, outputs, dict(header["provenance"]))
+    return Record(layers, outputs, dict(header["provenance"]), output_shapes=shapes)
 
 
 def _floats(arrays: Mapping[Name, NDArray[Any]], name: Name) -> NDArray[np.float32]:

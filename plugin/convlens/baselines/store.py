@@ -27,7 +27,8 @@ Name = str | tuple[str | int, ...]
 VARIANTS: tuple[Variant, ...] = ("generic", "family", "device")
 MAX_FILE_BYTES = 64 * 2**20
 MAX_CONTENT_BYTES = 256 * 2**20
-_FORMAT, _VERSION = "convlens-baseline", 2
+_FORMAT, _VERSION = "convlens-baseline", 3
+_READABLE = (2, _VERSION)
 _HEADER = "provenance.json"
 _MAX_HEADER_BYTES = 16 * 2**20
 _MARK = re.compile(r"[0-9a-f]{16}")
@@ -143,10 +144,23 @@ def picture_of(path: Path) -> Path:
     return path.with_suffix(".png")
 
 
+def text_of(path: Path) -> Path:
+    """Return the path of the text beside a baseline's file."""
+    return path.with_suffix(".txt")
+
+
+def read_text(path: Path) -> str:
+    """Return the text beside a baseline's file; an empty one where there is none to be read."""
+    try:
+        return text_of(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:  # a baseline of an older version has none
+        return ""
+
+
 def remove(path: Path) -> None:
-    """Remove a baseline's file and its picture, if another worker has not removed them yet."""
-    path.unlink(missing_ok=True)
-    picture_of(path).unlink(missing_ok=True)
+    """Remove a baseline's file, picture and text, if another worker has not removed them yet."""
+    for each in (path, picture_of(path), text_of(path)):
+        each.unlink(missing_ok=True)
 
 
 def write(path: Path, stored: Stored) -> None:
@@ -159,7 +173,8 @@ def write(path: Path, stored: Stored) -> None:
     header |= {"key": stored.key, "kind": stored.kind, "arrays": list(stored.arrays)}
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        text = json.dumps(header, indent=1, sort_keys=True, ensure_ascii=True)
+        # In the order given: that of layers is the network's.
+        text = json.dumps(header, indent=1, ensure_ascii=True)
         archive.writestr(_entry(_HEADER), text)
         for i, array in enumerate(stored.arrays.values()):
             plain = io.BytesIO()
@@ -247,7 +262,7 @@ def _header(archive: zipfile.ZipFile) -> dict[str, Any]:
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise ValueError("it is not a convlens baseline")
     version = header.get("version")
-    if version != _VERSION:
+    if version not in _READABLE:
         is_old = isinstance(version, int) and version < _VERSION
         remedy = "record it again with --convlens-update=failed" if is_old else "upgrade convlens"
         raise _FormatVersionError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from convlens.baselines.check import assert_matches_baseline
 from convlens.baselines.comparison import Comparison
 from convlens.checks.check import Effort, LayerCheck, Measures
@@ -31,6 +33,20 @@ class Unchanged(LayerCheck):
     def run(self, lens: Lens, layer: Any, effort: Effort) -> Comparison:
         __tracebackhide__ = True
         return self._compare(lens, layer)
+
+    def measures(self, seen: Comparison) -> Measures:
+        """Return the numbers of the layer's difference; none where it cannot be compared."""
+        own = seen.own
+        if own is None or not np.isfinite(own.worst_error):
+            return {}
+        found: dict[str, float | int] = {
+            "cosine": own.cosine,
+            "relative_error": own.relative_error,
+            "worst_error": own.worst_error,
+        }
+        if own.worst_channel is not None:
+            found["worst_channel"] = own.worst_channel
+        return found
 
     def verdict(self, seen: Comparison) -> Measures:
         __tracebackhide__ = True

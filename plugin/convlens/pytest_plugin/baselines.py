@@ -12,6 +12,8 @@ import pytest
 
 from convlens.engine.runtime.lru_cache import LRUCache
 from convlens.pytest_plugin.accept import read_accepted
+from convlens.pytest_plugin.causes import record_cause
+from convlens.pytest_plugin.ci import in_ci
 from convlens.pytest_plugin.notes import noting
 from convlens.pytest_plugin.unused import Usage
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 SESSION = pytest.StashKey["BaselineSession"]()
 FOLDER = "convlens-baselines"
+# In place of a folder: models are not compared, and nothing asks for baselines of them.
+NONE = "none"
 # The memory of the comparisons that are kept: those of a few models.
 _BUDGET = 2**23
 
@@ -33,7 +37,8 @@ def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
         "--convlens-baselines",
         metavar="DIR",
         help=f"the folder of baselines (default: {FOLDER}, beside pytest's configuration). With "
-        "this, or where that folder is, a model's layers are held against its baseline",
+        "this, where that folder is, and under CI=true, a model's layers are held against its "
+        f"baseline, and a missing one fails. '{NONE}': models are not compared",
     )
     group.addoption(
         "--convlens-update",
@@ -84,6 +89,12 @@ def configure(config: pytest.Config) -> None:
                     f"--convlens-{name} says how baselines are recorded: give it with "
                     "--convlens-update or --convlens-accept"
                 )
+    named = option("convlens_baselines") or config.getini("convlens_baselines")
+    if named == NONE and (accepted is not None or option("convlens_update") is not None):
+        raise pytest.UsageError(
+            f"baselines cannot be recorded, as their folder is {NONE!r}: name a folder with "
+            "--convlens-baselines"
+        )
     accept = {} if accepted is None else read_accepted(config.invocation_params.dir / accepted)
     session = BaselineSession(config, accept)
     config.stash[SESSION] = session
@@ -96,17 +107,26 @@ class BaselineSession:
     Attributes:
         folder: where they are.
         usage: which of them were used, and whether the suite ran whole.
+        asked: True if this run compares models with baselines.
+        refused: True if it was said that models are not to be compared.
     """
 
     def __init__(self, config: pytest.Config, accept: dict[str, str]) -> None:
         self.config = config
         self.accept = accept
         given, ini = config.getoption("convlens_baselines"), config.getini("convlens_baselines")
+        self.refused = (given or ini) == NONE
+        if self.refused:
+            given = ini = None
         if given is not None:
             self.folder: Path = config.invocation_params.dir / given
         else:
             self.folder = config.rootpath / (ini or FOLDER)
-        self.usage = Usage(config, self.folder)
+        option = config.getoption
+        named = [given, ini or None, option("convlens_update"), option("convlens_accept")]
+        wanted = any(name is not None for name in named) or in_ci() or os.path.isdir(self.folder)
+        self.asked = wanted and not self.refused
+        self.usage = Usage(config, self.folder, accept)
         # The comparisons of models, which the items of a model share. They hold pictures, so only
         # the last ones are kept; one that is asked for again is made again.
         self._comparisons: LRUCache[str, Comparison] = LRUCache(_BUDGET, _size)
@@ -114,17 +134,6 @@ class BaselineSession:
         self._unsettled: dict[str, Observed] = {}
         self._settled: set[str] = set()
         self._store: Store | None = None
-
-    @property
-    def asked(self) -> bool:
-        """True if this run compares models with baselines."""
-        option = self.config.getoption
-        named = ("baselines", "update", "accept")
-        return (
-            any(option(f"convlens_{name}") is not None for name in named)
-            or bool(self.config.getini("convlens_baselines"))
-            or os.path.isdir(self.folder)
-        )
 
     def compare(
         self,
@@ -153,6 +162,8 @@ class BaselineSession:
         def make() -> Comparison:
             observed = observe()
             comparison = compare_with_baseline(self.store, key, observed, tol)
+            if key in self.accept:
+                self._note_accepted(key, observed, comparison)
             if self._may_record(key, comparison):
                 self._unsettled[key] = observed
             return comparison
@@ -166,6 +177,14 @@ class BaselineSession:
         settled = self._settle(key, comparison)
         self._comparisons.put(key, settled)  # the other layers' tests need not record it again
         return settled.of_layer(layer)
+
+    def _note_accepted(self, key: str, observed: Observed, comparison: Comparison) -> None:
+        """Note whether an accepted change is the one that is there, or is out of date."""
+        accepted = self.accept[key]
+        if observed.fingerprint_like(accepted) != accepted:
+            self.usage.stale.add(key)
+        elif comparison.passed:  # another process has recorded it, or an earlier run
+            self.usage.applied.add(key)
 
     def _may_record(self, key: str, comparison: Comparison) -> bool:
         recording = self.recording
@@ -185,8 +204,10 @@ class BaselineSession:
         observed = self._unsettled[key]
         settled, path = update_baseline(self.store, observed, comparison, self.recording)
         if path is not None:
-            self.usage.wrote(path)
+            self.usage.wrote(path, settled.recorded)
             self._settled.add(key)
+        if settled.passed and key in self.accept:
+            self.usage.applied.add(key)
         if path is not None or settled.passed:
             del self._unsettled[key]
         return settled
@@ -253,6 +274,7 @@ class Baseline:
         found = self._session.compare(key, lambda: observe(value), tol=tol)
         tell_compared(self._item, found)
         if not found.passed:
+            record_cause(self._item, found)
             raise AssertionError(found.message)
         return found
 

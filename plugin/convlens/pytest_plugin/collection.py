@@ -61,7 +61,7 @@ def pytest_make_collect_report(
     report = yield
     if isinstance(collector, pytest.Session) and report.passed:
         config = collector.config
-        named = [t for t in config.stash[TARGETS] if t.kind != "file"]
+        named = [t for t in config.stash[TARGETS] if t.kind != "file" and t.only != frozenset()]
         report.result = [
             *report.result,
             *(ModelFile.from_parent(collector, path=path) for path in config.stash[WITHIN]),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convlens.pytest_plugin.failures import message_failure
 from convlens.pytest_plugin.models import shared_lens, stop_sharing
 from convlens.pytest_plugin.notes import noting
 from convlens.pytest_plugin.options import effort
@@ -85,6 +86,8 @@ class ModelItem(pytest.Item):
         __tracebackhide__ = True
         self.record("model", self.model)
         self.record("layer", self.layer or "")
+        if self.target.kind == "file":
+            self.record("file", str(self.path))
         lens = shared_lens(self.config, self.target)
         self.record("images", lens.source)
         seen = self.run_check(lens)
@@ -152,12 +155,15 @@ class ModelItem(pytest.Item):
         from convlens.pictures import save_png, slug
 
         stem = name if self.layer is None else f"{slug(self.layer)}-{name}"
-        save_png(figure.image(), folder / slug(self.model) / f"{stem}.png")
+        path = folder / slug(self.model) / f"{stem}.png"
+        save_png(figure.image(), path)
+        self.record("picture", str(path))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show a verdict as its message alone; anything else with its traceback."""
         if isinstance(excinfo.value, AssertionError | ValueError | OSError | FloatingPointError):
-            return str(excinfo.value)
+            place, style = self.nodeid.partition("::")[0], self.config.getoption("tbstyle")
+            return message_failure(str(excinfo.value), place, style=style)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:

@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convlens.pytest_plugin import readers
+from convlens.pytest_plugin.causes import CAUSES, FACTS, FOLLOWS
 from convlens.pytest_plugin.fixtures import LayerParam, own_fixture
 from convlens.pytest_plugin.items import ModelItem
 from convlens.pytest_plugin.notes import ERRORS, NOTE, note, properties
+from convlens.pytest_plugin.rerun import command_line
 from convlens.report.text import one_line
 
 if TYPE_CHECKING:
@@ -56,6 +59,11 @@ def add_options(group: pytest.OptionGroup) -> None:
         metavar="PATH",
         help="write a summary in Markdown, such as for the summary page of a CI job",
     )
+    group.addoption(
+        "--convlens-json",
+        metavar="PATH",
+        help="write the failures as JSON: model, layer, cause, numbers, and the command to accept",
+    )
 
 
 def configure(config: pytest.Config) -> None:
@@ -71,11 +79,12 @@ def configure(config: pytest.Config) -> None:
         return
     wanted = {
         name: config.invocation_params.dir / path
-        for name in ("report", "markdown")
+        for name in ("report", "markdown", "json")
         if (path := config.getoption(f"convlens_{name}")) is not None
     }
     for name, path in wanted.items():
         _check_place(f"--convlens-{name}", path)
+    readers.configure(config, wanted.pop("json", None))
     if wanted:
         try:
             spool = Path(tempfile.mkdtemp(prefix="convlens-report-"))
@@ -219,6 +228,8 @@ class Reporter:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         from convlens.files.atomic import write_atomic
 
+        causes = self._config.stash[CAUSES].found
+        self._spool.add_event({"kind": "causes", "causes": causes})
         cut = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         if exitstatus not in cut:
             self._spool.add_event({"kind": "finished"})
@@ -334,13 +345,14 @@ def _event(report: pytest.TestReport) -> dict[str, Any]:
         outcome = known.get(str(report.when), "error")
     return {
         **_bare_event(report.nodeid, str(report.when), outcome),
-        "message": _WORKER.sub("", report.longreprtext) if report.failed else "",
+        "message": _WORKER.sub("", report.longreprtext) or reason if report.failed else "",
         "reason": reason,
         "numbers": {
             name: value if isinstance(value, int | float | str) else str(value)
             for name, value in properties(report)
-            if name != NOTE
+            if name not in (NOTE, *FACTS)
         },
+        "follows": str(dict(properties(report)).get(FOLLOWS, "")),
         "notes": [str(value) for name, value in properties(report) if name == NOTE],
         "seconds": getattr(report, "duration", 0.0),
         "worker": getattr(report, "worker_id", ""),
@@ -357,6 +369,7 @@ def _bare_event(nodeid: str, when: str, outcome: str) -> dict[str, Any]:
         "message": "",
         "reason": "",
         "numbers": {},
+        "follows": "",
         "notes": [],
         "seconds": 0.0,
         "worker": "",
@@ -366,7 +379,7 @@ def _bare_event(nodeid: str, when: str, outcome: str) -> dict[str, Any]:
 def _facts(config: pytest.Config) -> dict[str, str]:
     found = {
         "began": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": " ".join(["pytest", *map(str, config.invocation_params.args)]),
+        "command": command_line(config),
         "python": platform.python_version(),
     }
     for package in _PACKAGES:

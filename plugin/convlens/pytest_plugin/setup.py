@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from convlens.pytest_plugin import baselines, benchmarks, hookspecs, options, report
+from convlens.pytest_plugin import baselines, benchmarks, causes, hookspecs, options, report
 from convlens.pytest_plugin.targets import (
+    APPLICATIONS,
     MODEL_SUFFIXES,
     SHIPPED,
     TARGETS,
@@ -16,6 +17,7 @@ from convlens.pytest_plugin.targets import (
     Target,
     parse_target,
 )
+from convlens.pytest_plugin.what_changed import WhatChanged
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -46,11 +48,21 @@ def pytest_configure(config: pytest.Config) -> None:
     asked = any(str(a).split("=")[0] == "--convlens" for a in config.invocation_params.args)
     if targets and asked and not given:
         paths = []  # `pytest --convlens MODEL` checks the model, and no more than that
-    named = [t.spec for t in targets if t.kind == "file" and t.spec not in paths]
+    if given and not asked and all("::" in str(argument) for argument in config.args):
+        # Node ids say what to run: of the models that addopts names, no other items.
+        selected = {**{target.spec: set[str]() for target in targets}, **selected}
+    named = [
+        t.spec
+        for t in targets
+        if t.kind == "file" and t.spec not in paths and selected.get(t.spec) != set()
+    ]
     config.args[:], config.stash[WITHIN] = _split_models_within([*paths, *named])
     config.stash[TARGETS] = _merge(targets, selected)
     baselines.configure(config)
+    causes.configure(config)
     report.configure(config)
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(WhatChanged(), "convlens-what-changed")
 
 
 def _split_node_ids(args: list[str]) -> tuple[list[str], dict[str, set[str]]]:
@@ -59,7 +71,7 @@ def _split_node_ids(args: list[str]) -> tuple[list[str], dict[str, set[str]]]:
     selected: dict[str, set[str]] = {}
     for arg in args:
         head, _, item = str(arg).partition("::")
-        is_ours = head in SHIPPED or (":" in head and not os.path.exists(head))
+        is_ours = head in (*SHIPPED, *APPLICATIONS) or ":" in head
         if item and is_ours and not os.path.exists(head):
             selected.setdefault(head, set()).add(item)
         else:

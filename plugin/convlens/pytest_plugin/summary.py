@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from convlens.pytest_plugin.battery import checks_of
+from convlens.pytest_plugin.causes import CAUSES
 from convlens.pytest_plugin.notes import NOTE, properties
 from convlens.report.text import one_line
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _PREFIX = "convlens."
 _UNKNOWN = "-"
+_INPUT = "input"  # of a baseline's items, the one of the images
 
 
 @dataclass
@@ -29,12 +32,16 @@ class _Model:
         failed: layer → the checks that failed.
         images: the source of the images; empty where the model could not be read.
         notes: lines about what could not be shown.
+        following: layer → a line on the layers behind it that fail for its cause.
+        agreeing: file of a baseline → number of layers that agree with it.
     """
 
     rows: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     failed: dict[str, list[str]] = field(default_factory=dict)
     images: str = ""
     notes: list[str] = field(default_factory=list)
+    following: dict[str, str] = field(default_factory=dict)
+    agreeing: Counter[str] = field(default_factory=Counter)
 
 
 def pytest_terminal_summary(
@@ -42,6 +49,9 @@ def pytest_terminal_summary(
 ) -> None:
     """Print the measures, a line a layer, for each model."""
     models, notes = _gather(terminalreporter)
+    for cause in config.stash[CAUSES].found:
+        if cause.followers and cause.model in models:
+            models[cause.model].following[cause.layer] = cause.following
     for name, model in models.items():
         checks = checks_of(config)
         terminalreporter.section(f"convlens: {name}")
@@ -84,6 +94,8 @@ def _gather(reporter: pytest.TerminalReporter) -> tuple[dict[str, _Model], list[
             model.notes += notes
             check = report.nodeid.rpartition("::")[2].split("[")[0]
             model.rows.setdefault(layer, {}).setdefault(check, {}).update(found)
+            if outcome == "passed" and "baseline" in found and layer != _INPUT:
+                model.agreeing[str(found["baseline"])] += 1
             if outcome == "failed":
                 model.failed.setdefault(layer, []).append(check)
     return models, others
@@ -102,13 +114,16 @@ def _table(model: _Model, checks: Sequence[Check]) -> list[str]:
         return []
     lines.insert(0, ["layer", *(column.title for _, column in columns), "failed"])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(
+    shown = []
+    for line in lines:
+        cells = [
             cell.ljust(width) if i == 0 else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
+        ]
+        shown.append("  ".join(cells).rstrip())
+        if line[0] in model.following and line is not lines[0]:
+            shown.append(model.following[line[0]])
+    return shown
 
 
 def _whole(model: _Model, checks: Sequence[Check]) -> list[str]:
@@ -119,6 +134,9 @@ def _whole(model: _Model, checks: Sequence[Check]) -> list[str]:
         for check in checks
         if check.line
     ]
+    for file, count in model.agreeing.items():
+        agree = "1 layer agrees" if count == 1 else f"{count} layers agree"
+        lines.append(f"baseline: {agree} with {file}")
     if model.images:
         lines.append(f"images: {model.images}")
     return [line for line in lines if line != _UNKNOWN]

@@ -34,7 +34,7 @@ class Target:
     Attributes:
         spec: the words that named it.
         kind: 'shipped', 'file', 'application' or 'factory'.
-        only: the items to run, None for all.
+        only: the items to run, None for all; an empty set for a model that only tests look at.
     """
 
     spec: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 from convlens.pytest_plugin.targets import TARGETS
 
 _OUTPUT = "convlens_usage"
+_MAX_NAMES = 30
+_NOT_APPLIED = "not applied"
+_SHARED = ("used", "written", "seen", "asking", "partial", "applied", "stale")
 
 
 class Usage:
@@ -19,15 +23,20 @@ class Usage:
     Attributes:
         folder: of the baselines.
         used: names of the baselines that were used.
-        written: the files that were recorded.
+        written: the files that were recorded, each with what changed in it.
         seen: collected files, and collected models that are not files.
         asking: node ids of tests that have the fixture `baseline`.
         partial: reasons why the suite did not run whole; empty if it did.
+        accept: key → fingerprint of the changes that --convlens-accept lists.
+        applied, stale: keys of those that are the baseline now, and that are out of date.
     """
 
-    def __init__(self, config: pytest.Config, folder: Path) -> None:
+    def __init__(self, config: pytest.Config, folder: Path, accept: Mapping[str, str]) -> None:
         self.config = config
         self.folder = folder
+        self.accept = accept
+        self.applied: set[str] = set()
+        self.stale: set[str] = set()
         self.used: set[str] = set()
         self.written: set[str] = set()
         self.seen: set[str] = set()
@@ -42,9 +51,14 @@ class Usage:
         """Note that a test has the fixture `baseline`."""
         self.asking.add(nodeid)
 
-    def wrote(self, path: Path) -> None:
-        """Note that a baseline was recorded."""
-        self.written.add(str(path))
+    def wrote(self, path: Path, changed: Sequence[str]) -> None:
+        """Note that a baseline was recorded, and the names of the layers that changed in it."""
+        note = ""
+        if changed:
+            shown = ", ".join(changed[:_MAX_NAMES])
+            more = len(changed) - _MAX_NAMES
+            note = f"; changed: {shown}{f' and {more} more' if more > 0 else ''}"
+        self.written.add(f"{path}{note}")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self.seen.add(report.nodeid.split("::")[0])
@@ -60,11 +74,37 @@ class Usage:
         elif report.failed:
             self.partial.add("tests failed")
 
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         output = getattr(self.config, "workeroutput", None)
         if output is not None:
-            names = ("used", "written", "seen", "asking", "partial")
-            output[_OUTPUT] = {name: sorted(getattr(self, name)) for name in names}
+            output[_OUTPUT] = {name: sorted(getattr(self, name)) for name in _SHARED}
+        elif exitstatus == pytest.ExitCode.OK and self._is_stale():
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _is_stale(self) -> bool:
+        """Return whether the list of accepted changes has entries that apply to nothing.
+
+        One whose test was not in a part of the suite may still apply to the rest.
+        """
+        left = self.accept.keys() - self.applied
+        if self.config.getoption("collectonly"):
+            return False
+        is_part = bool(self._why_partial(pytest.ExitCode.OK))
+        return bool(self.stale - self.applied or (left and not (self.applied and is_part)))
+
+    def _accepted(self) -> list[str]:
+        """Return the lines about the list of accepted changes; none where none was given."""
+        option = self.config.getoption
+        if option("convlens_accept") is None or option("collectonly"):
+            return []
+        path = option("convlens_accept")
+        lines = [f"{path}: applied {len(self.applied)} of {len(self.accept)}"]
+        for key in sorted(self.accept.keys() - self.applied):
+            why = "no test of this run has this baseline"
+            if key in self.stale:
+                why = "what is there now is not the change that was accepted: review it again"
+            lines.append(f"{_NOT_APPLIED}: {key}: {why}")
+        return lines
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
@@ -83,7 +123,7 @@ class Usage:
         if hasattr(self.config, "workerinput"):  # a worker of xdist knows its own tests alone
             return
         remove = self.config.getoption("convlens_remove_unused")
-        lines = [f"recorded: {path}" for path in sorted(self.written)]
+        lines = [f"recorded: {path}" for path in sorted(self.written)] + self._accepted()
         if self.config.getoption("collectonly") or not os.path.isdir(self.folder):
             lines += []
         elif why := self._why_partial(exitstatus):
@@ -94,7 +134,7 @@ class Usage:
         if lines:
             terminalreporter.section("convlens: baselines")
             for line in lines:
-                terminalreporter.line(line)
+                terminalreporter.line(line, red=line.startswith(_NOT_APPLIED))
 
     def _why_partial(self, exitstatus: int) -> list[str]:
         why = set(self.partial)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from convlens.report.cause import Cause
 from convlens.report.entry import BAD, OUTCOMES, Entry, Exhibit, Outcome, worst
 from convlens.report.spool import Spool
 
@@ -35,6 +36,7 @@ class Run:
         failures: failed tests that do not use convlens.
         facts: name → value, such as the start time of the run and the versions.
         finished: True if the run was not interrupted.
+        causes: causes of the failures, in the order of the reports.
     """
 
     entries: list[Entry]
@@ -42,6 +44,7 @@ class Run:
     failures: list[OtherFailure]
     facts: dict[str, str]
     finished: bool
+    causes: Sequence[Cause] = ()
 
     @property
     def counts(self) -> dict[Outcome, int]:
@@ -80,6 +83,7 @@ class _Result:
     notes: dict[str, None] = field(default_factory=dict)
     seconds: float = 0.0
     worker: str = ""
+    follows: str = ""
     ended: bool = False
 
     @property
@@ -100,6 +104,7 @@ class _Result:
         self.notes.update(dict.fromkeys(event["notes"]))  # each phase has those of the last
         self.seconds += event["seconds"]
         self.worker = event["worker"]
+        self.follows = event["follows"] or self.follows
         self.ended = self.ended or event["when"] == "teardown"
 
 
@@ -112,10 +117,13 @@ def assemble(spool: Spool, on_problem: Callable[[str], object] | None = None) ->
     """
     results: dict[str, _Result] = {}
     facts: dict[str, str] = {}
+    causes: Sequence[Cause] = ()
     finished = False
     for event in spool.events():
         if event["kind"] == "facts":
             facts.update(event["facts"])
+        elif event["kind"] == "causes":
+            causes = event["causes"]
         elif event["kind"] == "finished":
             finished = True
         else:
@@ -129,7 +137,7 @@ def assemble(spool: Spool, on_problem: Callable[[str], object] | None = None) ->
         if result.outcome in BAD
     ]
     others = _count(result.outcome for result in results.values())
-    return Run(entries, others, failures, facts, finished)
+    return Run(entries, others, failures, facts, finished, causes)
 
 
 def clean(text: str) -> str:
@@ -156,6 +164,7 @@ def _entry(exhibit: Exhibit, result: _Result) -> Entry:
         result.seconds,
         result.worker,
         list(result.notes),
+        result.follows,
     )
 
 
@@ -176,6 +185,8 @@ def _verdict(exhibit: Exhibit, result: _Result) -> str:
             return "The run ended before this item finished."
         case "crashed":
             return _sentence(result.message.partition("\n")[0])
+    if result.follows:
+        return _sentence(result.message.partition("\n")[0])
     broken = next((c for c in exhibit.comparisons if not c.passed), None)
     return _sentence(
         broken.verdict if broken else result.reason or result.message.partition("\n")[0]

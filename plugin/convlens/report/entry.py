@@ -154,6 +154,7 @@ class Entry:
         seconds: duration.
         worker: name of the process that ran the item; "" if there is only one process.
         notes: explanations of figures that could not be made.
+        follows: layer whose failure is the cause of this one; "" if it has a cause of its own.
     """
 
     exhibit: Exhibit
@@ -164,6 +165,7 @@ class Entry:
     seconds: float = 0.0
     worker: str = ""
     notes: Sequence[str] = ()
+    follows: str = ""
 
     @property
     def id(self) -> str:

@@ -3,48 +3,118 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from convlens.report.assemble import Run
+from convlens.report.cause import Cause
 from convlens.report.entry import BAD
-from convlens.report.overview import Cell, overview
+from convlens.report.overview import Block, Cell, Overview, overview
 from convlens.report.page import SYMBOLS
 from convlens.report.text import escape_invisible
 
+# GitHub shows no summary of more than 1 MiB; that of a step includes what other commands write.
+MAX_BYTES = 1_000_000
+_MAX_CAUSES = 20
 _MAX_FAILURES = 50
+_MAX_CHARACTERS = 1000
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$&@:])")
+_LEFT_OUT = "The rest is left out, as a summary of a CI job may have no more than 1 MiB."
 
 
-def render_markdown(run: Run) -> str:
-    """Return a heading, a table of layers and properties for each model, and the failures."""
-    lines = [f"# {escape_markdown(run.headline)}", ""]
-    if not run.finished:
-        lines += ["The run was interrupted before its end.", ""]
-    table = overview(run.entries)
-    for block in table.blocks:
-        lines += [f"## {escape_markdown(block.model)}", ""]
-        lines.append(_row("layer", [escape_markdown(name) for name in table.properties]))
-        lines.append(_row("---", ["---"] * len(table.properties)))
-        for row in block.rows:
-            cells = [_cell(cell) for cell in row.cells]
-            lines.append(_row(escape_markdown(row.layer or "whole model"), cells))
-        lines.append("")
-    failed = [(e.exhibit.nodeid, e.verdict) for e in run.entries if e.outcome in BAD]
-    failed += [(f.nodeid, f.message.partition("\n")[0]) for f in run.failures]
-    if failed:
-        lines += ["## Failures", ""]
-        lines += [
-            f"- **{escape_markdown(name)}**: {escape_markdown(why)}"
-            for name, why in failed[:_MAX_FAILURES]
-        ]
-        if len(failed) > _MAX_FAILURES:
-            lines.append(f"- and {len(failed) - _MAX_FAILURES} more")
-        lines.append("")
-    return "\n".join(lines)
+def render_markdown(run: Run, *, limit: int = MAX_BYTES) -> str:
+    """Return a heading, the causes, the failures, and a table of layers for each model.
+
+    Args:
+        run: contents of the report.
+        limit: maximum number of bytes in UTF-8. Sections that do not fit are left out, those of
+            models without failures first, and one line says so.
+    """
+    kept: list[str] = []
+    left = limit - len(_LEFT_OUT.encode()) - 1
+    for section in _sections(run):
+        size = len(section.encode("utf-8", "replace")) + 1
+        if size > left:
+            kept.append(_LEFT_OUT + "\n")
+            break
+        kept.append(section)
+        left -= size
+    return "\n".join(kept)
 
 
 def escape_markdown(text: str) -> str:
     """Return text in one line, with escapes for characters that are special in Markdown."""
     return _SPECIAL.sub(r"\\\1", escape_invisible(" ".join(text.split())))
+
+
+def _sections(run: Run) -> Iterator[str]:
+    """Yield the parts of the summary, the most important ones first."""
+    yield f"# {escape_markdown(run.headline)}\n"
+    if not run.finished:
+        yield "The run was interrupted before its end.\n"
+    causes = [cause for cause in run.causes if cause.key]
+    if causes:
+        yield "## What changed\n"
+        for cause in causes[:_MAX_CAUSES]:
+            yield _cause(cause)
+        if len(causes) > _MAX_CAUSES:
+            yield f"and {len(causes) - _MAX_CAUSES} more\n"
+    told = {cause.nodeid for cause in causes}
+    failed = [
+        (entry.exhibit.nodeid, entry.verdict)
+        for entry in run.entries
+        if entry.outcome in BAD and not entry.follows and entry.exhibit.nodeid not in told
+    ]
+    failed += [(f.nodeid, f.message.partition("\n")[0]) for f in run.failures]
+    if failed:
+        yield "## Failures\n"
+        for name, why in failed[:_MAX_FAILURES]:
+            yield f"- **{_shortened(name)}**: {_shortened(why)}"
+        if len(failed) > _MAX_FAILURES:
+            yield f"- and {len(failed) - _MAX_FAILURES} more"
+        yield ""
+    table = overview(run.entries)
+    for block in sorted(table.blocks, key=lambda block: not _is_bad(block)):
+        yield _table(table, block)
+
+
+def _cause(cause: Cause) -> str:
+    """Return a cause with the texts that the terminal and the page show, too."""
+    lines = [f"### {_shortened(cause.model)}\n"]
+    for title, text in cause.lines:
+        if text is cause.command:
+            lines.append(f"- {title}:\n\n{_code(text)}")
+        else:
+            lines.append(f"- **{title}**: {_shortened(text)}")
+    if cause.following:
+        lines.append(f"- {_shortened(cause.following)}")
+    return "\n".join([*lines, ""])
+
+
+def _code(text: str) -> str:
+    """Return a block of code, within a list, that no text can end."""
+    plain = escape_invisible(text)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", plain)), default=0))
+    return "\n".join(f"  {line}" for line in [f"{fence}console", *plain.splitlines(), fence, ""])
+
+
+def _shortened(text: str) -> str:
+    """Return text for Markdown, cut where one line would be a page."""
+    cut = text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}…"
+    return escape_markdown(cut)
+
+
+def _table(table: Overview, block: Block) -> str:
+    lines = [f"## {escape_markdown(block.model)}", ""]
+    lines.append(_row("layer", [escape_markdown(name) for name in table.properties]))
+    lines.append(_row("---", ["---"] * len(table.properties)))
+    for row in block.rows:
+        cells = [_cell(cell) for cell in row.cells]
+        lines.append(_row(escape_markdown(row.layer or "whole model"), cells))
+    return "\n".join([*lines, ""])
+
+
+def _is_bad(block: Block) -> bool:
+    return any(cell.outcome in BAD for cell in block.cells)
 
 
 def _row(first: str, cells: list[str]) -> str:

@@ -116,7 +116,7 @@ def record(session: nox.Session) -> None:
 def jax(session: nox.Session) -> None:
     """Hold the engine on JAX, without TensorFlow, against what `record` kept."""
     needed = [name for name in PROJECT["dependencies"] if not name.startswith("tensorflow")]
-    install(session, "jax[cpu]", "pytest-xdist", *needed)
+    install(session, "jax[cpu]", "hypothesis", "pytest-xdist", *needed)
     install(session, "--no-deps", ".")
     env = {
         "KERAS_BACKEND": "jax",

@@ -29,6 +29,7 @@ OWN_NETWORK: dict[str, Build] = {
     "units": scaling.units,
     "pixels": scaling.pixels,
     "images": scaling.images,
+    "effort": scaling.effort,
 }
 # Cores for --convlens-bench=full only: this one needs the zero-code run twice.
 OWN_NETWORK_FULL: dict[str, Build] = {"report": cores.report}

@@ -32,9 +32,9 @@ from convlens.benchmarks.contest import (
     check_nonzero,
     check_risen,
 )
-from convlens.benchmarks.flops import ascent_flops, forward_flops
 from convlens.benchmarks.subjects import Setting, Subject, subject
 from convlens.benchmarks.timing import Run
+from convlens.engine.model.flops import ascent_flops, forward_flops
 from convlens.engine.runtime.backend import backend_name
 
 _ONE_AT_A_TIME = "one filter at a time"

@@ -1,4 +1,4 @@
-"""Benchmarks of the growth of cost with the number of units, pixels and images."""
+"""Benchmarks of the growth of cost with the number of units, pixels and images, and of effort."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from convlens import Network, maximize, top_images
+from convlens import Lens, Maximization, Network, maximize, top_images
 from convlens.benchmarks.contest import Contest, Series, Work, check_finite, check_risen
-from convlens.benchmarks.flops import ascent_flops, forward_flops
+from convlens.benchmarks.peers import bare_passes
 from convlens.benchmarks.subjects import Setting
 from convlens.benchmarks.timing import Run
+from convlens.checks.check import Effort
+from convlens.engine.ascent.plan import EffortLevel
+from convlens.engine.model.flops import ascent_flops, forward_flops
 from convlens.fixtures.mnist_cnn import load_mnist_cnn
 
 
@@ -58,6 +61,53 @@ def pixels(setting: Setting) -> Contest:
         Work(count, steps, work),
         lambda result: check_risen(result.trace[0], result.trace[-1]),
         replace(setting, model="VGG19"),
+    )
+
+
+def effort(setting: Setting) -> Contest:
+    """Benchmark the planned ascents of a network by effort: some layers of ResNet50.
+
+    The limit is as many bare passes, on as many units and on images of the same sizes.
+    """
+    level: EffortLevel = "standard" if setting.full else "quick"
+    side = 224 if setting.full else 96
+    keras.utils.set_random_seed(0)
+    model = keras.applications.ResNet50(
+        include_top=False, weights=None, input_shape=(None, None, 3)
+    )
+    lens = Lens(model, np.random.default_rng(0).random((2, side, side, 3), dtype=np.float32))
+    layers = ("conv2_block2_2_conv", "conv3_block2_1_conv", "conv4_block2_3_conv")
+    plans = [lens.plan_ascent(layer, level) for layer in layers]
+    work = Effort(level=level)
+
+    def run() -> list[Maximization]:
+        return [work.maximize(lens, plan.layer) for plan in plans]
+
+    starts = [
+        lens.maximize(plan.layer, plan.units, steps=1, size=plan.size).start for plan in plans
+    ]
+    bare = [
+        bare_passes(model, plan.layer, start, plan.steps)
+        for plan, start in zip(plans, starts, strict=True)
+    ]
+    count = sum(len(plan.units) for plan in plans)
+    flops = sum(
+        len(plan.units) * plan.steps * ascent_flops(lens.network, plan.layer, (*plan.size, 3))
+        for plan in plans
+    )
+
+    def check(results: list[Maximization]) -> None:
+        for result in results:
+            check_risen(result.trace[0], result.trace[-1])
+
+    return Contest(
+        f"ascents of {len(plans)} layers of ResNet50 at {side}×{side}, effort {level}",
+        {"bare passes": lambda: [run_one() for run_one in bare], "convlens": run},
+        "convlens",
+        ("bare passes",),
+        Work(count, gflop=flops / 1e9),
+        checks={"convlens": check},
+        setting=replace(setting, model="ResNet50"),
     )
 
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from convlens import Network, transfer_style
 from convlens.benchmarks import peers
 from convlens.benchmarks.contest import Contest, Work
-from convlens.benchmarks.flops import ascent_flops
 from convlens.benchmarks.subjects import Setting, UnavailableError
 from convlens.benchmarks.timing import Run
+from convlens.engine.model.flops import ascent_flops
 from convlens.engine.runtime.backend import backend_name
 
 _TUTORIAL = "the tutorial's loop"

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from convlens import Lens, Network, occlude
+from convlens.engine.features import maps
+from convlens.engine.features.survey import Wanted
 
 
 @pytest.fixture
@@ -25,6 +27,34 @@ def test_it_gives_the_engine_its_own_images_labels_and_range(lens, mnist_network
     assert lens.deconvolve(None, [1, 2]).inputs.shape[0] == 2
     assert lens.name == "mnist_cnn"
     assert lens.model is mnist_network.model
+
+
+def test_what_is_shared_is_computed_once_and_is_the_same(lens, digits):
+    wanted = Wanted(filters=("conv2d_2",), scores=True)
+    alone = lens.survey(wanted)
+    assert list(alone.filters) == ["conv2d_2"]
+    assert lens.survey(wanted) is not alone
+    lens.share()
+    shared = lens.survey(wanted)
+    assert list(shared.filters) == list(lens.conv_layers)
+    assert lens.survey(Wanted(finite=("conv2d_3",))) is shared
+    own, other = alone.filters["conv2d_2"], shared.filters["conv2d_2"]
+    assert (own.dead, own.duplicates) == (other.dead, other.duplicates)
+    np.testing.assert_allclose(own.high, other.high, rtol=1e-5)
+    np.testing.assert_allclose(alone.scores, shared.scores, rtol=1e-4, atol=1e-4)
+    lens.unshare()
+    assert lens.survey(wanted) is not shared
+
+
+@pytest.mark.parametrize("budget", [2**28, 50_000, 1])
+def test_maps_come_in_blocks_of_layers(lens, monkeypatch, budget):
+    monkeypatch.setattr(maps, "_BUDGET", budget)
+    expected = lens.activations(images=lens.images[[3, 1]])
+    lens.share()
+    for layer in (*lens.conv_layers, "conv2d_1"):
+        np.testing.assert_allclose(lens.maps(layer, [3, 1]), expected[layer], rtol=1e-4, atol=1e-5)
+    assert lens.shared_bytes <= max(1.25 * budget, expected["conv2d_1"].nbytes)
+    assert lens.maps(lens.network.output_layer, [0]).shape == (1, 10)
 
 
 def test_one_of_each_class_or_the_first_few(mnist_network, digits):

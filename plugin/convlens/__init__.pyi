@@ -57,6 +57,7 @@ from .engine.ascent.maximize import (
     maximize as maximize,
 )
 from .engine.ascent.objectives import Objective as Objective
+from .engine.ascent.plan import AscentPlan as AscentPlan
 from .engine.explain.deconvnet import (
     Reconstruction as Reconstruction,
     deconvolve as deconvolve,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,32 +30,61 @@ from convlens.style.sound import SpectrogramTransform
 from convlens.style.sound_transfer import SoundTransfer
 from convlens.style.task import StyleTransfer
 
+# Convolutions whose reconstructions share one compiled function.
+_GROUP = 8
+# Feature maps in a picture.
+_MAX_MAPS = 128
 _AMOUNT = {"translation": "pixels down", "scale": "factor", "rotation": "degrees"}
 
 
 def draw_activations(lens: Lens, layer: str) -> Tiles:
-    """Return the feature maps of the lens's first image in viridis, one tile for each unit."""
+    """Return the feature maps of the lens's first image in viridis, one tile for each unit.
+
+    Of a layer with more than 128 units those whose maps are flat are shown, and evenly spread ones.
+    """
     chosen = lens.one_of_each(1)
-    maps = lens.activations(layer, lens.images[chosen])[layer][0]
-    pixels = [viridis(feature_map_pixels(maps[..., u])) for u in range(maps.shape[-1])]
+    maps = lens.maps(layer, chosen)[0]
+    count = maps.shape[-1]
     flat = np.ptp(maps, axis=(0, 1)) == 0
-    labels = [f"{u} (flat)" if flat[u] else str(u) for u in range(len(pixels))]
+    units = _shown_units(flat)
+    pixels = [viridis(feature_map_pixels(maps[..., u])) for u in units]
+    labels = [f"{u} (flat)" if flat[u] else str(u) for u in units]
     h, w = maps.shape[:2]
     what = "" if lens.labels is None else f" of a {lens.labels[chosen[0]]}"
+    shown = f"{count} units" if len(units) == count else f"{len(units)} of {count} units"
     return Tiles(
         pixels,
         labels,
         f"{lens.name} · {layer}: feature maps{what}",
-        f"{len(pixels)} units, {h} x {w} positions; each map is normalized, flat ones are black",
+        f"{shown}, {h} x {w} positions; each map is normalized, flat ones are black",
     )
 
 
-def draw_maximized(result: Maximization) -> Tiles:
+def _shown_units(flat: NDArray[np.bool_]) -> list[int]:
+    """Return the numbers of the units to show, in order: some flat ones, and evenly spread ones."""
+    count = len(flat)
+    if count <= _MAX_MAPS:
+        return list(range(count))
+    first = np.flatnonzero(flat)[: _MAX_MAPS // 2].tolist()
+    others = np.setdiff1d(np.arange(count), first)
+    left = np.linspace(0, len(others) - 1, _MAX_MAPS - len(first)).round().astype(int)
+    return sorted([*first, *others[left].tolist()])
+
+
+def draw_maximized(result: Maximization, count: int | None = None) -> Tiles:
     """Return the images that excite a layer's units, with each unit's final activation.
 
     Images of the pixel basis are normalized to the same contrast. Images of the Fourier basis have
     meaningful colors and contrasts and are drawn unchanged.
+
+    Args:
+        result: the images.
+        count: number of units that the layer has, for the subtitle.
     """
+    h, w = result.images.shape[1:3]
+    shown = (
+        f"{len(result.units)} units" if count is None else f"{len(result.units)} of {count} units"
+    )
     own_range = result.value_range if result.basis == "fourier" else None
     pixels = [
         deprocess(image) if own_range is None else range_pixels(image, own_range)
@@ -65,7 +95,8 @@ def draw_maximized(result: Maximization) -> Tiles:
         pixels,
         labels,
         f"{result.model} · {result.layer}: images that excite each unit",
-        f"unit: activation reached; {result.steps} steps of gradient ascent, seed {result.seed}",
+        f"unit: activation reached; {shown}, {result.steps} steps of gradient ascent, "
+        f"{h}×{w} pixels, seed {result.seed}",
         columns=8 if len(pixels) > 10 else 5,
     )
 
@@ -95,10 +126,11 @@ def draw_reconstructions(lens: Lens, layer: str, units: int = 4) -> Tiles:
         layer: a layer with feature maps.
         units: number of units that are shown beside each image.
     """
-    images = lens.images[lens.one_of_each()]
-    maps = lens.activations(layer, images)[layer]
+    chosen = lens.one_of_each()
+    images, maps = lens.images[chosen], lens.maps(layer, chosen)
     strongest = np.argsort(-maps.max(axis=(1, 2)), axis=1)[:, :units]
-    columns = [lens.deconvolve(layer, column, images) for column in strongest.T]
+    together = _neighbors(lens.conv_layers, layer)
+    columns = [lens.deconvolve(layer, column, images, together=together) for column in strongest.T]
     pixels, labels = [], []
     for i, image in enumerate(columns[0].inputs):
         pixels.append(range_pixels(_displayed(image), lens.value_range))
@@ -231,6 +263,14 @@ def draw_losses(result: StyleTransfer) -> Curves:
         x_label="step",
         y_label="log10 of the weighted loss",
     )
+
+
+def _neighbors(layers: Sequence[str], layer: str) -> tuple[str, ...]:
+    """Return the group of `layers` that `layer` is in, or `layer` alone if it is none of them."""
+    if layer not in layers:
+        return (layer,)
+    first = layers.index(layer) // _GROUP * _GROUP
+    return tuple(layers[first : first + _GROUP])
 
 
 def _displayed(image: NDArray[Any]) -> NDArray[Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from convlens.engine.ascent.maximize import Maximization, maximize
 from convlens.engine.ascent.objectives import Objective
 from convlens.engine.ascent.options import check_range
+from convlens.engine.ascent.plan import LIMITS, AscentPlan, EffortLevel, ascent_plans
 from convlens.engine.explain.deconvnet import Reconstruction, deconvolve
 from convlens.engine.explain.invariance import Invariance, Transformation, invariance
 from convlens.engine.explain.occlusion import Occlusion, occlude
@@ -19,14 +21,20 @@ from convlens.engine.explain.patches import TopPatches, top_patches
 from convlens.engine.explain.topk import TopImages, top_images
 from convlens.engine.features.activations import activations
 from convlens.engine.features.gram import Divisor, gram_matrix
-from convlens.engine.model.classes import class_numbers
+from convlens.engine.features.maps import MapStore
+from convlens.engine.features.survey import Survey, Wanted, survey_network
+from convlens.engine.model.classes import class_layer, class_numbers
 from convlens.engine.model.network import Network, Units
+from convlens.engine.model.targets import output_of
+
+T = TypeVar("T")
 
 
 class Lens:
     """A model with images to examine it on, and the range of their pixels.
 
-    Compiled functions are reused between calls; the model's current weights are read in each call.
+    Compiled functions are reused between calls; the model's current weights are read in each call,
+    except between `share` and `unshare`.
 
     Attributes:
         network: the model as a `Network`, which all functions and checks accept as a model.
@@ -81,6 +89,9 @@ class Lens:
         self.range_given = range_given
         self.labels = None if labels is None else class_numbers(labels, len(self.images))
         self.labels_problem = labels_problem
+        self._shared: dict[Hashable, Any] | None = None
+        self._whole = Wanted()
+        self._plans: tuple[Any, dict[EffortLevel, dict[str, AscentPlan]]] = (None, {})
 
     @property
     def model(self) -> Any:
@@ -97,6 +108,62 @@ class Lens:
         """The convolutions' names, in the order of the network."""
         return self.network.conv_layers
 
+    def share(self, seed: int | None = None) -> None:
+        """Share what is computed among all checks, until `unshare`; a second call changes nothing.
+
+        The weights must not change meanwhile: the run of all checks of a model begins it, and ends
+        it before code of others runs.
+
+        Args:
+            seed: seed of the sketches that the survey makes for a baseline; None for none.
+        """
+        if self._shared is None:
+            self._whole = Wanted.all_of(self.network, seed)
+            self._shared = {}
+
+    def unshare(self) -> None:
+        """Let go of what was shared: from now on each call reads the current weights."""
+        self._shared = None
+
+    @property
+    def is_shared(self) -> bool:
+        """True between `share` and `unshare`."""
+        return self._shared is not None
+
+    @property
+    def shared_bytes(self) -> int:
+        """The memory of the feature maps that are shared."""
+        store = (self._shared or {}).get("maps")
+        return 0 if store is None else int(store.nbytes)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return `make()`; while the lens is shared, the result of the first call with the key."""
+        if self._shared is None:
+            return make()
+        if key not in self._shared:
+            self._shared[key] = make()
+        found: T = self._shared[key]
+        return found
+
+    def survey(self, wanted: Wanted) -> Survey:
+        """Return the survey of the images; while the lens is shared, one of all there is to see."""
+
+        def run(what: Wanted) -> Survey:
+            self.network.refresh()
+            return survey_network(self.network, self.images, what)
+
+        if self._shared is not None and self._whole.covers(wanted):
+            return self.once("survey", lambda: run(self._whole))
+        return run(wanted)
+
+    def maps(self, layer: str, numbers: Sequence[int]) -> NDArray[Any]:
+        """Return a layer's maps (n, h, w, c) for the images of some numbers; do not change them."""
+        if self._shared is not None:
+            store = self.once("maps", lambda: MapStore(self.network, self.images))
+            if layer in store:
+                return store.maps(layer, numbers)
+        return self.activations(layer, self.images[list(numbers)])[layer]
+
     def activations(
         self, layers: str | Iterable[str] | None = None, images: ArrayLike | None = None
     ) -> dict[str, NDArray[Any]]:
@@ -111,16 +178,49 @@ class Lens:
     ) -> Maximization:
         """Return images that excite a layer's units, or the classes; see `maximize`.
 
-        A unit that the start noise leaves silent starts again from the lens's images too.
+        A unit that the start noise leaves silent starts again from the lens's images too, or from
+        their middle, where the images to find are smaller.
         """
         options.setdefault("value_range", self.value_range)
         size = self.images.shape[1:3]
         if "seed_images" not in options:
             if None in self.network.input_shape[:2]:
                 options.setdefault("size", size)
-            if options.get("size") in (None, size):
-                options.setdefault("restart_images", self.images)
+            h, w = options.get("size") or size
+            if h <= size[0] and w <= size[1]:
+                top, left = (size[0] - h) // 2, (size[1] - w) // 2
+                middle = self.images[:, top : top + h, left : left + w]
+                options.setdefault("restart_images", middle)
         return maximize(self.network, layer, units, **options)
+
+    def plan_ascent(self, layer: str | None, level: EffortLevel = "standard") -> AscentPlan:
+        """Return the units, steps and image size of a layer's ascents at a level of effort.
+
+        The network has one budget of operations, which is spread over its convolutions and its
+        classes, so the plan of a layer does not depend on what else is asked for.
+
+        Args:
+            layer: the layer's name; None for the model's classes.
+            level: 'quick', 'standard' or 'full'.
+
+        Raises:
+            ValueError: an unknown layer or level, or a model without classes.
+        """
+        if level not in LIMITS:
+            raise ValueError(f"level must be {', '.join(map(repr, LIMITS))}, not {level!r}")
+        name = output_of(self.network, layer)
+        if self._plans[0] is not self.network.image:  # the model was read anew
+            self._plans = (self.network.image, {})
+        plans = self._plans[1].setdefault(level, {})
+        if name not in plans:
+            goals = [name for name in self.conv_layers if self.network.reaches(name)]
+            with suppress(ValueError):  # a model without classes
+                goals.append(class_layer(self.network))
+            ordered = [goal for goal in self.network.outputs if goal in {*goals, name}]
+            h, w, c = self.images.shape[1:]
+            found = ascent_plans(self.network, ordered, (h, w, c), LIMITS[level])
+            plans.update(found if name in goals else {name: found[name]})
+        return plans[name]
 
     def deconvolve(
         self,

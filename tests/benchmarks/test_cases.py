@@ -25,7 +25,16 @@ def test_each_case_has_a_unique_name(full, accelerated):
     assert len(names) == len(set(names))
     wanted = {"activations", "ascent", "classes", "deconvnet", "top", "baseline"}
     assert {f"{core}-mnist_cnn" for core in wanted} <= set(names)
-    assert {"gram", "style", "style-loss", "zero-code", "units", "pixels", "images"} <= set(names)
+    assert {
+        "gram",
+        "style",
+        "style-loss",
+        "zero-code",
+        "units",
+        "pixels",
+        "images",
+        "effort",
+    } <= set(names)
     assert {"ascent-VGG19", "ascent-ResNet50"} <= set(names)
     assert ("ascent-mnist_cnn-mixed_bfloat16" in names) == full
     assert ("report" in names) == ("baseline-VGG19" in names) == full

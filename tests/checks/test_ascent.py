@@ -11,6 +11,7 @@ from keras import layers
 
 from convlens import Network, Objective, assert_activation_increases, maximize
 from convlens.checks.ascent import random_steps
+from convlens.engine.ascent.ranges import ceilings, tops
 from convlens.engine.ascent.scores import objective_values
 from convlens.engine.runtime import backend
 
@@ -38,8 +39,8 @@ def test_the_control_takes_steps_of_the_same_length_in_the_range(healthy):
     moved = random_steps(free) - free.start
     # A random walk of n steps of length s ends about s·√n away.
     ends = np.sqrt((moved**2).sum(axis=(1, 2, 3)))
-    steps = free.path_length / free.steps
-    np.testing.assert_allclose(ends, steps * np.sqrt(free.steps), rtol=1e-4)
+    steps = free.path_length / free.steps_taken
+    np.testing.assert_allclose(ends, steps * np.sqrt(free.steps_taken), rtol=1e-4)
     clipped = random_steps(healthy)
     assert clipped.min() >= 0
     assert clipped.max() <= 1
@@ -207,3 +208,36 @@ def test_no_unit_never_passes(tiny_network, healthy):
     empty = replace(healthy, units=none, images=healthy.images[:0], start=healthy.start[:0])
     with pytest.raises(AssertionError, match="no unit was maximized"):
         assert_activation_increases(tiny_network, empty)
+
+
+def test_a_unit_that_a_relu_below_keeps_at_its_ceiling_has_not_failed():
+    """All weights of unit 0 are negative: it is highest where the ReLU that it reads is 0."""
+    image = keras.Input((6, 6, 1))
+    below = layers.Conv2D(1, 1, activation="relu", name="below")
+    above = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2, name="above")
+    network = Network(keras.Model(image, above(layers.ZeroPadding2D()(below(image)))))
+    below.set_weights([np.float32([[[[1]]]]), np.float32([-0.7])])
+    kernel = np.full((3, 3, 1, 2), -0.1, np.float32)
+    kernel[1, 1, 0, 1] = 3
+    above.set_weights([kernel, np.float32([0.5, 0])])
+    objectives = [Objective.unit("above", u) for u in (0, 1)]
+    np.testing.assert_array_equal(tops(network, objectives), [0.5, np.inf])
+    assert np.isinf(ceilings(network, objectives)).all()
+    found = maximize(network, "above", steps=30)
+    assert found.trace[:, 0].tolist() == [0.5] * len(found.trace)
+    assert_activation_increases(network, found)
+    below.set_weights([np.float32([[[[1]]]]), np.float32([-2])])  # the ReLU is always 0
+    network.refresh()
+    with pytest.raises(AssertionError, match=r"unit 0 is dead: 0\.5"):
+        assert_activation_increases(network, maximize(network, "above", steps=30))
+
+
+@pytest.mark.parametrize(("bound", "wanted"), [(6.0, [18.0, 0.25]), (None, [np.inf, 0.25])])
+def test_the_top_follows_from_weights_and_what_they_read(bound, wanted):
+    image = keras.Input((4, 4, 2))
+    x = layers.ReLU(max_value=bound)(image)
+    dense = layers.Dense(2, name="dense")
+    network = Network(keras.Model(image, dense(layers.GlobalMaxPooling2D()(x))))
+    dense.set_weights([np.float32([[1, -1], [2, -3]]), np.float32([0, 0.25])])
+    objectives = [Objective.unit("dense", u) for u in (0, 1)]
+    np.testing.assert_allclose(tops(network, objectives), wanted)

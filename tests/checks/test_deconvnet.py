@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from convlens import assert_deconv_round_trip, project
+from convlens import Lens, Network, assert_deconv_round_trip, project
+from convlens.checks import deconvnet as deconvnet_module
+from convlens.checks.check import Effort
+from convlens.checks.deconvnet import Deconvnet
 from convlens.engine.model import network as network_module
 
 
@@ -43,8 +46,8 @@ def test_batch_norm_average_pools_strides_and_residuals_pass(tiny_images):
     model = keras.Model(x, layers.Conv2D(3, 1, name="top")(layers.Add(name="sum")([y, z])))
     trip = assert_deconv_round_trip(model, tiny_images, "top")
     tested = set(trip.residuals)
-    assert {(n, "adjoint") for n in ("conv", "norm", "mean", "depth", "top")} <= tested
-    assert ("relu", "ReLU") in tested
+    assert {(n, "adjoint") for n in ("conv", "norm", "mean", "depth", "sum", "top")} <= tested
+    assert {("relu", "ReLU"), ("depth", "chain")} <= tested
 
 
 def failure(network, images, project, layer="pool_b"):
@@ -162,6 +165,121 @@ def test_stages_in_another_order_are_caught(tiny_network, tiny_images):
         return {n: -s if whole and n in ("input", "conv_a") else s for n, s in found.items()}
 
     assert "(chain)" in failure(tiny_network, tiny_images, negated)
+
+
+def branched(layer=None):
+    """Return a network with two branches; `layer` joins them."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((13, 13, 2))
+    x = layers.Conv2D(4, 3, activation="relu", name="low")(image)
+    left = layers.Conv2D(4, 3, padding="same", name="left")(x)
+    right = layers.Conv2D(4, 1, activation="relu", name="right")(x)
+    y = (layer or layers.Add(name="joined"))([left, right])
+    y = layers.Conv2D(3, 3, name="high")(layers.MaxPooling2D(name="pool")(y))
+    y = layers.Dense(2, name="scores")(layers.GlobalAveragePooling2D(name="mean")(y))
+    return keras.Model(image, y, name="branched")
+
+
+class OneSided(layers.Add):
+    """An addition whose backward pass sends twice the signal to its first input."""
+
+    def call(self, inputs):
+        @keras.ops.custom_gradient
+        def forward(a, b):
+            def backward(*args, upstream=None):
+                signal = args[0] if upstream is None else upstream
+                return 2 * signal, signal
+
+            return a + b, backward
+
+        return forward(*inputs)
+
+
+def test_a_wrong_stage_of_several_sources_is_caught(tiny_images):
+    assert_deconv_round_trip(branched(), tiny_images, "high")
+    with pytest.raises(AssertionError, match=r"joined \(adjoint\): filtering is not the adjoint"):
+        assert_deconv_round_trip(branched(OneSided(name="joined")), tiny_images, "high")
+
+
+def test_what_several_readers_send_is_summed_in_a_deconvnet_of_the_users_own(tiny_images):
+    network = Network(branched())
+
+    def without_left(network, images, layer, signal):
+        found = project(network, images, layer, signal)
+        if layer == "high":
+            found["low"] = project(network, images, "right", found["right"])["low"]
+        return found
+
+    trip = assert_deconv_round_trip(network, tiny_images, "high", project=lambda *a: project(*a))
+    assert ("left", "chain") in trip.residuals
+    with pytest.raises(AssertionError, match=r"left \(chain\)"):
+        assert_deconv_round_trip(network, tiny_images, "high", project=without_left)
+
+
+def items(model, images):
+    """Return the result of each item of a model."""
+    lens = Lens(model, images)
+    lens.share()
+    check = Deconvnet()
+    return {
+        layer: check.run(lens, layer, Effort())
+        for layer in check.layers(lens, Effort())
+        if check.reason_to_skip(lens, layer) is None
+    }
+
+
+def test_each_stage_belongs_to_one_item(tiny_images):
+    found = items(branched(), tiny_images)
+    layers_of = {
+        item: {layer for layer, kind in trip.residuals if kind not in ("zero", "scale")}
+        for item, trip in found.items()
+    }
+    assert layers_of == {
+        "low": {"low"},
+        "left": {"left"},
+        "right": {"right"},
+        "high": {"joined", "pool", "high"},
+    }
+    assert sum(trip.shapes for trip in found.values()) == 7  # an addition has two
+    assert {trip.layer for trip in found.values()} == set(found)
+    for trip in found.values():
+        trip.judge()
+
+
+def test_an_item_fails_for_its_own_stages_alone(tiny_images):
+    found = items(branched(OneSided(name="joined")), tiny_images)
+    for layer in ("low", "left", "right"):
+        found[layer].judge()
+    with pytest.raises(AssertionError, match=r"joined \(adjoint\)"):
+        found["high"].judge()
+
+
+def test_all_items_of_a_run_share_one_walk(tiny, tiny_images, monkeypatch):
+    walks = []
+    true = deconvnet_module.walk
+    monkeypatch.setattr(deconvnet_module, "walk", lambda *a: walks.append(a) or true(*a))
+    assert len(items(tiny, tiny_images)) == 2
+    assert len(walks) == 1
+
+
+def test_an_error_of_a_layer_is_that_of_its_item(tiny_images):
+    class Broken(layers.Add):
+        def call(self, inputs):
+            @keras.ops.custom_gradient
+            def forward(a, b):
+                def backward(*args, upstream=None):
+                    raise ArithmeticError("no derivative")
+
+                return a + b, backward
+
+            return forward(*inputs)
+
+    lens = Lens(branched(Broken(name="joined")), tiny_images)
+    lens.share()
+    for layer in ("low", "left", "right"):
+        Deconvnet().run(lens, layer, Effort()).judge()
+    with pytest.raises(ArithmeticError, match="no derivative"):
+        Deconvnet().run(lens, "high", Effort())
 
 
 def test_nan_never_passes(tiny_network, tiny_images):

@@ -141,3 +141,38 @@ def test_rounding_over_many_positions_is_no_defect():
     assert residuals.worst > 1.2e-5
     with pytest.raises(AssertionError):
         assert_gram_symmetric(total * np.float32(1.001), features[0])
+
+
+def many_channels(positions: int = 9, channels: int = 300) -> np.ndarray:
+    draw = np.random.default_rng(4)
+    return draw.standard_normal((2, positions, 1, channels)).astype(np.float32)
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["with features", "alone"])
+def test_many_channels_need_no_eigenvalues_where_none_is_negative(given):
+    maps = many_channels()
+    found = assert_gram_symmetric(gram_matrix(maps), maps if given else None)
+    assert found.negative is None
+    assert 0 < found.worst < 1e-5
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["with features", "alone"])
+def test_a_negative_eigenvalue_among_many_is_caught(given):
+    maps = many_channels()
+    gram = gram_matrix(maps).astype(np.float64)
+    vectors = np.linalg.eigh(gram[1])[1]
+    size = np.abs(gram[1]).max()
+    gram[1] -= np.outer(vectors[:, 0], vectors[:, 0]) * 300 * 1e-3 * size
+    with pytest.raises(AssertionError, match="matrix 1 is not positive semi-definite: its small"):
+        assert_gram_symmetric(gram, maps if given else None, tol=5e-4)
+
+
+def test_an_entry_in_the_last_rows_of_many_is_caught():
+    maps = many_channels(channels=700)
+    gram = gram_matrix(maps)
+    gram[1, 698, 40] *= 1.5
+    with pytest.raises(AssertionError, match=r"matrix 1: G\[40,698\] = .* but G\[698,40\] = "):
+        assert_gram_symmetric(gram)
+    gram[1, 40, 698] = gram[1, 698, 40]
+    with pytest.raises(AssertionError, match=r"G\[(40,698|698,40)\] = .*, but FᵀF over the"):
+        assert_gram_symmetric(gram, maps)

@@ -144,3 +144,18 @@ def test_the_tolerance_is_held():
 def test_one_image_is_no_batch():
     with pytest.raises(ValueError, match="at least two images are needed"):
         assert_repeatable(network(), IMAGES[:1])
+
+
+class Shifted(layers.Layer):
+    """Changes the last image of a batch of two, as no image alone."""
+
+    def call(self, x):
+        last = ops.expand_dims(ops.arange(ops.shape(x)[0]) % 2 == 1, (1, 2, 3))
+        return ops.where(last, x + 1, x)
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_every_image_is_compared_with_itself_alone(count):
+    with pytest.raises(AssertionError, match="layer 'shifted' is the first whose output"):
+        assert_repeatable(around(Shifted(name="shifted")), IMAGES[:count])
+    assert_repeatable(network(), IMAGES[:count])

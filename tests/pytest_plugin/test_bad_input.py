@@ -16,6 +16,10 @@ USAGE = pytest.ExitCode.USAGE_ERROR
         (["--convlens", "."], "no such model|is a folder"),
         (["--convlens-range", "1,0"], "--convlens-range must be LOW,HIGH with LOW below HIGH"),
         (["--convlens-range", "a"], "--convlens-range must be LOW,HIGH"),
+        (
+            ["-o", "convlens_effort=much"],
+            "convlens_effort must be quick, standard, full, not 'much'",
+        ),
         (["--convlens-steps", "0"], "--convlens-steps must be between 1 and 1,000,000, not 0"),
         (["--convlens-units", "0"], "--convlens-units must be between 1 and 1,000,000, not 0"),
         (["--convlens-seed", "-1"], "--convlens-seed must be 0 or more, not -1"),

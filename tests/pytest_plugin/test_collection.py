@@ -34,11 +34,11 @@ def test_the_shipped_model_passes_and_has_a_table(pytester):
     result.stdout.fnmatch_lines(
         [
             "*= convlens: mnist_cnn =*",
-            "layer*units*dead*Gram residual*ascent gain*deconvnet residual*failed",
-            "conv2d_1*24*0*e-0*e-0*",
-            "conv2d_2*48*0*e-0*e-0*",
-            "conv2d_3*64*0*e-0*e-0*",
-            "classes: 10 recognized*",
+            "layer*units*dead*Gram residual*ascent gain*ascents*deconvnet residual*failed",
+            "conv2d_1*24*0*e-0*24 of 24 units, 60 steps, 28×28*e-0*",
+            "conv2d_2*48*0*e-0*48 of 48 units, 60 steps, 28×28*e-0*",
+            "conv2d_3*64*0*e-0*64 of 64 units, 60 steps, 28×28*e-0*",
+            "classes: 10 recognized*(10 of 10 classes, 60 steps, 28×28)",
             "images: 200 shipped digits",
         ]
     )
@@ -262,6 +262,24 @@ def test_options_of_the_ascent_reach_it(pytester, tiny_file, option):
 
     assert gain() == gain("--convlens-memory=0.0001")
     assert gain() != gain(option)
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        (("--convlens-effort=quick",), 12),
+        (("-o", "convlens_effort=quick"), 12),
+        (("-o", "convlens_effort=full", "--convlens-effort=quick"), 12),
+        (("--convlens-effort=quick", "--convlens-steps=9", "--convlens-units=2"), 9),
+    ],
+)
+def test_the_effort_decides_how_much_is_climbed(pytester, tiny_file, options, steps):
+    result = pytester.runpytest(
+        str(tiny_file), "-k", "ascent and conv_a", "-p", "no:cacheprovider", *options
+    )
+    result.assert_outcomes(passed=1, deselected=15)
+    units = "2 of 6" if steps == 9 else "6 of 6"
+    result.stdout.fnmatch_lines([f"conv_a* {units} units, {steps} steps, 13×13*"])
 
 
 def test_models_of_one_name_are_told_apart(pytester, tiny):

@@ -143,6 +143,9 @@ def test_other_suites_of_doctests_and_coroutines_are_left_alone(pytester):
     assert outcomes(read(pytester)) == {}
 
 
+@pytest.mark.skipif(
+    pytest.version_tuple < (9,), reason="pytest 8 hides what an overridden fixture needs"
+)
 def test_a_fixture_that_overrides_and_uses_ours_still_runs_for_each_layer(pytester):
     pytester.makepyfile(
         """

@@ -26,8 +26,8 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 BEGIN, END = "<!-- defects:begin -->", "<!-- defects:end -->"
 HEALTHY = ("mnist_cnn-2", *(f"mnist_cnn-{n}" for n in networks.CNN_SEEDS), *networks.KINDS)
 PLANTED = ("mnist_cnn-2", *networks.KINDS)
-# Fewer steps and units than in a normal run, to save time. Healthy networks are tested with both.
-QUICK = Effort(steps=100, units=6, min_accuracy=0.9)
+# Less than in a normal run, to save time. Healthy networks are tested with both.
+QUICK = Effort(level="quick", min_accuracy=0.9)
 # Networks with a suitable layer, for defects that need a special kind of layer.
 SUITABLE_NETWORKS = {
     "reset-batch-norm": {"batch_norm"},

@@ -21,6 +21,7 @@ from convlens.baselines.record import Record, record_network
 from convlens.baselines.store import BaselineFileError, Device, Store, Stored, Variant
 from convlens.baselines.values import Values, compare_values, record_values
 from convlens.checks.finite_weights import assert_finite_weights
+from convlens.engine.features.survey import Wanted
 from convlens.engine.model.network import Network
 from convlens.lens import Lens
 
@@ -102,8 +103,12 @@ def observe(value: Any, images: ArrayLike | None = None) -> Observed:
         TypeError, ValueError: the value cannot be stored in a baseline, or a model has no images.
     """
     __tracebackhide__ = True
+    if isinstance(value, Lens) and images is None:
+        value.once(assert_finite_weights, lambda: assert_finite_weights(value.network))
+        sketches = value.survey(Wanted(seed=record.SEED)).sketches
+        return record_network(value.network, value.images, hash_weights=False, sketches=sketches)
     if isinstance(value, Lens):
-        return _observe_network(value.network, value.images if images is None else images)
+        return _observe_network(value.network, images)
     if isinstance(value, keras.Model | Network):
         if images is None:
             raise ValueError(
@@ -114,7 +119,7 @@ def observe(value: Any, images: ArrayLike | None = None) -> Observed:
     return record_values(value)
 
 
-def _observe_network(network: Network, images: ArrayLike) -> Record:
+def _observe_network(network: Network, images: Any) -> Record:
     __tracebackhide__ = True
     assert_finite_weights(network)
     return record_network(network, images, hash_weights=False)

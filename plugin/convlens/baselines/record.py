@@ -16,7 +16,7 @@ from convlens.baselines.compact import choose_detail, compact_output, compacted,
 from convlens.baselines.fingerprint import fingerprint, rounded
 from convlens.baselines.provenance import Provenance, Weights
 from convlens.baselines.store import Name
-from convlens.engine.features.sketch import LayerSketch, sketch_layers
+from convlens.engine.features.sketch import LayerSketch, Sketches, sketch_layers
 from convlens.engine.model.network import INPUT, Network
 from convlens.engine.runtime.tolerance import Rounding
 from convlens.pictures import grid
@@ -121,7 +121,13 @@ class Record:
         return fingerprint(facts, numbers, other)
 
 
-def record_network(network: Network, images: ArrayLike, *, hash_weights: bool = True) -> Record:
+def record_network(
+    network: Network,
+    images: ArrayLike,
+    *,
+    hash_weights: bool = True,
+    sketches: Sketches | None = None,
+) -> Record:
     """Run a network on images once, and return a record to detect changes with.
 
     Args:
@@ -129,6 +135,8 @@ def record_network(network: Network, images: ArrayLike, *, hash_weights: bool = 
         images: images (n, h, w, c) in the model's value range.
         hash_weights: True to hash the weights now; otherwise they are hashed when the provenance
             is first needed and must not change before.
+        sketches: the sketches of the network on these images, with the seed `SEED`; None to make
+            them.
 
     Raises:
         FloatingPointError: the output of a layer has NaN or infinity, which cannot be compared.
@@ -136,7 +144,7 @@ def record_network(network: Network, images: ArrayLike, *, hash_weights: bool = 
     """
     network.refresh()
     x = network.check_images(images)
-    layers, outputs = sketch_layers(network, x, seed=SEED)
+    layers, outputs = sketches or sketch_layers(network, x, seed=SEED)
     for name, sketch in layers.items():
         finite = np.isfinite(np.vstack([sketch.projection, sketch.mean, sketch.rms, sketch.high]))
         if not finite.all():

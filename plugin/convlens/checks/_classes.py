@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from convlens.checks.check import ModelCheck
+from convlens.engine.features.survey import Wanted
 from convlens.engine.model.classes import class_layer
 from convlens.lens import Lens
 
@@ -18,3 +22,14 @@ class ClassesCheck(ModelCheck):
         if lens.network.units(output) < 2:
             return f"{lens.name} has a single output, and so no other class to tell it from"
         return None
+
+
+def lens_scores(lens: Lens) -> NDArray[np.float32]:
+    """Return the class scores (n, classes) before the softmax, from the survey that is shared.
+
+    Raises:
+        ValueError: a model without a vector of classes.
+    """
+    scores = lens.survey(Wanted(scores=True)).scores
+    assert scores is not None
+    return scores

@@ -1,53 +1,87 @@
-"""Max-unpooling written out in NumPy, to hold the engine's against."""
+"""Max-pooling and max-unpooling written out in NumPy, to hold the engine's against."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def unpool(
-    features: NDArray[Any],
-    signal: NDArray[Any],
-    pool_size: tuple[int, int],
-    strides: tuple[int, int],
-    padding: str,
-) -> NDArray[np.float64]:
-    """Put each value of a signal where its window had its maximum; collisions add up.
+@dataclass(frozen=True)
+class Windows:
+    """The windows of a max-pool.
 
-    Args:
-        features: (n, h, w, c) what was pooled on the way up.
-        signal: (n, ph, pw, c) what comes down.
-        pool_size, strides: (rows, columns) of the windows and between them.
+    Attributes:
+        size: (rows, columns) of a window.
+        strides: (rows, columns) between windows.
         padding: 'valid' or 'same'.
-
-    Returns:
-        (n, h, w, c): zero but at the switches; of equal values the first in row-major order is one.
     """
-    n, h, w, c = features.shape
-    rows, columns = signal.shape[1:3]
-    top = _before(h, rows, pool_size[0], strides[0]) if padding == "same" else 0
-    left = _before(w, columns, pool_size[1], strides[1]) if padding == "same" else 0
-    out = np.zeros(features.shape, np.float64)
-    image, channel = np.ogrid[:n, :c]
-    for i in range(rows):
-        for j in range(columns):
-            y0, x0 = i * strides[0] - top, j * strides[1] - left
-            ys = slice(max(y0, 0), min(y0 + pool_size[0], h))
-            xs = slice(max(x0, 0), min(x0 + pool_size[1], w))
-            window = features[:, ys, xs]
-            width = window.shape[2]
-            at = window.reshape(n, -1, c).argmax(axis=1)
-            np.add.at(
-                out,
-                (image, ys.start + at // width, xs.start + at % width, channel),
-                signal[:, i, j],
-            )
-    return out
 
+    size: tuple[int, int]
+    strides: tuple[int, int]
+    padding: str
 
-def _before(size: int, windows: int, pool: int, stride: int) -> int:
-    """Return how many padded positions come before the first with 'same' padding."""
-    return max((windows - 1) * stride + pool - size, 0) // 2
+    @property
+    def apart(self) -> bool:
+        """Whether no two windows share a position and none lies between windows."""
+        return self.size == self.strides
+
+    def pool(self, features: NDArray[Any], positions: tuple[int, int]) -> NDArray[Any]:
+        """Return the maximum of each window of features (n, h, w, c) at (rows, columns) windows."""
+        padded, _ = self._padded(features, positions)
+        return reduce(np.maximum, self._each(padded, positions))
+
+    def unpool(self, features: NDArray[Any], signal: NDArray[Any]) -> NDArray[Any]:
+        """Put each value of a signal where its window had its maximum; collisions add up.
+
+        Args:
+            features: (n, h, w, c) what was pooled on the way up.
+            signal: (n, ph, pw, c) what comes down.
+
+        Returns:
+            (n, h, w, c): zero but at the switches; of equal values the first in row-major order is
+            one.
+        """
+        positions = signal.shape[1:3]
+        padded, inside = self._padded(features, positions)
+        highest = np.full(signal.shape, -np.inf, features.dtype)
+        switch = np.zeros(signal.shape, np.int32)
+        for number, part in enumerate(self._each(padded, positions)):
+            above = part > highest
+            switch[above] = number
+            np.maximum(highest, part, out=highest)
+        found = np.zeros(padded.shape, signal.dtype)
+        for number, part in enumerate(self._each(found, positions)):
+            part += np.where(switch == number, signal, 0)
+        return found[inside]
+
+    def _each(self, padded: NDArray[Any], positions: tuple[int, int]) -> Iterator[NDArray[Any]]:
+        """Yield, for each place in a window, the values there of all windows: (n, ph, pw, c)."""
+        rows, columns = positions
+        for y in range(self.size[0]):
+            for x in range(self.size[1]):
+                yield padded[
+                    :,
+                    y : y + (rows - 1) * self.strides[0] + 1 : self.strides[0],
+                    x : x + (columns - 1) * self.strides[1] + 1 : self.strides[1],
+                ]
+
+    def _padded(
+        self, features: NDArray[Any], positions: tuple[int, int]
+    ) -> tuple[NDArray[Any], tuple[slice, ...]]:
+        """Return features with padding to whole windows, and their place in it."""
+        before, after, inside = [], [], []
+        for axis in (0, 1):
+            length = features.shape[1 + axis]
+            missing = max((positions[axis] - 1) * self.strides[axis] + self.size[axis] - length, 0)
+            first = missing // 2 if self.padding == "same" else 0
+            before.append(first)
+            after.append(missing - first)
+            inside.append(slice(first, first + length))
+        width = [(0, 0), *zip(before, after, strict=True), (0, 0)]
+        padded = np.pad(features, width, constant_values=-np.inf)
+        return padded, (slice(None), *inside)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtrc
 
-from convlens.checks._classes import ClassesCheck
+from convlens.checks._classes import ClassesCheck, lens_scores
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.check import Effort, Measures
 from convlens.checks.finite_weights import assert_finite_weights
@@ -71,7 +71,7 @@ def assert_accuracy(
     truth = class_numbers(labels, len(x))
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         raise ValueError(f"min_accuracy must be between 0 and 1, not {min_accuracy!r}")
-    seen = _Seen.of(network, x, truth, min_accuracy)
+    seen = _Seen.of(network, class_scores(network, x), truth, min_accuracy)
     if seen.right == len(truth):
         return seen.accuracy
     if min_accuracy is None and not seen.tells_knowledge:
@@ -104,7 +104,8 @@ class Accuracy(ClassesCheck):
         return _out_of_range(lens.name, lens.labels, classes) or reason
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
-        return _Seen.of(lens.network, lens.images, np.asarray(lens.labels), effort.min_accuracy)
+        scores = lens_scores(lens)
+        return _Seen.of(lens.network, scores, np.asarray(lens.labels), effort.min_accuracy)
 
     def measures(self, seen: _Seen) -> Measures:
         return {"accuracy": seen.accuracy}
@@ -127,11 +128,10 @@ class _Seen:
     def of(
         cls,
         network: Network,
-        x: NDArray[np.float32],
+        scores: NDArray[np.float32],
         truth: NDArray[Any],
         min_accuracy: float | None,
     ) -> _Seen:
-        scores = class_scores(network, x)
         if scores.ndim != 2 or scores.shape[1] < 2:
             raise ValueError(f"{network.name} has no two classes to tell apart")
         problem = _out_of_range(network.name, truth, scores.shape[1])

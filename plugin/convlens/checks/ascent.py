@@ -16,7 +16,8 @@ from convlens.checks.finite_weights import assert_finite_weights
 from convlens.drawings import draw_curves, draw_maximized
 from convlens.engine.ascent.maximize import Maximization
 from convlens.engine.ascent.objectives import places_of
-from convlens.engine.ascent.ranges import ceilings, spreads
+from convlens.engine.ascent.plan import AscentPlan
+from convlens.engine.ascent.ranges import ceilings, spreads, tops
 from convlens.engine.ascent.scores import objective_values
 from convlens.engine.model.network import Network
 from convlens.engine.runtime.tolerance import Rounding, activation_tolerance
@@ -42,9 +43,11 @@ class AscentGain:
             start, of several draws.
         spread: (n,) standard deviations of the activations over random images.
         ceiling: (n,) the largest values of the units' activation; infinite without a bound.
+        top: (n,) the largest values of the units, given the ReLU that they read; likewise.
         rounding: rounding of the layer's activations, relative to their size.
         result: the ascent that was measured.
         model: the model's name.
+        plan: the plan of the ascent; None for one that was not planned.
     """
 
     units: NDArray[np.int64]
@@ -53,9 +56,11 @@ class AscentGain:
     control: NDArray[np.float32]
     spread: NDArray[np.float32]
     ceiling: NDArray[np.float32]
+    top: NDArray[np.float32]
     rounding: float
     result: Maximization
     model: str
+    plan: AscentPlan | None = None
 
     @property
     def gain(self) -> NDArray[np.float32]:
@@ -64,8 +69,8 @@ class AscentGain:
 
     @property
     def room(self) -> NDArray[np.float32]:
-        """The distance of each unit's start from its ceiling."""
-        return self.ceiling - self.start
+        """The distance of each unit's start from its ceiling or top."""
+        return np.minimum(self.ceiling, self.top) - self.start
 
 
 def assert_activation_increases(
@@ -83,8 +88,9 @@ def assert_activation_increases(
     activation of the start, f that of the final image, r the highest one after as many random
     steps of the same length from the same start in several draws, σ the standard deviation of the
     unit's activation over random images and c the ceiling of its activation function (6 for ReLU6,
-    1 for tanh, infinite for ReLU): f - s ≥ gain·min(σ, c - s), and f - s > over_control·(r - s)
-    unless f has taken nine tenths of the room c - s. The result's trace must say the same as the
+    1 for tanh, infinite for ReLU), or of its weights where it reads a ReLU: f - s ≥ gain·min(σ,
+    c - s), and f - s > over_control·(r - s) unless f has taken nine tenths of the room c - s. The
+    result's trace must say the same as the
     measurement, to `tol` of the rise and rounding.
 
     Args:
@@ -118,16 +124,20 @@ class Ascent(LayerCheck):
     name = "ascent"
     summary = "gradient ascent raises each filter's activation, and more than by chance"
     assertion = staticmethod(assert_activation_increases)
-    columns = (Column("ascent gain (min, median)", "{gain_min:.3g}, {gain_median:.3g}"),)
+    columns = (
+        Column("ascent gain (min, median)", "{gain_min:.3g}, {gain_median:.3g}"),
+        Column("ascents", "{maximized} of {units} units, {steps} steps, {height}×{width}"),
+    )
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> AscentGain:
-        units = effort.choose(lens.network.units(layer))
-        return _measure(lens.network, effort.maximize(lens, layer, units), seed=0)
+        plan = effort.plan(lens, layer)
+        return _measure(lens.network, effort.maximize(lens, layer), 0, plan)
 
     def measures(self, seen: AscentGain) -> Measures:
         trace = seen.result.trace
         gain = trace[-1] - trace[0]
         return {
+            **plan_measures(seen.plan),
             "maximized": len(seen.units),
             "gain_min": float(gain.min()),
             "gain_median": float(np.median(gain)),
@@ -141,7 +151,7 @@ class Ascent(LayerCheck):
 
     def figures(self, lens: Lens, layer: Any, seen: Any) -> Figures:
         return {
-            "filters": lambda: draw_maximized(seen.result),
+            "filters": lambda: draw_maximized(seen.result, lens.network.units(layer)),
             "ascent": lambda: draw_curves(seen.result),
         }
 
@@ -154,18 +164,25 @@ def _assert_measurable(model: str, result: Maximization) -> None:
     assert_finite({"images": result.images, "start": result.start}, name=title)
 
 
-def _measure(network: Network, result: Maximization, seed: int) -> AscentGain:
+def plan_measures(plan: AscentPlan | None) -> Measures:
+    """Return the numbers of a plan: units of the layer, steps, and the images' size."""
+    if plan is None:
+        return {}
+    height, width = plan.size
+    return {"units": plan.count, "steps": plan.steps, "height": height, "width": width}
+
+
+def _measure(
+    network: Network, result: Maximization, seed: int, plan: AscentPlan | None = None
+) -> AscentGain:
     objectives = result.objectives
-    start, final = (
-        objective_values(network, objectives, images) for images in (result.start, result.images)
-    )
-    control = np.max(
-        [
-            objective_values(network, objectives, random_steps(result, [seed, k]))
-            for k in range(_CONTROLS)
-        ],
-        axis=0,
-    )
+    shared = None if plan is None else plan.graph_layers
+
+    def values(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return objective_values(network, objectives, images, shared)
+
+    start, final = values(result.start), values(result.images)
+    control = np.max([values(random_steps(result, [seed, k])) for k in range(_CONTROLS)], axis=0)
     # Without a range the pixels are not clipped; then the start says what is usual.
     given = result.value_range or (float(result.start.min()), float(result.start.max()))
     places, _ = places_of(network, objectives)
@@ -175,11 +192,13 @@ def _measure(network: Network, result: Maximization, seed: int) -> AscentGain:
         start=start,
         final=final,
         control=control,
-        spread=spreads(network, objectives, result.images.shape[1:], given, seed),
+        spread=spreads(network, objectives, result.images.shape[1:], given, seed, shared),
         ceiling=ceilings(network, objectives),
+        top=tops(network, objectives),
         rounding=max(_MIN_ROUNDING, activation_tolerance(behind)),
         result=result,
         model=network.name,
+        plan=plan,
     )
 
 
@@ -209,7 +228,8 @@ def _problem(seen: AscentGain, i: int, gain: float, over_control: float, tol: fl
         return f"its activation is not finite: {numbers}"
     rounding = seen.rounding * max(abs(s), abs(f))
     at_ceiling = room <= rounding
-    if s == f == r and not at_ceiling and spread <= rounding:
+    saturated = float(seen.ceiling[i]) - s <= rounding
+    if s == f == r and not saturated and spread <= rounding:
         return f"is dead: {s:.6g} at the start, at the end and after random steps"
     need = gain * min(spread, room)
     if not at_ceiling and not (f - s >= need and f > s):
@@ -235,6 +255,6 @@ def random_steps(result: Maximization, seed: int | list[int] = 0) -> NDArray[np.
     draw = np.random.default_rng(np.append(seed, 0xC0))
     step = draw.standard_normal(result.start.shape, dtype=np.float32)
     norm = np.sqrt((step * step).sum(axis=(1, 2, 3), keepdims=True))
-    length = (result.path_length / np.sqrt(result.steps)).astype(np.float32)
+    length = (result.path_length / np.sqrt(result.steps_taken)).astype(np.float32)
     moved = result.start + length[:, None, None, None] * step / norm
     return moved if result.value_range is None else np.clip(moved, *result.value_range)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.check import Effort, LayerCheck, Measures
 from convlens.engine.model.network import Network
+from convlens.engine.runtime import backend
 from convlens.lens import Lens
 
 
@@ -149,5 +150,5 @@ def _values(weight: Any) -> NDArray[np.float32]:
 
 
 def _numbers(tensor: Any) -> NDArray[np.float32]:
-    # Half precision is cast first, as NumPy does not know bfloat16.
-    return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32")))
+    # NumPy warns about the way in which TensorFlow's variables convert themselves.
+    return np.asarray(backend.to_numpy(keras.ops.copy(tensor)), np.float32)

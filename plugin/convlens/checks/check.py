@@ -7,16 +7,15 @@ verdict.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
-
-import numpy as np
 
 from convlens.checks._reached import reason_unreached
 from convlens.checks.finite_weights import assert_finite_weights
 from convlens.engine.ascent.maximize import Maximization
 from convlens.engine.ascent.options import Preset
+from convlens.engine.ascent.plan import AscentPlan, EffortLevel, spread_evenly
 from convlens.engine.runtime.progress import ItemProgress
 from convlens.lens import Lens
 
@@ -32,8 +31,12 @@ class Effort:
     """The options of a run that decide what a check does, and how much of it.
 
     Attributes:
-        steps: number of steps of each ascent.
-        units: largest number of units of a layer that are maximized, spread evenly over it.
+        level: how much work the ascents may take: 'quick', 'standard' or 'full'; see
+            `Lens.plan_ascent`.
+        steps: number of steps of each ascent and style transfer; None for what the level plans for
+            the layer, and 300 steps of a transfer.
+        units: largest number of units of a layer that are maximized, spread evenly over it; None
+            for what the level plans.
         seed: seed of all random draws.
         preset: recipe of each ascent, as for `maximize`.
         memory: bytes that an ascent's batch may take; None for a share of what is free.
@@ -44,8 +47,9 @@ class Effort:
         progress: callback with (steps done, steps in all); None shows a bar on a terminal.
     """
 
-    steps: int = 300
-    units: int = 64
+    level: EffortLevel = "standard"
+    steps: int | None = None
+    units: int | None = None
     seed: int = 0
     preset: Preset | None = None
     memory: int | None = None
@@ -54,18 +58,32 @@ class Effort:
     styles: tuple[str, ...] = ()
     progress: ItemProgress | None = None
 
-    def choose(self, count: int) -> list[int]:
-        """Return the numbers of the units to maximize in a layer of `count` units."""
-        if count <= self.units:
-            return list(range(count))
-        return sorted({round(i) for i in np.linspace(0, count - 1, self.units)})
+    def plan(self, lens: Lens, layer: str | None) -> AscentPlan:
+        """Return the plan of a layer's ascents; the class scores' for the layer None."""
+        plan = lens.plan_ascent(layer, self.level)
+        if self.units is not None:
+            plan = replace(plan, units=spread_evenly(plan.count, self.units))
+        return plan if self.steps is None else replace(plan, steps=self.steps)
 
-    def maximize(self, lens: Lens, layer: str | None, units: list[int]) -> Maximization:
-        """Return images that excite a layer's units; the class scores' for the layer None."""
+    def maximize(
+        self, lens: Lens, layer: str | None, units: Sequence[int] | None = None
+    ) -> Maximization:
+        """Return images that excite a layer's units, or the classes for the layer None.
+
+        Args:
+            lens: the model and its images.
+            layer: the layer's name, or None.
+            units: the units; None for those of the plan.
+        """
+        plan = self.plan(lens, layer)
         return lens.maximize(
             layer,
-            units,
-            steps=self.steps,
+            plan.units if units is None else units,
+            steps=plan.steps,
+            size=plan.size,
+            restart_all=plan.twice,
+            graph_layers=plan.graph_layers,
+            checkpoints=min(10, max(3, plan.steps // 6)),
             seed=self.seed,
             preset=self.preset,
             memory_budget=self.memory,
@@ -167,5 +185,5 @@ def run_check(check: Check, lens: Lens, layer: str | None, effort: Effort) -> An
     """
     __tracebackhide__ = True
     if check.needs_finite_weights:
-        assert_finite_weights(lens.network)
+        lens.once(assert_finite_weights, lambda: assert_finite_weights(lens.network))
     return check.run(lens, layer, effort)

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from convlens.checks._classes import ClassesCheck
 from convlens.checks._offenders import raise_offenders
+from convlens.checks.ascent import plan_measures
 from convlens.checks.check import Effort, Figures, Measures
 from convlens.checks.finite import assert_finite
 from convlens.checks.finite_weights import assert_finite_weights
 from convlens.drawings import draw_maximized
 from convlens.engine.ascent.maximize import Maximization
+from convlens.engine.ascent.plan import AscentPlan
 from convlens.engine.ascent.scores import class_scores
 from convlens.engine.model.classes import class_layer
 from convlens.engine.model.network import Network
@@ -69,11 +71,17 @@ class Classes(ClassesCheck):
     name = "classes"
     summary = "each class image is recognized as its class"
     assertion = staticmethod(assert_class_images_recognized)
-    line = "classes: {classes} recognized, the closest by {margin_min:.3g}"
+    line = (
+        "classes: {classes} recognized, the closest by {margin_min:.3g} "
+        "({classes} of {units} classes, {steps} steps, {height}×{width})"
+    )
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
-        units = effort.choose(lens.network.units(class_layer(lens.network)))
-        return _Seen.of(lens.network, effort.maximize(lens, None, units))
+        plan = effort.plan(lens, class_layer(lens.network))
+        return _Seen.of(lens.network, effort.maximize(lens, None), plan)
+
+    def measures(self, seen: _Seen) -> Measures:
+        return plan_measures(seen.plan)
 
     def verdict(self, seen: _Seen) -> Measures:
         __tracebackhide__ = True
@@ -81,7 +89,8 @@ class Classes(ClassesCheck):
         return {"classes": len(seen.margins), "margin_min": float(seen.margins.min())}
 
     def figures(self, lens: Lens, layer: Any, seen: Any) -> Figures:
-        return {"classes": lambda: draw_maximized(seen.result)}
+        count = lens.network.units(class_layer(lens.network))
+        return {"classes": lambda: draw_maximized(seen.result, count)}
 
 
 @dataclass(frozen=True)
@@ -89,10 +98,11 @@ class _Seen:
     model: str
     result: Maximization
     scores: NDArray[np.float32]  # (n, classes)
+    plan: AscentPlan | None
 
     @classmethod
-    def of(cls, network: Network, result: Maximization) -> _Seen:
-        return cls(network.name, result, class_scores(network, result.images))
+    def of(cls, network: Network, result: Maximization, plan: AscentPlan | None = None) -> _Seen:
+        return cls(network.name, result, class_scores(network, result.images), plan)
 
     @property
     def own(self) -> NDArray[np.float32]:

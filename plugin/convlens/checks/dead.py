@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convlens.checks._filters import layer_statistics
+from convlens.checks._filters import layer_statistics, lens_statistics
 from convlens.checks._offenders import listed, raise_offenders
 from convlens.checks.check import Column, Effort, Figures, LayerCheck, Measures
 from convlens.drawings import draw_activations
@@ -56,7 +56,7 @@ def assert_no_dead_filters(
     x = network.check_images(images)
     if not images_differ(x):
         raise ValueError(f"{network.name}: {_TOO_FEW}")
-    seen = _Seen.of(network, x, layers)
+    seen = _Seen.of(network, x, layer_statistics(network, x, layers))
     seen.judge(allowed)
     return dict(seen.layers)
 
@@ -75,18 +75,17 @@ class Dead(LayerCheck):
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
         __tracebackhide__ = True
-        seen = _Seen.of(lens.network, lens.images, layer)
+        seen = _Seen.of(lens.network, lens.images, lens_statistics(lens, layer))
         if lens.range_given or not seen.is_mostly_dead:
             return seen
-        low, high = lens.value_range
-        first, last = _OTHER_RANGE
-        x = first + (last - first) * (lens.images - low) / (high - low)
-        other = _Seen.of(lens.network, x.astype(np.float32), layer)
+        (low, high), (first, last) = lens.value_range, _OTHER_RANGE
+        other = lens.once(_Seen, lambda: _in_other_range(lens))
+        dead = sum(len(s.dead) for s in lens_statistics(other, layer).values())
         return replace(
             seen,
             hint=(
                 f"no range was given, so {low:g} to {high:g} was assumed: with --convlens-range "
-                f"{first:g},{last:g}, {other.dead} of {seen.units} are dead"
+                f"{first:g},{last:g}, {dead} of {seen.units} are dead"
             ),
         )
 
@@ -111,14 +110,13 @@ class _Seen:
 
     @classmethod
     def of(
-        cls, network: Network, x: NDArray[np.float32], layers: str | Iterable[str] | None
+        cls, network: Network, x: NDArray[np.float32], layers: Mapping[str, FilterStatistics]
     ) -> _Seen:
-        __tracebackhide__ = True
         hint = (
             f"the images range from {x.min():g} to {x.max():g}: is that the range that the model "
             "was trained on?"
         )
-        return cls(network.name, len(x), layer_statistics(network, x, layers), hint)
+        return cls(network.name, len(x), layers, hint)
 
     @property
     def units(self) -> int:
@@ -147,6 +145,16 @@ class _Seen:
             offenders,
             self.hint if self.is_mostly_dead else "",
         )
+
+
+def _in_other_range(lens: Lens) -> Lens:
+    """Return a lens with the images in the other usual range, shared if the lens is."""
+    (low, high), (first, last) = lens.value_range, _OTHER_RANGE
+    x = first + (last - first) * (lens.images - low) / (high - low)
+    other = Lens(lens.network, x.astype(np.float32), value_range=_OTHER_RANGE)
+    if lens.is_shared:
+        other.share()
+    return other
 
 
 def _always(s: FilterStatistics) -> str:

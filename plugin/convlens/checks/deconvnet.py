@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
+from convlens.checks._black_box import BlackBox, Project
 from convlens.checks._offenders import raise_offenders
-from convlens.checks._unpool import unpool
+from convlens.checks._residuals import Residuals, pools_back
 from convlens.checks.check import Column, Effort, Figures, LayerCheck, Measures
 from convlens.checks.finite_weights import assert_finite_weights
 from convlens.drawings import draw_reconstructions
 from convlens.engine.explain.deconvnet import project
-from convlens.engine.features.activations import activations
-from convlens.engine.model.network import INPUT, Network
-from convlens.engine.runtime import backend, tolerance
-from convlens.engine.runtime.tolerance import is_coarse
+from convlens.engine.explain.walk import Step, walk
+from convlens.engine.model.network import Network
+from convlens.engine.runtime import tolerance
 from convlens.lens import Lens
 
-Project = Callable[[Network, NDArray[np.float32], str, NDArray[np.float32]], Mapping[str, Any]]
-Maps = Mapping[str, NDArray[Any]]
-# Attempts to bring signals into the range of a coarse type, and the power of two for an overflow.
-_SCALINGS, _LARGE_POWER = 4, 12
+_own_project = project
 _NEEDS_TWO = (
     "at least two images that differ are needed, to tell the switches of one from those of another"
 )
@@ -54,6 +50,12 @@ class RoundTrip:
     tol: float
     offenders: tuple[str, ...]
 
+    @classmethod
+    def of(cls, layer: str, found: Residuals) -> RoundTrip:
+        """Return the result for a layer."""
+        offenders = tuple(found.offenders)
+        return cls(layer, found.found, found.shapes, found.network.name, found.tol, offenders)
+
     @property
     def worst(self) -> float:
         """The largest residual."""
@@ -71,6 +73,9 @@ class RoundTrip:
             f"(tolerance {self.tol:g}):",
             self.offenders,
         )
+
+
+_Result = RoundTrip | Exception
 
 
 def assert_deconv_round_trip(
@@ -114,19 +119,32 @@ def assert_deconv_round_trip(
     layer = network.find(layer)
     x = network.check_images(images)
     _check_images_differ(x)
-    trip = _round_trip(network, x, layer, project, tol, seed)
+    residuals = Residuals(network, _tolerance(network, layer) if tol is None else tol)
+    if project is _own_project:
+        below = network.below(layer)
+        starts = {layer, *(name for name in below if name in network.conv_layers)}
+        failed = _compare_all(network, x, dict.fromkeys(below, residuals), starts, seed)
+        for error in failed.values():
+            raise error
+    else:
+        BlackBox(network, x, layer, project, residuals, seed).run()
+    trip = RoundTrip.of(layer, residuals)
     trip.judge()
     return trip
 
 
 class Deconvnet(LayerCheck):
-    """Zero-code check of the deconvnet from one layer down."""
+    """Zero-code check of the deconvnet through each convolution's stages.
+
+    Each stage belongs to the first convolution that depends on it. All are computed together, the
+    first time that one is asked for, so that the cost follows the network once.
+    """
 
     name = "deconvnet"
     summary = "the deconvnet undoes the network stage by stage"
     assertion = staticmethod(assert_deconv_round_trip)
     columns = (Column("deconvnet residual", "{deconvnet_residual:.1e}"),)
-    max_images = 4
+    max_images = 2
 
     def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
         if len(lens.distinct_images(2)) < 2:
@@ -134,8 +152,12 @@ class Deconvnet(LayerCheck):
         return super().reason_to_skip(lens, layer)
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> RoundTrip:
-        few = lens.images[lens.distinct_images(self.max_images)]
-        return _round_trip(lens.network, few, lens.network.find(layer), project)
+        images = lens.images[lens.distinct_images(self.max_images)]
+        results = lens.once(Deconvnet, lambda: _results(Network.of(lens.network), images))
+        found = results[lens.network.find(layer)]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def measures(self, seen: RoundTrip) -> Measures:
         return {"stages": seen.shapes, "deconvnet_residual": seen.worst}
@@ -149,6 +171,21 @@ class Deconvnet(LayerCheck):
         return {"deconvnet": lambda: draw_reconstructions(lens, layer)}
 
 
+def _results(network: Network, images: NDArray[np.float32]) -> dict[str, _Result]:
+    """Return the result of each convolution that depends on the images."""
+    layers = [name for name in network.conv_layers if network.reaches(name)]
+    residuals = {name: Residuals(network, _tolerance(network, name)) for name in layers}
+    owners: dict[str, str] = {}
+    for layer in layers:
+        for name in network.below(layer):
+            owners.setdefault(name, layer)
+    owned = {name: residuals[layer] for name, layer in owners.items()}
+    failed = _compare_all(network, images, owned, layers, seed=0)
+    found: dict[str, _Result] = {n: RoundTrip.of(n, residuals[n]) for n in layers}
+    found.update((owners[name], error) for name, error in failed.items())
+    return found
+
+
 def _check_images_differ(images: NDArray[np.float32]) -> None:
     if (images == images[:1]).all():
         raise ValueError(_NEEDS_TWO)
@@ -159,224 +196,49 @@ def _number_of(lens: Lens) -> str:
     return "there is one image" if count == 1 else f"all {count} images are the same"
 
 
-def _round_trip(
+def _tolerance(network: Network, layer: str) -> float:
+    return tolerance.stage_tolerance(network.rounding(layer))
+
+
+def _compare_all(
     network: Network,
     images: NDArray[np.float32],
-    layer: str,
-    project: Project,
-    tol: float | None = None,
-    seed: int = 0,
-) -> RoundTrip:
-    if tol is None:
-        tol = tolerance.stage_tolerance(network.rounding(layer))
-    below = network.below(layer)
-    trip = _Trip(network, images, activations(network, images, below), project, tol, seed)
-    signal, whole = trip.within_range(layer)
-    for name in reversed(below):
-        trip.check_stage(name)
-    trip.check_whole(layer, signal, whole)
-    trip.check_chain(layer, whole)
-    return RoundTrip(layer, trip.residuals, trip.shapes, network.name, tol, tuple(trip.offenders))
+    residuals: Mapping[str, Residuals],
+    starts: Collection[str],
+    seed: int,
+) -> dict[str, Exception]:
+    """Compare all stages of convlens's own deconvnet with the forward pass.
+
+    Args:
+        network: the network.
+        images: (n, h, w, c).
+        residuals: the residuals to which each layer's stage belongs, by layer.
+        starts: layers where the projection may start.
+        seed: seed of the random signals.
+
+    Returns:
+        The layers that raised an error, with the error.
+    """
+    layers = [name for name in network.outputs if name in residuals]
+    failed = {}
+    for part in walk(network, images, layers, starts, seed):
+        for step in part.steps:
+            _compare_step(network, step, residuals[step.stage.layer])
+        for arrival in part.arrivals:
+            reader = arrival.first_reader
+            residuals[reader].chained(reader, arrival.signal, arrival.sent)
+        if part.failed is not None and part.error is not None:
+            failed[part.failed] = part.error
+    return failed
 
 
-class _Trip:
-    """One run of the check, with its residuals and its offenders."""
-
-    def __init__(
-        self,
-        network: Network,
-        images: NDArray[np.float32],
-        maps: Maps,
-        project: Project,
-        tol: float,
-        seed: int,
-    ) -> None:
-        self.network = network
-        self.images = images
-        self.maps = {**maps, INPUT: images}
-        self.project = project
-        self.tol = tol
-        self.draw = np.random.default_rng(seed)
-        self.offenders: list[str] = []
-        self.residuals: dict[tuple[str, str], float] = {}
-        self.shapes = 0
-
-    def down(self, layer: str, signal: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Project, and keep the stages whose shape is right."""
-        found = self.project(self.network, self.images, layer, signal.astype(np.float32))
-        good = {}
-        for name in [INPUT, *self.network.below(layer)]:
-            if name not in found:
-                self.fail(f"from {layer!r}: there is no reconstruction at {name!r}")
-                continue
-            value = np.asarray(found[name])
-            self.shapes += 1
-            if value.shape != self.maps[name].shape:
-                self.fail(
-                    f"from {layer!r}: the reconstruction at {name!r} has shape {value.shape}, "
-                    f"the forward pass {self.maps[name].shape}"
-                )
-            else:
-                good[name] = value.astype(np.float64)
-        return good
-
-    def within_range(self, layer: str) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-        """Return the layer's maps as a signal, and its projections, within the range of the type.
-
-        In float16 small signals lose their bits and large ones overflow; a power of two as a
-        factor changes nothing else.
-        """
-        signal = self.maps[layer].astype(np.float64)
-        whole = self.down(layer, signal)
-        if not is_coarse(self.network.rounding(layer).precision):
-            return signal, whole
-        for _ in range(_SCALINGS):
-            sizes = [float(np.abs(value).max()) for value in whole.values()]
-            known = [size for size in sizes if size > 0]
-            if not known:
-                break
-            if not np.isfinite(known).all():
-                factor = 2.0**-_LARGE_POWER
-            else:
-                factor = 2.0 ** round(-(np.log2(min(known)) + np.log2(max(known))) / 2)
-            if factor == 1:
-                break
-            signal = factor * signal
-            whole = self.down(layer, signal)
-        return signal, whole
-
-    def check_stage(self, layer: str) -> None:
-        """Compare the step from a layer's output to its input with the forward pass."""
-        sources = self.network.sources(layer)
-        if len(sources) != 1:
-            return
-        source = sources[0]
-        y = self.noise(self.maps[layer])
-        found = self.down(layer, y).get(source)
-        if found is None:
-            return
-        original = self.network.layers[layer]
-        if isinstance(original, keras.layers.MaxPooling2D):
-            self.check_switches(layer, source, y, found)
-        elif layer in self.network.preactivations and self.reads_preactivation(layer, source):
-            if self.network.relu_bound(layer) is not None:
-                self.compare((layer, "ReLU"), found, np.maximum(y, 0))
-        else:
-            self.check_adjoint(layer, source, y, found)
-
-    def check_switches(self, layer: str, source: str, y: NDArray[Any], found: NDArray[Any]) -> None:
-        """Compare a max-pool's unpooling with the windows of the forward pass."""
-        pool = self.network.layers[layer]
-        windows = (pool.pool_size, pool.strides, pool.padding)
-        features, pooled = self.maps[source], self.maps[layer]
-        self.compare((layer, "switches"), found, unpool(features, y, *windows))
-        if pool.pool_size != pool.strides or (pooled < 0).any():
-            return  # pool(unpool(p)) = p needs windows apart, and nothing below the zeros between
-        back = self.down(layer, pooled).get(source)
-        if back is not None:
-            up = self.up(layer, source, back, self.network.outputs[layer])
-            self.compare((layer, "pool(unpool)"), up, pooled)
-
-    def check_adjoint(self, layer: str, source: str, y: NDArray[Any], found: NDArray[Any]) -> None:
-        """Compare ⟨A(x), y⟩ with ⟨x, D(y)⟩ where the forward pass is affine, A(x) = g(x) - g(0)."""
-        before = self.network.preactivations.get(layer)
-        if before is not None:
-            if self.network.activation_name(layer) != "relu":
-                return
-            y = np.maximum(y, 0)
-        top = self.network.outputs[layer] if before is None else before
-        x1, x2 = (self.noise(self.maps[source]) for _ in range(2))
-        zero = self.up(layer, source, np.zeros_like(x1), top)
-        a1, a2, both = (self.up(layer, source, v, top) - zero for v in (x1, x2, x1 + x2))
-        tiny = np.finfo(np.float64).tiny
-        large = max(float(np.abs(both).max()), tiny)
-        bend = float(np.abs(both - a1 - a2).max()) / large
-        # A(x) is rounded in units of A(x) + A(0).
-        if bend > max(1e-3, 4 * self.tol * (1 + float(np.abs(zero).max()) / large)):
-            return  # not linear
-        each, positions = tuple(range(1, y.ndim)), tuple(range(1, x1.ndim))
-        up, down = (a1 * y).sum(axis=each), (x1 * found).sum(axis=positions)
-        # The rounding of a sum of products whose errors are independent. The product of the norms
-        # is as much larger as the maps are large, and would hide any error in half precision.
-        rounded_up = ((a1**2 + zero**2) * y**2).sum(axis=each)
-        size = np.sqrt(rounded_up + ((x1 * found) ** 2).sum(axis=positions))
-        error = np.abs(up - down) / np.maximum(size, tiny)
-        k = int(np.argmax(error))
-        self.note(
-            (layer, "adjoint"),
-            float(error[k]),
-            f"filtering is not the adjoint: ⟨A(x), y⟩ = {up[k]:.6g} but ⟨x, D(y)⟩ = {down[k]:.6g} "
-            f"for image {k}",
-            allowed=self.tol + 4 * bend,
-        )
-
-    def check_whole(self, layer: str, f: NDArray[Any], whole: Maps) -> None:
-        """Check that zero gives zero, and a scaled activation a scaled reconstruction."""
-        # A power of two, by which floating point scales without rounding: a softmax, on its way
-        # down, takes nearly equal numbers from each other.
-        factor = 2.0
-        nothing = self.down(layer, np.zeros_like(f))
-        scaled = self.down(layer, factor * f)
-        for name in whole:
-            if name in nothing:
-                worst = float(np.abs(nothing[name]).max())
-                self.note((name, "zero"), worst, f"zero at {layer!r} gives {worst:.6g} at {name!r}")
-            if name in scaled:
-                self.compare((name, "scale"), scaled[name], factor * whole[name])
-
-    def check_chain(self, layer: str, whole: Maps) -> None:
-        """Check that the whole is made of its stages, wherever one layer alone reads another."""
-        below = self.network.below(layer)
-        sources = {name: self.network.sources(name) for name in below}
-        for name in below:
-            for source in sources[name]:
-                readers = [reader for reader in below if source in sources[reader]]
-                if readers == [name] and len(sources[name]) == 1 and {name, source} <= whole.keys():
-                    step = self.down(name, whole[name]).get(source)
-                    if step is not None:
-                        self.compare((name, "chain"), whole[source], step)
-
-    def reads_preactivation(self, layer: str, source: str) -> bool:
-        """Return whether a layer is an activation alone: what it reads is its pre-activation."""
-        read = self.network.outputs.get(source)
-        return self.network.preactivations[layer] is read
-
-    def up(self, layer: str, source: str, value: NDArray[Any], wanted: Any) -> NDArray[Any]:
-        """Return `wanted` with a source's output replaced."""
-        network = self.network
-
-        def build() -> Callable[..., Any]:
-            if source == INPUT:
-                return lambda v: network.run(v, [wanted])[0]
-            return lambda v: network.run(None, [wanted], feed={source: v})[0]
-
-        forward = network.compiled(("up", layer, source, id(wanted)), build)
-        result = forward(ops.convert_to_tensor(value.astype(np.float32)))
-        return backend.to_numpy(result).astype(np.float64)
-
-    def noise(self, like: NDArray[Any]) -> NDArray[Any]:
-        return self.draw.standard_normal(like.shape).astype(np.float32).astype(np.float64)
-
-    def compare(self, stage: tuple[str, str], found: NDArray[Any], want: NDArray[Any]) -> None:
-        """Record the largest difference, relative to the largest value."""
-        difference = np.abs(found - want)
-        at = np.unravel_index(int(difference.argmax()), difference.shape)
-        size = max(float(np.abs(want).max()), np.finfo(np.float64).tiny)
-        where = tuple(int(i) for i in at)
-        self.note(
-            stage,
-            float(difference[at]) / size,
-            f"found {found[at]:.6g}, expected {want[at]:.6g} at {where}; "
-            f"{int((difference > self.tol * size).sum())} of {difference.size} values differ",
-        )
-
-    def note(
-        self, stage: tuple[str, str], residual: float, problem: str, allowed: float | None = None
-    ) -> None:
-        self.residuals[stage] = max(residual, self.residuals.get(stage, 0.0))
-        if not residual <= (self.tol if allowed is None else allowed):
-            self.fail(f"{stage[0]} ({stage[1]}): {problem}")
-
-    def fail(self, problem: str) -> None:
-        if problem not in self.offenders:
-            self.offenders.append(problem)
+def _compare_step(network: Network, step: Step, residuals: Residuals) -> None:
+    stage = step.stage
+    for source, features in step.features.items():
+        residuals.same_shape(stage.layer, source, step.down[source], features)
+        residuals.nothing(stage.layer, source, step.doubled[source][1::2])
+        residuals.scaled(source, step.doubled[source][::2], step.whole[source][::2])
+    features = step.features[stage.sources[0]]
+    residuals.stage(stage, features, step.noise, step.forward, step.down)
+    if step.unpooled is not None and pools_back(network, stage, step.maps):
+        residuals.pooling(stage, step.maps, step.unpooled)

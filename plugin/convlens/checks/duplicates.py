@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from numpy.typing import ArrayLike
 
-from convlens.checks._filters import layer_statistics
+from convlens.checks._filters import layer_statistics, lens_statistics
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.check import Effort, LayerCheck, Measures
 from convlens.engine.features.filters import FilterStatistics
@@ -57,7 +57,7 @@ class Duplicates(LayerCheck):
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> tuple[str, Found]:
         __tracebackhide__ = True
-        return lens.name, layer_statistics(lens.network, lens.images, layer)
+        return lens.name, lens_statistics(lens, layer)
 
     def measures(self, seen: tuple[str, Found]) -> Measures:
         return {"duplicates": sum(len(found.duplicates) for found in seen[1].values())}

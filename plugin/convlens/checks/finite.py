@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.check import Effort, LayerCheck, Measures
 from convlens.checks.finite_weights import not_finite, weight_values
+from convlens.engine.features.not_finite import NotFinite
+from convlens.engine.features.survey import Wanted
 from convlens.engine.model.network import Network
 from convlens.lens import Lens
 
@@ -49,19 +52,29 @@ class Finite(LayerCheck):
     def layers(self, lens: Lens, effort: Effort) -> tuple[str | None, ...]:
         return tuple(name for name, layer in lens.network.layers.items() if layer.weights)
 
-    def run(self, lens: Lens, layer: Any, effort: Effort) -> dict[str, Arrays]:
+    def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
         weights = _arrays(lens.network.layers[lens.network.find(layer)])
-        title = f"{lens.name} layer {layer!r}"
-        return {title: weights, f"{title}: the output": lens.activations(layer)}
+        output = lens.survey(Wanted(finite=(layer,))).not_finite.get(layer)
+        return _Seen(f"{lens.name} layer {layer!r}", layer, weights, output)
 
-    def measures(self, seen: dict[str, Arrays]) -> Measures:
-        return {"weights": sum(array.size for array in next(iter(seen.values())).values())}
+    def measures(self, seen: _Seen) -> Measures:
+        return {"weights": sum(array.size for array in seen.weights.values())}
 
-    def verdict(self, seen: dict[str, Arrays]) -> Measures:
+    def verdict(self, seen: _Seen) -> Measures:
         __tracebackhide__ = True
-        for title, arrays in seen.items():
-            _judge(title, arrays)
+        _judge(seen.title, seen.weights)
+        if seen.output is not None:
+            title = f"{seen.title}: the output is not finite:"
+            raise_offenders(title, [f"{seen.layer}: {seen.output}"])
         return {}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    title: str
+    layer: str
+    weights: Arrays
+    output: NotFinite | None  # the output's values that are not finite; None without any
 
 
 def _judge(title: str, arrays: Arrays) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.checks._offenders import raise_offenders
+from convlens.engine.features.not_finite import NotFinite
 from convlens.engine.model.network import Network
 from convlens.engine.runtime import backend
 
@@ -34,17 +35,8 @@ def assert_finite_weights(network: Network) -> None:
 
 def not_finite(arrays: Mapping[str, NDArray[Any]]) -> list[str]:
     """Return a line for each array that has NaN or infinite values, with the first of them."""
-    lines = []
-    for key, array in arrays.items():
-        bad = ~np.isfinite(array)
-        if bad.any():
-            first = tuple(int(i) for i in np.argwhere(bad)[0])
-            count, nan = int(bad.sum()), int(np.isnan(array).sum())
-            lines.append(
-                f"{key}: {count} of {array.size} values "
-                f"({nan} NaN, {count - nan} infinite), the first at {first}"
-            )
-    return lines
+    found = {key: NotFinite.of(array) for key, array in arrays.items()}
+    return [f"{key}: {bad}" for key, bad in found.items() if bad.count]
 
 
 def weight_values(weight: Any) -> NDArray[Any]:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convlens.checks._gram_matrix import MeasuredMatrix, measure_matrix
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.check import Column, Effort, Figures, LayerCheck, Measures
 from convlens.drawings import draw_gram
 from convlens.engine.features.gram import Divisor, gram_divisor, gram_matrix
 from convlens.engine.runtime import tolerance
 from convlens.lens import Lens
+
+_FLOOR = np.finfo(np.float64).tiny
+# Multiplications for all Gram matrices of a layer, which bound the number of images; and the least
+# that a matrix costs, in multiplications for each of its entries.
+_WORK, _LEAST = 2**30, 256
+# Images whose positions are permuted.
+_PERMUTED = 2
 
 
 @dataclass(frozen=True)
@@ -23,14 +31,15 @@ class GramResiduals:
 
     Attributes:
         asymmetry: the largest |G - Gᵀ|.
-        negative: distance of the smallest eigenvalue below 0.
+        negative: distance of the smallest eigenvalue below 0; None for more than 256 channels
+            whose eigenvalues are known to be within rounding without being computed.
         cauchy_schwarz: the largest excess of |G_ij| over √(G_ii·G_jj).
         trace: |trace(G) - ‖F‖²/divisor| over ‖F‖²/divisor; None where no features were given.
         reference: the largest |G - FᵀF/divisor|, likewise.
     """
 
     asymmetry: float
-    negative: float
+    negative: float | None
     cauchy_schwarz: float
     trace: float | None = None
     reference: float | None = None
@@ -86,43 +95,28 @@ def assert_gram_symmetric(
     """
     __tracebackhide__ = True
     given = np.asarray(gram)
-    g = _square(given, name)
+    matrices = _square(given, name)
     maps = None if features is None else tolerance.as_floats(features)
+    rows, by = (None, 1) if maps is None else _rows(maps, matrices.shape, divisor)
     tol = _tolerance(given, maps) if tol is None else tol
-    if not np.isfinite(g).all():
-        at = tuple(int(i) for i in np.argwhere(~np.isfinite(g))[0])
-        raise AssertionError(f"{name} is not finite: entry {at} is {g[at]}")
-    scale = np.maximum(np.abs(g).max(axis=(1, 2)), np.finfo(np.float64).tiny)
-    offenders: list[str] = []
-
-    difference = np.abs(g - g.transpose(0, 2, 1)) / scale[:, None, None]
-    asymmetry = float(difference.max())
-    if not asymmetry <= tol:
-        offenders += _worst_entries(difference, g, tol)
-    lowest = np.linalg.eigvalsh((g + g.transpose(0, 2, 1)) / 2)[:, 0] / scale
-    negative = float(max(0.0, -lowest.min()))
-    if not negative <= tol * g.shape[-1]:
-        k = int(lowest.argmin())
-        offenders.append(
-            f"matrix {k} is not positive semi-definite: its smallest eigenvalue is "
-            f"{lowest[k] * scale[k]:.6g}, where {-tol * g.shape[-1] * scale[k]:.3g} is rounding"
-        )
-    excess = _cauchy_schwarz(g) / scale[:, None, None]
-    cauchy = float(max(0.0, excess.max()))
-    if not cauchy <= tol:
-        k, i, j = (int(v) for v in np.unravel_index(excess.argmax(), excess.shape))
-        offenders.append(
-            f"matrix {k}: |G[{i},{j}]| = {abs(g[k, i, j]):.6g} exceeds √(G[{i},{i}]·G[{j},{j}]) = "
-            f"{np.sqrt(max(0.0, g[k, i, i] * g[k, j, j])):.6g}"
-        )
-    trace = reference = None
-    if maps is not None:
-        trace, reference, more = _against_features(g, maps, divisor, tol, scale)
-        offenders += more
+    if not np.isfinite(matrices).all():
+        at = tuple(int(i) for i in np.argwhere(~np.isfinite(matrices))[0])
+        raise AssertionError(f"{name} is not finite: entry {at} is {matrices[at]}")
+    # One matrix at a time: those of 2048 channels take 32 MiB each.
+    found = [
+        measure_matrix(k, g, None if rows is None else rows[k], by, tol)
+        for k, g in enumerate(matrices)
+    ]
     raise_offenders(
-        f"{name} of {g.shape[-1]} units is no Gram matrix (tolerance {tol:g}):", offenders
+        f"{name} of {matrices.shape[-1]} units is no Gram matrix (tolerance {tol:g}):",
+        [
+            *_worst_entries(matrices, found, tol),
+            *_negative(found, tol * matrices.shape[-1]),
+            *_too_large(found, tol),
+            *_against_features(found, divisor, by, tol),
+        ],
     )
-    return GramResiduals(asymmetry, negative, cauchy, trace, reference)
+    return _residuals(found)
 
 
 def assert_gram_invariant(
@@ -159,16 +153,16 @@ def assert_gram_invariant(
         raise ValueError(f"features are (n, h, w, c) with h·w ≥ 2, not {f.shape}")
     n, h, w, c = f.shape
     order = np.random.default_rng(seed).permutation(h * w)
-    permuted = f.reshape(n, h * w, c)[:, order].reshape(f.shape)
     made = np.asarray(gram(f))
-    expected = made.astype(np.float64)
     tol = _tolerance(made, f) if tol is None else tol
-    size = float(np.abs(expected).max())
+    size = float(np.max([np.abs(matrix).max() for matrix in made]))
     if not (np.isfinite(size) and size > 0):
         raise AssertionError(f"{name}: max|G| is {size}; give features that are not all 0")
-    by_permutation = np.abs(np.asarray(gram(permuted), dtype=np.float64) - expected).max() / size
-    scaled = np.asarray(gram((f * scale).astype(f.dtype)), dtype=np.float64)
-    by_scale = np.abs(scaled - scale**2 * expected).max() / (scale**2 * size)
+    permuted = np.asarray(gram(f.reshape(n, h * w, c)[:, order].reshape(f.shape)))
+    by_permutation = _largest_difference(permuted, made, 1) / size
+    del permuted
+    scaled = np.asarray(gram((f * scale).astype(f.dtype)))
+    by_scale = _largest_difference(scaled, made, scale**2) / (scale**2 * size)
     offenders = []
     if not by_permutation <= tol:
         offenders.append(
@@ -180,7 +174,7 @@ def assert_gram_invariant(
             f"G({scale:g}·F) differs from {scale**2:g}·G(F) by {by_scale:.3g} of max|G|"
         )
     raise_offenders(f"{name} is not invariant (tolerance {tol:g}):", offenders)
-    return GramInvariance(float(by_permutation), float(by_scale))
+    return GramInvariance(by_permutation, by_scale)
 
 
 class Gram(LayerCheck):
@@ -193,7 +187,8 @@ class Gram(LayerCheck):
     max_images = 8
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> tuple[str, NDArray[Any], NDArray[Any]]:
-        maps = lens.activations(layer, lens.images[: self.max_images])[layer]
+        maps = lens.maps(layer, range(min(self.max_images, len(lens.images))))
+        maps = maps[: _affordable(maps.shape)]
         title = f"{lens.name} layer {layer!r}: Gram matrix"
         return title, maps, gram_matrix(maps)
 
@@ -202,7 +197,9 @@ class Gram(LayerCheck):
         title, maps, gram = seen
         residual = assert_gram_symmetric(gram, maps, name=title).worst
         if maps.shape[1] * maps.shape[2] > 1:
-            invariance = assert_gram_invariant(maps, name=title)
+            # Of the images that excite the layer most, as the others may leave it at 0.
+            excited = np.argsort(-np.trace(gram, axis1=1, axis2=2), kind="stable")[:_PERMUTED]
+            invariance = assert_gram_invariant(maps[excited], name=title)
             residual = max(residual, *vars(invariance).values())
         return {"gram_residual": residual}
 
@@ -210,11 +207,36 @@ class Gram(LayerCheck):
         return {"gram": lambda: draw_gram(lens, layer, seen[2][0])}
 
 
-def _square(given: NDArray[Any], name: str) -> NDArray[np.float64]:
+def _affordable(shape: tuple[int, ...]) -> int:
+    """Return the number of images, 2 or more, whose Gram matrices are not too much work."""
+    positions, c = int(np.prod(shape[1:-1])), shape[-1]
+    return max(2, _WORK // (c * c * max(positions, _LEAST)))
+
+
+def _largest_difference(found: NDArray[Any], expected: NDArray[Any], factor: float) -> float:
+    """Return the largest |found - factor·expected|, in float64, of one matrix after another."""
+    pairs = zip(found, expected, strict=True)
+    return float(
+        np.max(
+            [np.abs(a.astype(np.float64) - factor * b.astype(np.float64)).max() for a, b in pairs]
+        )
+    )
+
+
+def _square(given: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return matrices as (n, c, c)."""
     g = given[None] if given.ndim == 2 else given
     if g.ndim != 3 or g.shape[1] != g.shape[2] or not g.size:
         raise ValueError(f"{name} has shape {given.shape}; (c, c) or (n, c, c) is needed")
-    return g.astype(np.float64)
+    return g
+
+
+def _rows(f: NDArray[Any], shape: tuple[int, ...], divisor: Divisor) -> tuple[NDArray[Any], int]:
+    """Return features as (n, positions, c), and the number that stands for the divisor."""
+    f = f[None] if f.ndim == 3 else f
+    if f.ndim != 4 or len(f) != shape[0] or f.shape[-1] != shape[-1]:
+        raise ValueError(f"features {f.shape} do not fit Gram matrices {shape}")
+    return f.reshape(len(f), -1, f.shape[-1]), gram_divisor(f.shape, divisor)
 
 
 def _tolerance(gram: NDArray[Any], features: NDArray[Any] | None = None) -> float:
@@ -224,52 +246,83 @@ def _tolerance(gram: NDArray[Any], features: NDArray[Any] | None = None) -> floa
     return tolerance.sum_tolerance(precision, positions)
 
 
-def _worst_entries(difference: NDArray[Any], g: NDArray[Any], tol: float) -> list[str]:
-    upper = np.triu(np.ones(difference.shape[1:], bool), k=1)
-    where = np.argwhere((difference > tol) & upper)
-    order = np.argsort([-difference[tuple(w)] for w in where], kind="stable")
+def _residuals(found: Sequence[MeasuredMatrix]) -> GramResiduals:
+    lowest = [m.lowest for m in found if m.lowest is not None]
+    references = [m.reference for m in found if m.reference is not None]
+    return GramResiduals(
+        max(m.asymmetry for m in found),
+        max(0.0, -min(lowest)) if lowest else None,
+        max(0.0, *(m.excess for m in found)),
+        max(r.trace_error for r in references) if references else None,
+        max(r.error for r in references) if references else None,
+    )
+
+
+def _worst_entries(
+    matrices: NDArray[Any], found: Sequence[MeasuredMatrix], tol: float
+) -> list[str]:
+    entries = []
+    for m in found:
+        if not m.asymmetry <= tol:
+            g = matrices[m.number].astype(np.float64)
+            difference = np.triu(np.abs(g - g.T) / m.scale, k=1)
+            for i, j in np.argwhere(difference > tol):
+                line = (
+                    f"matrix {m.number}: G[{i},{j}] = {g[i, j]:.6g} but G[{j},{i}] = {g[j, i]:.6g}"
+                )
+                entries.append((float(difference[i, j]), line))
+    return [line for _, line in sorted(entries, key=lambda entry: -entry[0])]
+
+
+def _negative(found: Sequence[MeasuredMatrix], limit: float) -> list[str]:
+    lowest, k = min(((m.lowest, m.number) for m in found if m.lowest is not None), default=(0.0, 0))
+    if lowest >= -limit:
+        return []
+    scale = found[k].scale
     return [
-        f"matrix {k}: G[{i},{j}] = {g[k, i, j]:.6g} but G[{j},{i}] = {g[k, j, i]:.6g}"
-        for k, i, j in (tuple(int(v) for v in where[o]) for o in order)
+        f"matrix {k} is not positive semi-definite: its smallest eigenvalue is "
+        f"{lowest * scale:.6g}, where {-limit * scale:.3g} is rounding"
     ]
 
 
-def _cauchy_schwarz(g: NDArray[Any]) -> NDArray[Any]:
-    diagonal = np.sqrt(np.maximum(np.diagonal(g, axis1=1, axis2=2), 0))
-    return np.abs(g) - diagonal[:, :, None] * diagonal[:, None, :]
+def _too_large(found: Sequence[MeasuredMatrix], tol: float) -> list[str]:
+    worst = max(found, key=lambda m: m.excess)
+    if worst.excess <= tol:
+        return []
+    i, j = worst.at
+    return [
+        f"matrix {worst.number}: |G[{i},{j}]| = {worst.entry:.6g} exceeds √(G[{i},{i}]·G[{j},{j}]) "
+        f"= {worst.bound:.6g}"
+    ]
 
 
 def _against_features(
-    g: NDArray[Any], f: NDArray[Any], divisor: Divisor, tol: float, scale: NDArray[Any]
-) -> tuple[float, float, list[str]]:
-    f = f[None] if f.ndim == 3 else f
-    if f.ndim != 4 or len(f) != len(g) or f.shape[-1] != g.shape[-1]:
-        raise ValueError(f"features {f.shape} do not fit Gram matrices {g.shape}")
-    by = gram_divisor(f.shape, divisor)
-    flat = f.reshape(len(f), -1, f.shape[-1]).astype(np.float64)
-    want = np.einsum("npi,npj->nij", flat, flat) / by
-    trace = np.trace(g, axis1=1, axis2=2)
-    energy = np.trace(want, axis1=1, axis2=2)
-    floor = np.finfo(np.float64).tiny
-    trace_error = np.abs(trace - energy) / np.maximum(energy, floor)
-    reference = np.abs(g - want).max(axis=(1, 2)) / scale
+    found: Sequence[MeasuredMatrix], divisor: Divisor, by: int, tol: float
+) -> list[str]:
+    pairs = [(m.number, m.reference) for m in found if m.reference is not None]
+    if not pairs:
+        return []
     offenders = []
-    k = int(np.argmax(trace_error))
-    if not trace_error[k] <= tol:
+    k, r = max(pairs, key=lambda pair: _nan_last(pair[1].trace_error))
+    if not r.trace_error <= tol:
         offenders.append(
-            f"matrix {k}: its trace is {trace[k]:.6g}, but ‖F‖² over the divisor {divisor!r} "
-            f"({by}) is {energy[k]:.6g}: {trace[k] / max(energy[k], floor):.6g} times too much"
+            f"matrix {k}: its trace is {r.trace:.6g}, but ‖F‖² over the divisor {divisor!r} "
+            f"({by}) is {r.energy:.6g}: {r.trace / max(r.energy, _FLOOR):.6g} times too much"
         )
-    k = int(np.argmax(reference))
-    if not reference[k] <= tol:
-        i, j = np.unravel_index(int(np.abs(g - want)[k].argmax()), want.shape[1:])
+    k, r = max(pairs, key=lambda pair: _nan_last(pair[1].error))
+    if not r.error <= tol:
         mixed = (
             "; the trace is right, so channels may be mixed with positions in a reshape"
-            if trace_error[k] <= tol
+            if r.trace_error <= tol
             else ""
         )
         offenders.append(
-            f"matrix {k}: G[{i},{j}] = {g[k, i, j]:.6g}, but FᵀF over the divisor gives "
-            f"{want[k, i, j]:.6g}{mixed}"
+            f"matrix {k}: G[{r.at[0]},{r.at[1]}] = {r.found:.6g}, but FᵀF over the divisor gives "
+            f"{r.want:.6g}{mixed}"
         )
-    return float(trace_error.max()), float(reference.max()), offenders
+    return offenders
+
+
+def _nan_last(error: float) -> float:
+    """Return an error by which the largest is found; NaN, which never passes, is the largest."""
+    return np.inf if np.isnan(error) else error

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.checks.check import Effort, Measures, ModelCheck
 from convlens.checks.finite_weights import assert_finite_weights
-from convlens.engine.features.activations import activations
 from convlens.engine.model.network import Network
-from convlens.engine.runtime.batches import in_batches
+from convlens.engine.runtime import backend
 from convlens.engine.runtime.tolerance import activation_tolerance
 from convlens.lens import Lens
 
@@ -94,16 +95,18 @@ class _Seen:
     @classmethod
     def of(cls, network: Network, x: NDArray[np.float32], tol: float | None) -> _Seen:
         names = tuple(network.outputs)
-        predicted = activations(network, x, names)
         with network.variables_restored():  # a batch normalization in training mode assigns them
-            once = _as_called(network, x, names)
-            again = _as_called(network, x, names)
-            alone = _as_called(network, x, names, batch_size=1)
+            pairs = [x[i : i + 2] for i in range(0, len(x) - 1, 2)]
+            pairs += [x[-2:]] if len(x) % 2 else []
+            compared = [_compare(network, pair) for pair in pairs]
+        apart, largest = np.max(compared, axis=0)
+        # In units of the largest value; of nothing but 0 any difference is large enough.
+        twice, alone, called = apart / np.where(largest == 0, 1, largest)
         return cls(
             network.name,
-            {name: _difference(once[name], again[name]) for name in names},
-            {name: _difference(once[name], alone[name]) for name in names},
-            {name: _difference(predicted[name], once[name]) for name in names},
+            dict(zip(names, twice.tolist(), strict=True)),
+            dict(zip(names, alone.tolist(), strict=True)),
+            dict(zip(names, called.tolist(), strict=True)),
             {
                 name: activation_tolerance(network.rounding(name)) if tol is None else tol
                 for name in names
@@ -141,18 +144,39 @@ class _Seen:
                 )
 
 
-def _as_called(
-    network: Network, x: NDArray[np.float32], names: tuple[str, ...], batch_size: int = 64
-) -> dict[str, NDArray[Any]]:
-    """Return the layers' outputs in the modes that the graph fixes."""
-    tensors = [network.outputs[name] for name in names]
-    run = network.compiled(
-        ("as called", names), lambda: lambda batch: network.run(batch, tensors, fixed_modes=True)
-    )
-    return dict(zip(names, in_batches(run, x, batch_size), strict=True))
+Values = list[NDArray[Any]]
 
 
-def _difference(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Return the largest difference in units of the largest value; 0 where all values are 0."""
-    one, other = a.astype(np.float64), b.astype(np.float64)
-    return float(np.abs(one - other).max() / (np.abs(one).max() or 1.0))
+def _compare(network: Network, pair: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return (2, 3, layers): each layer's largest differences for two images, and largest values.
+
+    The differences are those of two runs, of the pair and each image alone, and of `model(x)` and
+    `model.predict(x)`. The values of two runs at most are in memory at a time.
+    """
+    tensors = list(network.outputs.values())
+    fixes_modes = any(call.training for call in network.graph)
+
+    def run(batch: NDArray[np.float32], *, fixed_modes: bool = fixes_modes) -> Values:
+        forward = network.compiled(
+            ("as called", fixed_modes),
+            lambda: lambda x: network.run(x, tensors, fixed_modes=fixed_modes),
+        )
+        return [backend.to_numpy(value) for value in forward(ops.convert_to_tensor(batch))]
+
+    once = run(pair)
+    twice = _differences(once, run(pair))
+    alone = [run(pair[:1]), run(pair[1:])]
+    apart = _differences(once, map(np.concatenate, zip(*alone, strict=True)))
+    # Where the graph fixes no mode, both run the same.
+    called = _differences(run(pair, fixed_modes=False), once) if fixes_modes else twice
+    return np.stack([twice, apart, called], axis=1)
+
+
+def _differences(values: Values, others: Iterable[NDArray[Any]]) -> NDArray[np.float64]:
+    """Return (2, layers): each layer's largest difference of two runs, and largest value."""
+    found = []
+    for value, other in zip(values, others, strict=True):
+        a, b = (np.asarray(v, np.promote_types(v.dtype, np.float32)) for v in (value, other))
+        with np.errstate(invalid="ignore"):  # the difference of two infinite values is NaN
+            found.append([float(np.abs(a - b).max()), float(np.abs(a).max())])
+    return np.array(found).T

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convlens.checks._classes import ClassesCheck
+from convlens.checks._classes import ClassesCheck, lens_scores
 from convlens.checks.check import Effort, Measures
 from convlens.checks.finite_weights import assert_finite_weights
 from convlens.engine.ascent.scores import class_scores
-from convlens.engine.features.activations import activations
+from convlens.engine.features.sizes import layer_sizes
 from convlens.engine.model.network import INPUT, Network
 from convlens.engine.model.targets import output_of
 from convlens.lens import Lens
@@ -49,7 +49,8 @@ def assert_not_saturated(
     __tracebackhide__ = True
     network = Network.of(model)
     assert_finite_weights(network)
-    seen = _Seen.of(network, network.check_images(images), margin)
+    x = network.check_images(images)
+    seen = _Seen.of(network, x, class_scores(network, x), margin)
     seen.judge()
     return seen.margins
 
@@ -67,7 +68,7 @@ class Saturation(ClassesCheck):
         return super().layers(lens, effort) if squashed else ()
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
-        return _Seen.of(lens.network, lens.images, LARGEST_MARGIN)
+        return _Seen.of(lens.network, lens.images, lens_scores(lens), LARGEST_MARGIN)
 
     def measures(self, seen: _Seen) -> Measures:
         return {"score_margin_median": seen.median}
@@ -86,8 +87,14 @@ class _Seen:
     steepest: tuple[str, float] | None  # layer and growth; None where nothing saturates
 
     @classmethod
-    def of(cls, network: Network, x: NDArray[np.float32], limit: float) -> _Seen:
-        scores = class_scores(network, x).astype(np.float64)
+    def of(
+        cls,
+        network: Network,
+        x: NDArray[np.float32],
+        given: NDArray[np.float32],
+        limit: float,
+    ) -> _Seen:
+        scores = given.astype(np.float64)
         if scores.ndim != 2 or scores.shape[1] < 2:
             raise ValueError(f"{network.name} has no two classes to tell apart")
         first, second = np.sort(scores, axis=1)[:, :-3:-1].T
@@ -118,8 +125,7 @@ def _steepest(
     network: Network, x: NDArray[np.float32], scores: NDArray[np.float64]
 ) -> tuple[str, float]:
     """Return the layer with weights whose output's rms is the largest multiple of its input's."""
-    maps = activations(network, x, tuple(network.outputs))
-    seen = {name: _rms(values) for name, values in maps.items()}
+    seen = layer_sizes(network, x)
     # The softmax hides how large the output layer's values are.
     seen |= {INPUT: _rms(x), output_of(network, None): _rms(scores)}
     growth = {

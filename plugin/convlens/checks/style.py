@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 Maps = Mapping[str, NDArray[np.float64]]
 
 
+# Steps of a style transfer where no number is asked for.
+_STEPS = 300
+
+
 @dataclass(frozen=True)
 class StyleConvergence:
     """The loss of a style transfer, measured again in float64.
@@ -162,7 +166,7 @@ class Style(ModelCheck):
             list(effort.styles),
             lens.network,
             value_range=lens.value_range,
-            steps=effort.steps,
+            steps=_STEPS if effort.steps is None else effort.steps,
             seed=effort.seed,
             memory_budget=effort.memory,
             progress=effort.progress,

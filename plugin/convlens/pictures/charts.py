@@ -86,7 +86,8 @@ def curves(
             if len(points) > 1:
                 draw.line(points, color, thickness, joint="curve")
             else:
-                draw.circle(points[0], thickness, color)
+                (px, py), r = points[0], thickness
+                draw.ellipse((px - r, py - r, px + r, py + r), color)
     named = [(name, color) for name, _, color, _ in styles if name]
     for i, (name, color) in enumerate(named):
         y = _TOP + 12 + 18 * i

@@ -18,15 +18,15 @@ _VIRIDIS = np.array(
     ],
     np.float64,
 )  # fmt: skip
+_STEPS = np.linspace(0, len(_VIRIDIS) - 1, 256)
+_COLORS = np.round(
+    [np.interp(_STEPS, np.arange(len(_VIRIDIS)), channel) for channel in _VIRIDIS.T]
+).T.astype(np.uint8)
 
 
 def viridis(values: ArrayLike) -> Pixels:
     """Return gray levels (…) uint8 as viridis colors (…, 3) uint8."""
-    levels = np.asarray(values, np.float64) / 255 * (len(_VIRIDIS) - 1)
-    below = np.minimum(levels.astype(int), len(_VIRIDIS) - 2)
-    part = (levels - below)[..., None]
-    mixed = _VIRIDIS[below] * (1 - part) + _VIRIDIS[below + 1] * part
-    return np.round(mixed).astype(np.uint8)
+    return _COLORS[np.asarray(values)]
 
 
 def feature_map_pixels(feature_map: ArrayLike) -> Pixels:

@@ -23,6 +23,7 @@ from convlens.pytest_plugin.fixtures import (
     mnist_cnn,
     pytest_generate_tests,
 )
+from convlens.pytest_plugin.items import pytest_runtest_setup, pytest_runtest_teardown
 from convlens.pytest_plugin.pretrained import pretrained, vgg16, vgg19
 from convlens.pytest_plugin.setup import pytest_addhooks, pytest_addoption, pytest_configure
 from convlens.pytest_plugin.summary import pytest_terminal_summary
@@ -45,6 +46,8 @@ __all__ = [
     "pytest_configure",
     "pytest_generate_tests",
     "pytest_make_collect_report",
+    "pytest_runtest_setup",
+    "pytest_runtest_teardown",
     "pytest_terminal_summary",
     "vgg16",
     "vgg19",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from convlens.pytest_plugin.failures import message_failure
+from convlens.pytest_plugin.models import shared_lens, stop_sharing
 from convlens.pytest_plugin.notes import noting
 from convlens.pytest_plugin.options import effort
 from convlens.pytest_plugin.progress import item_progress
@@ -21,6 +22,23 @@ if TYPE_CHECKING:
 
 # File name → the node ids of the models that have it.
 _NAMES = pytest.StashKey[dict[str, set[str]]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """End the sharing among a model's items before code of others, which may change weights."""
+    _end_sharing(item)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """End the sharing among a model's items after code of others."""
+    _end_sharing(item)
+
+
+def _end_sharing(item: pytest.Item) -> None:
+    if not (isinstance(item, ModelItem) and type(item.check).__module__.startswith("convlens.")):
+        stop_sharing(item.config)
 
 
 class ModelItem(pytest.Item):
@@ -66,13 +84,11 @@ class ModelItem(pytest.Item):
     def runtest(self) -> None:
         """Run the check once, judge it, and draw its figures after the verdict."""
         __tracebackhide__ = True
-        from convlens.pytest_plugin.models import lens_of_target
-
         self.record("model", self.model)
         self.record("layer", self.layer or "")
         if self.target.kind == "file":
             self.record("file", str(self.path))
-        lens = lens_of_target(self.config, self.target)
+        lens = shared_lens(self.config, self.target)
         self.record("images", lens.source)
         seen = self.run_check(lens)
         try:

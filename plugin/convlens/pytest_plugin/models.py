@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from convlens.engine.runtime.lru_cache import LRUCache
+from convlens.pytest_plugin.baselines import SESSION
 from convlens.pytest_plugin.factories import call_factory
 from convlens.pytest_plugin.options import value_range
 from convlens.pytest_plugin.targets import Target, parse_target
@@ -137,6 +138,29 @@ def lens_of_target(config: pytest.Config, target: Target) -> Lens:
     return lenses.get(target.spec, lambda: lens_for(config, load_target(config, target)))
 
 
+def shared_lens(config: pytest.Config, target: Target) -> Lens:
+    """Return a target's model bound to its images; what is computed is shared among its items.
+
+    Raises:
+        ValueError: the model or the images cannot be loaded.
+    """
+    lens = lens_of_target(config, target)
+    if not config.stash[SESSION].asked:
+        lens.share()
+    else:
+        from convlens.baselines.record import SEED
+
+        lens.share(SEED)
+    return lens
+
+
+def stop_sharing(config: pytest.Config) -> None:
+    """Let go of what items have shared, before or after code that may change weights."""
+    if _LENSES in config.stash:
+        for lens in config.stash[_LENSES].values():
+            lens.unshare()
+
+
 def default_target() -> Target:
     """Return the model under test where none was named."""
     return parse_target("mnist_cnn")
@@ -190,4 +214,4 @@ def _model_bytes(model: Any) -> int:
 
 
 def _lens_bytes(lens: Lens) -> int:
-    return _model_bytes(lens.model) + lens.images.nbytes
+    return _model_bytes(lens.model) + lens.images.nbytes + lens.shared_bytes

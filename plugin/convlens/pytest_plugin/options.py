@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from convlens.engine.runtime.progress import ItemProgress
 
 _MAX_COUNT = 1_000_000  # the engine's limit of steps
+EFFORTS = ("quick", "standard", "full")
 
 
 def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
@@ -46,18 +47,25 @@ def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
         "--convlens-pictures", metavar="DIR", help="write pictures of what was seen to DIR"
     )
     group.addoption(
+        "--convlens-effort",
+        choices=EFFORTS,
+        help="how much work the optimized images may take: 'standard' fits units, steps and image "
+        "sizes to a budget, 'quick' to a fourth of it, 'full' has no budget: 64 units of a layer, "
+        "300 steps, whole images (default: the ini option convlens_effort, else standard)",
+    )
+    group.addoption(
         "--convlens-units",
         type=int,
-        default=64,
         metavar="N",
-        help="maximize at most N units of a layer, spread evenly over it (default: 64)",
+        help="maximize at most N units of a layer, spread evenly over it (default: as many as the "
+        "effort allows)",
     )
     group.addoption(
         "--convlens-steps",
         type=int,
-        default=300,
         metavar="N",
-        help="steps of each gradient ascent (default: 300)",
+        help="steps of each gradient ascent (default: as many as the effort allows), and of a "
+        "style transfer (default: 300)",
     )
     group.addoption(
         "--convlens-accuracy",
@@ -117,6 +125,12 @@ def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
         help="fetch weights of networks of keras.applications that are not on this machine",
     )
     parser.addini(
+        "convlens_effort",
+        "how much work the optimized images may take: quick, standard or full; --convlens-effort "
+        "goes first",
+        default="standard",
+    )
+    parser.addini(
         "convlens_models",
         "glob patterns of model files to check when they are found while collecting",
         type="args",
@@ -132,10 +146,15 @@ def check_options(config: pytest.Config) -> None:
     """
     for name in ("units", "steps"):
         count = config.getoption(f"convlens_{name}")
-        if not 1 <= count <= _MAX_COUNT:
+        if count is not None and not 1 <= count <= _MAX_COUNT:
             raise pytest.UsageError(
                 f"--convlens-{name} must be between 1 and {_MAX_COUNT:,}, not {count}"
             )
+    if config.getini("convlens_effort") not in EFFORTS:
+        raise pytest.UsageError(
+            f"the ini option convlens_effort must be {', '.join(EFFORTS)}, "
+            f"not {config.getini('convlens_effort')!r}"
+        )
     seed = config.getoption("convlens_seed")
     if seed < 0:
         raise pytest.UsageError(f"--convlens-seed must be 0 or more, not {seed}")
@@ -160,6 +179,7 @@ def effort(config: pytest.Config, progress: ItemProgress | None = None) -> Effor
     option = config.getoption
     memory = option("convlens_memory")
     return Effort(
+        level=option("convlens_effort") or config.getini("convlens_effort"),
         steps=option("convlens_steps"),
         units=option("convlens_units"),
         seed=option("convlens_seed"),

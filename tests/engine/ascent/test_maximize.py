@@ -8,13 +8,13 @@ import pytest
 from keras import layers, ops
 
 from convlens import AscentInterrupted, Network, activations, maximize
-from convlens.engine.ascent.optimizers import optimizer
+from convlens.engine.ascent.optimizers import adam, optimizer
 from convlens.engine.ascent.options import ascent_options
 from convlens.engine.ascent.parametrization import Parametrization
 from convlens.engine.ascent.regularizers import image_norm, total_variation
 from convlens.engine.ascent.schedule import Schedule
 from convlens.engine.ascent.scores import objective_values
-from convlens.engine.ascent.starts import plain_starts
+from convlens.engine.ascent.starts import plain_starts, tiled_starts
 from convlens.engine.ascent.transforms import Transforms
 from convlens.engine.runtime import backend
 from convlens.lens import Lens
@@ -194,6 +194,114 @@ def test_plain_starts_are_of_every_kind_and_within_the_range():
     level = images.mean(axis=(1, 2))
     assert (level.max(axis=0) > 0.7).all()
     assert (level.min(axis=0) < -0.7).all()
+
+
+# A filter of a trained network, (3, 3, 3), whose weights are mostly negative, and its bias.
+WEAK_FILTER = np.float32(
+    [
+        [[-0.056, -0.125, -0.115], [-0.010, 0.112, -0.033], [0.022, -0.067, 0.086]],
+        [[0.005, -0.091, 0.030], [-0.064, -0.059, -0.055], [-0.011, 0.038, -0.157]],
+        [[-0.127, 0.035, 0.007], [-0.110, -0.124, -0.062], [-0.131, -0.052, -0.044]],
+    ]
+)
+WEAK_BIAS = -0.046
+
+
+def weak_model(kernels, bias):
+    """Return filters (units, 3, 3, 3) behind a ReLU, on images of 24×24."""
+    conv = layers.Conv2D(len(kernels), 3, padding="same", activation="relu", name="conv")
+    model = keras.Sequential([keras.Input((24, 24, 3)), conv], name="weak")
+    conv.set_weights([kernels.transpose(1, 2, 3, 0), np.full(len(kernels), bias, np.float32)])
+    return model
+
+
+def best_tile(kernel, bias, draw):
+    """Return the largest mean activation over images that repeat a tile of 3×3 pixels.
+
+    The mean is convex in the pixels, so the best tile has the ends of the range alone. Pixels are
+    changed one by one while that helps, from several draws.
+    """
+
+    def value(tile):
+        taps = [
+            [np.roll(tile, (1 - i, 1 - j), (0, 1)) @ kernel[i, j] for j in range(3)]
+            for i in range(3)
+        ]
+        return np.maximum(np.sum(taps, axis=(0, 1)) + bias, 0).mean()
+
+    best = 0.0
+    for _ in range(12):
+        tile = (draw.random((3, 3, 3)) < draw.uniform(0.1, 0.7)).astype(float)
+        rises = True
+        while rises:
+            rises = False
+            for place in draw.permutation(27):
+                other = tile.copy()
+                other.flat[place] = 1 - other.flat[place]
+                if value(other) > value(tile) + 1e-9:
+                    tile, rises = other, True
+        best = max(best, value(tile))
+    return best
+
+
+def test_a_unit_that_wants_strong_contrast_at_every_pixel_reaches_it():
+    draw = np.random.default_rng(0)
+    mixed = [WEAK_FILTER[:, :, draw.permutation(3)] for _ in range(2)]
+    kernels = np.stack([WEAK_FILTER, WEAK_FILTER[::-1, ::-1], *mixed])
+    found = maximize(weak_model(kernels, WEAK_BIAS), "conv", steps=30)
+    assert (found.trace[0] < 1e-3).all()
+    wanted = [best_tile(kernel, WEAK_BIAS, draw) for kernel in kernels]
+    assert (found.trace[-1] > 0.85 * np.array(wanted)).all()
+    assert found.trace[-1, 0] > 0.05
+
+
+def test_a_second_start_for_all_ends_no_lower(mnist_network):
+    once = maximize(mnist_network, "conv2d_1", steps=20)
+    twice = maximize(mnist_network, "conv2d_1", steps=20, restart_all=True)
+    assert (twice.trace[-1] >= once.trace[-1]).all()
+    assert (twice.trace[-1] > 1.01 * once.trace[-1]).any()
+    higher = twice.trace[-1] > once.trace[-1]
+    np.testing.assert_array_equal(twice.start, once.start)
+    np.testing.assert_array_equal(twice.trace[0], once.trace[0])
+    assert (twice.steps_taken[higher] > once.steps_taken[higher]).all()
+    assert (twice.path_length[higher] > once.path_length[higher]).all()
+
+
+def test_a_tile_repeats_the_signs_of_the_gradient():
+    gradient = np.zeros((1, 6, 5, 1), np.float32)
+    gradient[0, 2:4, 1:3, 0] = [[2, -1], [0, 3]]
+    whole, half = tiled_starts(gradient, (0.0, 1.0))[0, ..., 0]
+    low, middle, high = 0.125, 0.5, 0.875
+    np.testing.assert_array_equal(
+        whole[:2, :4], [[low, high, low, high], [high, middle, high, middle]]
+    )
+    np.testing.assert_array_equal(whole[2:4, 1:3], [[high, low], [middle, high]])
+    assert (half == high).all()  # period 1: the sum of the gradient is above 0
+    assert (tiled_starts(0 * gradient, (-1.0, 1.0)) == 0).all()
+
+
+def test_an_ascent_ends_when_no_unit_rises(tiny):
+    conv = tiny.get_layer("conv_b")
+    kernel, bias = conv.get_weights()
+    conv.set_weights([0 * kernel, 0 * bias - 1])
+    dead = maximize(tiny, "conv_b", steps=80)
+    assert (dead.steps_taken < 60).all()
+    assert dead.steps == dead.steps_taken.max()
+    assert (dead.trace == 0).all()
+    assert dead.trace.shape == (11, 5)
+    kernel[..., 0] *= 0
+    conv.set_weights([kernel, 0 * bias])
+    assert (maximize(tiny, "conv_b", steps=80).steps_taken > 60).all()  # the others rise
+
+
+def test_an_ascent_does_not_end_while_the_image_is_moved_to_and_fro(tiny_network, monkeypatch):
+    usual = maximize(tiny_network, "conv_b", steps=60, jitter=2)
+    monkeypatch.setattr(Schedule, "patience", 1000)
+    patient = maximize(tiny_network, "conv_b", steps=60, jitter=2)
+    assert (usual.steps_taken >= 30).all()
+    np.testing.assert_allclose(usual.trace[-1], patient.trace[-1], rtol=1e-3)
+    always = maximize(tiny_network, "conv_b", steps=60, jitter=2, preset="keras-vis")
+    assert (always.steps_taken >= 60).all()
 
 
 @pytest.mark.parametrize(
@@ -391,22 +499,32 @@ def test_total_variation_flattens_the_image(tiny_network):
     assert np.mean([_tv(i) for i in smooth.images]) < 0.5 * np.mean([_tv(i) for i in plain.images])
 
 
-def test_adam_is_that_of_the_paper():
-    rule = optimizer("adam")
+@pytest.mark.parametrize(
+    ("rule", "one", "two"), [(adam, 0.9, 0.999), (optimizer("adam").step, 0.3, 0.9)]
+)
+def test_adam_is_that_of_the_paper(rule, one, two):
     first, second, x, mine = 0.0, 0.0, 1.0, 1.0
     state = [ops.zeros((1,)), ops.zeros((1,))]
     for i, gradient in enumerate([0.5, -2.0, 1.0]):
-        first = 0.9 * first + 0.1 * gradient
-        second = 0.999 * second + 0.001 * gradient**2
-        x += 0.1 * (first / (1 - 0.9 ** (i + 1))) / np.sqrt(second / (1 - 0.999 ** (i + 1)))
-        step, state = rule.step(ops.full((1,), gradient), state, ops.convert_to_tensor(i), 0.1)
+        first = one * first + (1 - one) * gradient
+        second = two * second + (1 - two) * gradient**2
+        x += 0.1 * (first / (1 - one ** (i + 1))) / np.sqrt(second / (1 - two ** (i + 1)))
+        step, state = rule(ops.full((1,), gradient), state, ops.convert_to_tensor(i), 0.1)
         mine += float(step[0])
     assert mine == pytest.approx(x, rel=1e-4)
 
 
 def test_progress_counts_to_the_end(tiny_network):
     seen = []
-    maximize(tiny_network, "conv_a", steps=10, memory_budget=1, progress=lambda *a: seen.append(a))
+    start = np.random.default_rng(0).random((13, 13, 2), dtype=np.float32)  # nothing starts again
+    maximize(
+        tiny_network,
+        "conv_a",
+        steps=10,
+        seed_images=start,
+        memory_budget=1,
+        progress=lambda *a: seen.append(a),
+    )
     assert seen[-1] == (60, 60)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
@@ -422,13 +540,20 @@ def test_progress_counts_to_the_end(tiny_network):
         ({"value_range": (1, 0)}, "low < high"),
         ({"value_range": 3}, "low < high"),
         ({"units": [99]}, "no unit 99"),
-        ({"size": (9, 9)}, r"size must be \(13, 13\)"),
         ({"seed_images": np.zeros((2, 13, 13, 2))}, "must hold 1 or 5 images, not 2"),
     ],
 )
 def test_options_out_of_bounds_are_refused(tiny_network, options, message):
     with pytest.raises(ValueError, match=message):
         maximize(tiny_network, "conv_b", **options)
+
+
+def test_another_size_is_possible_where_the_layers_below_take_it(tiny_network):
+    small = maximize(tiny_network, "conv_b", [0], steps=3, size=(9, 11))
+    assert small.images.shape == (1, 9, 11, 2)
+    assert small.trace[-1, 0] > small.trace[0, 0]
+    with pytest.raises(ValueError, match=r"size must be \(13, 13\), .* layer 'classes'"):
+        maximize(tiny_network, steps=3, size=(9, 9))
 
 
 def test_a_model_of_any_size_needs_one():
@@ -503,22 +628,23 @@ def test_an_interruption_of_the_first_part_keeps_the_steps_taken(tiny_network):
     def interrupt(done, total):
         raise KeyboardInterrupt
 
+    start = np.random.default_rng(0).random((13, 13, 2), dtype=np.float32)  # nothing starts again
     with pytest.raises(AscentInterrupted, match="after 1 steps") as caught:
-        maximize(tiny_network, "conv_b", steps=50, progress=interrupt)
+        maximize(tiny_network, "conv_b", steps=50, seed_images=start, progress=interrupt)
     kept = caught.value.result
-    one = maximize(tiny_network, "conv_b", steps=50, checkpoints=50)
+    one = maximize(tiny_network, "conv_b", steps=50, seed_images=start, checkpoints=50)
     assert kept.trace_steps.tolist() == [0, 1]
     np.testing.assert_allclose(kept.trace, one.trace[:2], rtol=1e-4)
     assert kept.steps == 1
 
 
 def test_slices_do_not_change_the_result(tiny_network, monkeypatch):
-    whole = maximize(tiny_network, "conv_b", steps=12, seed=3)
+    start = np.random.default_rng(0).random((13, 13, 2), dtype=np.float32)  # nothing starts again
+    options = {"steps": 12, "seed_images": start, "seed": 3}
+    whole = maximize(tiny_network, "conv_b", **options)
     monkeypatch.setattr("convlens.engine.ascent.climb._SLICE_SECONDS", 0.0)
     reports = []
-    sliced = maximize(
-        tiny_network, "conv_b", steps=12, seed=3, progress=lambda *a: reports.append(a)
-    )
+    sliced = maximize(tiny_network, "conv_b", progress=lambda *a: reports.append(a), **options)
     np.testing.assert_array_equal(sliced.images, whole.images)
     assert reports == [(i, 12) for i in range(1, 13)]
 

@@ -297,3 +297,20 @@ def test_another_position_is_not_compiled_anew(tiny_network, tiny_images, monkey
         found = deconvolve(tiny_network, tiny_images, "conv_b", 2, position=at)
         assert found.positions.tolist() == [list(at)] * len(tiny_images)
         np.testing.assert_allclose(found.activations, maps[:, at[0], at[1], 2], atol=1e-6)
+
+
+def test_layers_that_are_projected_together_share_a_function(tiny, tiny_images, monkeypatch):
+    network = Network(tiny)
+    together = ("conv_a", "conv_b")
+    alone = {layer: deconvolve(network, tiny_images, layer, 3) for layer in together}
+    compiled = []
+    true = backend.compile
+    monkeypatch.setattr(backend, "compile", lambda *a, **k: compiled.append(a) or true(*a, **k))
+    for layer in together:
+        found = deconvolve(network, tiny_images, layer, 3, together=together)
+        np.testing.assert_allclose(found.images, alone[layer].images, atol=1e-5)
+        np.testing.assert_allclose(found.activations, alone[layer].activations, rtol=1e-5)
+        np.testing.assert_array_equal(found.positions, alone[layer].positions)
+    assert len(compiled) == 1
+    with pytest.raises(ValueError, match="'pool_a' must be one of together="):
+        deconvolve(network, tiny_images, "pool_a", 3, together=together)

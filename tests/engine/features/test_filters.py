@@ -7,7 +7,6 @@ import pytest
 
 from convlens import filter_statistics
 from convlens.engine.features.accumulate import ChannelAccumulator
-from convlens.engine.features.filters import survey_filters
 
 MAPS = np.random.default_rng(0).standard_normal((9, 5, 4, 6)).astype(np.float32)
 
@@ -69,18 +68,3 @@ def test_a_unit_that_explodes_does_not_bury_the_others():
     maps = MAPS.copy()
     maps[..., 0] *= 1e5
     assert filter_statistics(maps).dead == ()
-
-
-def test_a_survey_in_small_batches_is_the_statistics_of_all_maps(
-    monkeypatch, tiny_network, tiny_images
-):
-    from convlens import activations
-
-    monkeypatch.setattr("convlens.engine.features.filters._BATCH", 4)
-    found = survey_filters(tiny_network, tiny_images, ["conv_a", "conv_b"])
-    for name, survey in found.items():
-        own = filter_statistics(activations(tiny_network, tiny_images, name)[name], name)
-        seen = survey.statistics()
-        np.testing.assert_allclose(seen.high, own.high, rtol=1e-5)
-        np.testing.assert_allclose(seen.spread, own.spread, rtol=1e-4)
-        assert (seen.dead, seen.behind) == (own.dead, None)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from keras import layers, ops
 
 from convlens import Network, receptive_field
-from convlens.engine.model.receptive_field import Box
+from convlens.engine.model.receptive_field import Box, reaches
 from convlens.engine.runtime import backend
 
 
@@ -289,3 +289,43 @@ def test_every_geometry_is_where_the_derivative_reaches(drawn):
 @given(drawn=geometries(depth=5))
 def test_deep_geometries_are_where_the_derivative_reaches(drawn):
     compare_with_derivatives(*drawn)
+
+
+def reaching():
+    """Return a network of windows, strides, dilations, enlargements and branches."""
+    image = keras.Input((64, 80, 3))
+    x = layers.ZeroPadding2D(3)(image)
+    x = layers.Conv2D(4, 7, strides=2, name="stem")(x)
+    x = layers.MaxPooling2D(3, strides=2, padding="same", name="pool")(x)
+    y = layers.Conv2D(4, (3, 5), padding="same", dilation_rate=2, name="wide")(x)
+    x = layers.Add(name="sum")([x, layers.BatchNormalization()(y)])
+    x = layers.Conv2D(4, 3, strides=(2, 1), padding="same", name="down")(x)
+    return Network(keras.Model(image, layers.UpSampling2D(name="up")(x)))
+
+
+def test_the_reach_of_a_map_is_the_field_of_each_of_its_positions():
+    network = reaching()
+    shapes = network.shapes((64, 80, 3))
+    found = reaches(network, shapes)
+    for name in ("stem", "pool", "wide", "sum", "down"):
+        reach = found[id(network.outputs[name])]
+        first, *others = (
+            receptive_field(network, name, at, (64, 80), padded=True)
+            for at in ((4, 4), (5, 4), (4, 5))
+        )
+        field = first.bottom - first.top, first.right - first.left
+        assert reach.size == (min(64, field[0]), min(80, field[1])), name
+        assert reach.stride == (others[0].top - first.top, others[1].left - first.left), name
+    assert found[id(network.outputs["up"])].stride == (
+        pytest.approx(4, rel=0.1),
+        pytest.approx(2, rel=0.1),
+    )
+
+
+def test_a_layer_that_mixes_all_positions_reaches_the_whole_image():
+    image = keras.Input((20, 20, 1))
+    x = layers.GlobalAveragePooling2D(name="mean")(layers.Conv2D(3, 3, name="conv")(image))
+    network = Network(keras.Model(image, x))
+    found = reaches(network, network.shapes((20, 20, 1)))
+    assert found[id(network.outputs["conv"])].size == (3, 3)
+    assert found[id(network.outputs["mean"])].size == (20, 20)

@@ -13,6 +13,10 @@ from convlens.engine.model.rounding import sums_products
 from convlens.engine.runtime import backend
 from convlens.engine.runtime.tolerance import TF32, Rounding
 
+needs_float64 = pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="JAX has float64 only with JAX_ENABLE_X64"
+)
+
 
 def small(*dtypes):
     keras.utils.set_random_seed(0)
@@ -42,7 +46,7 @@ def test_a_branch_beside_a_coarse_layer_is_not_coarse():
     [
         ("mixed_float16", "float16"),
         ("mixed_bfloat16", "bfloat16"),
-        ("float64", "float32"),
+        pytest.param("float64", "float32", marks=needs_float64),
         ("float32", "float32"),
     ],
 )
@@ -56,6 +60,7 @@ def test_quantized_layers_count_as_int8():
     assert Network(model).rounding("d").precision == "int8"
 
 
+@needs_float64
 def test_the_products_of_a_coarser_machine_count(monkeypatch):
     settings = {**backend.settings(), "products": TF32}
     monkeypatch.setattr(backend, "settings", lambda: settings)

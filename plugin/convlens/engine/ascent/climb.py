@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +20,14 @@ from convlens.engine.ascent.regularizers import image_norm, total_variation
 from convlens.engine.ascent.schedule import BLOCK, Schedule
 from convlens.engine.ascent.scores import Scores
 from convlens.engine.ascent.transforms import resample, roll
+from convlens.engine.model.convolved import quick_convolutions
 from convlens.engine.model.network import Network
 from convlens.engine.runtime import backend
 
 # Ctrl-C takes effect between two slices, so a slice should take at most this long.
 _SLICE_SECONDS = 1.0
+# A smaller change, as a share of the value, is none.
+_CHANGE = 1e-5
 
 
 @dataclass
@@ -32,11 +35,12 @@ class Chunk:
     """The state of an ascent.
 
     Attributes:
-        carry: the parameters (n, h, w, c), the path lengths (n,) and the optimizer's state; where
-            the climbed iterate is kept, also its parameters and value.
+        carry: the parameters (n, h, w, c), the path lengths (n,), the state of `_Rest`, and the
+            optimizer's; where the climbed iterate is kept, also its parameters and value.
         trace: the objectives' values (n,) at each checkpoint.
         trace_steps: the number of steps taken before each checkpoint.
         taken: number of steps taken.
+        ended: True once no step is left, or no unit rises any more.
         best: the parameters of the best checkpoint of each image.
         best_values: the objectives' values (n,) there; empty before the first checkpoint.
         keeps_best: whether the best checkpoint is the result, and not the last iterate.
@@ -46,6 +50,7 @@ class Chunk:
     trace: list[NDArray[np.float32]] = field(default_factory=list)
     trace_steps: list[int] = field(default_factory=list)
     taken: int = 0
+    ended: bool = False
     best: Any = None
     best_values: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     keeps_best: bool = False
@@ -61,12 +66,13 @@ class Climb:
         options: AscentOptions,
         seed: int,
         checkpoints: int,
+        graph_layers: Sequence[str] | None = None,
     ) -> None:
         self.network = network
         self.options = options
         self.space = options.parametrization
         self.seed = seed
-        self.scores = Scores(network, objectives)
+        self.scores = Scores(network, objectives, graph_layers)
         self.rule = optimizer(options.optimizer)
         stride = math.ceil(options.steps / checkpoints)
         self.stops = [*range(stride, options.steps, stride), options.steps]
@@ -78,7 +84,7 @@ class Climb:
         state = [ops.zeros_like(x) for _ in range(self.rule.slots)]
         climbed = self.options.kept == "climbed"
         best = [x, ops.full((n,), -np.inf, dtype="float32")] if climbed else []
-        return Chunk([x, ops.zeros((n,), dtype="float32"), *state, *best])
+        return Chunk([x, ops.zeros((n,), dtype="float32"), *_Rest.new(n), *state, *best])
 
     def run(
         self,
@@ -102,27 +108,32 @@ class Climb:
         rolls = max(self.options.transforms.reach(size)) > 0
         factors = ops.convert_to_tensor(np.asarray(self.options.factors, np.float32))
         wakes = self.scores.may_wake[index]
-        segment = self.compiled(bool(wakes.any()), bool(apart), rolls)
+        segment = self.compiled(self.scores.wakes(index), bool(apart), rolls)
         wakes = ops.convert_to_tensor(wakes)
         # The image with the highest activation of its own is the one that is least kept apart.
         chunk.keeps_best = self.options.kept == "measured" and not apart
         self.record_values(chunk, index)
         count = 1
         for stop in self.stops:
-            while chunk.taken < stop:
+            while chunk.taken < stop and not chunk.ended:
                 begin = time.perf_counter()
                 block, first = divmod(chunk.taken, BLOCK)
                 count = min(count, stop - chunk.taken, BLOCK - first)
-                span = [ops.convert_to_tensor(np.int32(i)) for i in (chunk.taken, first, count)]
+                span = [
+                    ops.convert_to_tensor(np.int32(i))
+                    for i in (chunk.taken, first, count, schedule.patience)
+                ]
                 draws = schedule.block(block)
                 carry = segment(chunk.carry, weights, wakes, apart, factors, draws, span)
-                float(carry[1][0])  # wait: a device may return before it has finished
-                chunk.carry, chunk.taken = carry, chunk.taken + count
-                on_progress(chunk.taken)
+                taken = int(ops.max(carry[_Rest.TAKEN]))  # which waits until a device has finished
+                chunk.carry, chunk.ended = carry, taken < chunk.taken + count
+                chunk.taken = taken
+                on_progress(self.options.steps if chunk.ended else taken)
                 # A clock that a test has stopped measures 0 seconds.
-                taken = max(time.perf_counter() - begin, 1e-6)
-                count = max(1, int(_SLICE_SECONDS * count / taken))
+                seconds = max(time.perf_counter() - begin, 1e-6)
+                count = max(1, int(_SLICE_SECONDS * count / seconds))
             self.record_values(chunk, index)
+        chunk.ended = True
         self.finish(chunk, index)
 
     def finish(self, chunk: Chunk, index: NDArray[np.int64]) -> None:
@@ -172,6 +183,7 @@ class Climb:
         factors: Any,
         shift: Any | None,
         matrix: list[Any],
+        functions: Mapping[int, Callable[[Any], Any]],
     ) -> Any:
         """Return each image's objective minus the regularizers, (n,)."""
         options = self.options
@@ -179,7 +191,9 @@ class Climb:
         seen = x if shift is None else roll(x, shift)
         if matrix:
             seen = resample(seen, matrix[0])
-        maps, shares = self.scores.to_climb(seen, weights, wakes, reach, whole=bool(apart))
+        maps, shares = self.scores.to_climb(
+            seen, weights, wakes, reach, whole=bool(apart), functions=functions
+        )
         value = ops.sum(shares, axis=1)
         norm_weight, tv_weight, diversity_weight = (factors[i] for i in range(3))
         if apart:
@@ -195,12 +209,12 @@ class Climb:
         """Return the loop to compile.
 
         Its arguments are the carry, the weights of each place, the shares that may wake, the
-        groups, the factors of the regularizers, a block of the schedule, and three numbers: the
-        first step's in the ascent and in the block, and the number of steps to take. It returns
-        the new carry.
+        groups, the factors of the regularizers, a block of the schedule, and four numbers: the
+        first step's in the ascent and in the block, the number of steps to take, and the number
+        of steps without a change after which it ends. It returns the new carry.
         """
         options, rule, space = self.options, self.rule, self.space
-        slots = slice(2, 2 + rule.slots)
+        slots = slice(_Rest.END, _Rest.END + rule.slots)
 
         def run(
             carry: list[Any],
@@ -211,15 +225,25 @@ class Climb:
             draws: list[Any],
             span: list[Any],
         ) -> list[Any]:
+            functions = quick_convolutions(self.scores.calls())
+
             def body(k: Any, carry: list[Any]) -> list[Any]:
-                rate, reach, shift, *matrix = (rows[span[1] + k] for rows in draws)
+                rate, reach, settled, shift, *matrix = (rows[span[1] + k] for rows in draws)
                 z, length, state = carry[0], carry[1], carry[slots]
                 if rolls and not options.undo_jitter:
                     z = roll(z, shift)
                 undone = shift if rolls and options.undo_jitter else None
                 value, pullback = backend.vjp(
                     lambda z: self.penalized_values(
-                        z, weights, wakes if waking else None, apart, reach, factors, undone, matrix
+                        z,
+                        weights,
+                        wakes if waking else None,
+                        apart,
+                        reach,
+                        factors,
+                        undone,
+                        matrix,
+                        functions,
                     ),
                     z,
                 )
@@ -228,17 +252,51 @@ class Climb:
                 new = space.constrain(z + step)
                 moved = space.decode(new) - space.decode(z)
                 length = length + ops.sqrt(ops.sum(ops.square(moved), axis=(1, 2, 3)))
-                out = [new, length, *state]
+                out = [new, length, *_Rest.after(carry, value, settled), *state]
                 if options.kept == "climbed":
                     better = value > carry[-1]
                     out.append(ops.where(better[:, None, None, None], new, carry[-2]))
                     out.append(ops.where(better, value, carry[-1]))
                 return out
 
-            result: list[Any] = backend.repeat(span[2], body, carry)
+            def going(carry: list[Any]) -> Any:
+                return ops.any(carry[_Rest.IDLE] < span[3])
+
+            result: list[Any] = backend.repeat(span[2], body, carry, going)
             return result
 
         return run
+
+
+class _Rest:
+    """The part of the carry that says when an ascent is at its end.
+
+    For each image: its value before the last step, the number of steps for which the value has
+    neither risen nor fallen, and the number of steps taken. A value that goes up and down is no
+    end: the steps are still too large for the top, and fall.
+    """
+
+    LAST, IDLE, TAKEN, END = 2, 3, 4, 5
+
+    @staticmethod
+    def new(n: int) -> list[Any]:
+        """Return the state of n images at the start."""
+        zero = ops.zeros((n,), dtype="int32")
+        return [ops.full((n,), -np.inf, dtype="float32"), zero, zero]
+
+    @classmethod
+    def after(cls, carry: list[Any], value: Any, settled: Any) -> list[Any]:
+        """Return the state after a step.
+
+        Args:
+            carry: the carry before the step.
+            value: (n,) the objectives' values before the step.
+            settled: True if the images are no longer transformed at random.
+        """
+        last, idle, taken = carry[cls.LAST : cls.END]
+        still = ops.abs(value - last) <= _CHANGE * ops.abs(value)
+        waits = ops.logical_and(settled, still)
+        return [value, ops.where(waits, idle + 1, ops.zeros_like(idle)), taken + 1]
 
 
 def _normalized(gradient: Any, options: AscentOptions) -> Any:

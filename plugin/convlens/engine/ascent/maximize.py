@@ -36,6 +36,9 @@ class Maximization:
             of a unit is the mean of its feature map, or its score before the softmax. The first
             row belongs to `start`; the last to `images`, the best ones that were measured.
         trace_steps: (k,) number of steps taken before each row of `trace`.
+        steps_taken: (n,) number of steps of each image, in both ascents of one that was climbed
+            twice. An ascent ends before its last step if no
+            unit of its batch rises any more.
         path_length: (n,) sum of the L2 lengths of the steps.
         value_range: the pixels' range (low, high); None if the pixels were not clipped.
         basis: parametrization of the ascent, 'pixel' or 'fourier'.
@@ -50,6 +53,7 @@ class Maximization:
     objectives: tuple[Objective, ...]
     trace: NDArray[np.float32]
     trace_steps: NDArray[np.int64]
+    steps_taken: NDArray[np.int64]
     path_length: NDArray[np.float32]
     value_range: tuple[float, float] | None
     basis: Basis
@@ -57,7 +61,7 @@ class Maximization:
 
     @property
     def steps(self) -> int:
-        """Number of steps taken."""
+        """Largest number of steps taken."""
         return int(self.trace_steps[-1])
 
     @property
@@ -108,8 +112,10 @@ def maximize(
     seed: int = 0,
     seed_images: ArrayLike | None = None,
     restart_images: ArrayLike | None = None,
+    restart_all: bool = False,
     value_range: tuple[float, float] | None = None,
     size: tuple[int, int] | None = None,
+    graph_layers: Sequence[str] | None = None,
     checkpoints: int = 10,
     memory_budget: int | None = None,
     progress: Progress | None = None,
@@ -122,8 +128,8 @@ def maximize(
     2017). A softmax or sigmoid of the model's output is replaced by linear. Steps shrink and the
     transformations fade out on the way. The threshold of a ReLU unit is lowered at first, for the
     gradient comes only from the positions above it; a unit that is silent everywhere is raised by
-    its largest pre-activation. An image that did not rise starts again from a plain image that
-    excites its unit. The best image that was measured is returned.
+    its largest pre-activation. A unit that was silent at the start, or did not rise, starts again
+    from an image that excites it. The best image that was measured is returned.
 
     If a `tf.distribute` strategy of TensorFlow or a `DataParallel` distribution of Keras is active
     when the `Network` is created, the batch is spread over its devices.
@@ -134,7 +140,7 @@ def maximize(
             more `Objective`s: units, positions, directions, and weighted sums of them.
         units: channel or class numbers; None for all units of the layer.
         steps: number of steps; by default 300 (200 with 'keras-vis').
-        step_size: size of the first steps in units of the parameters; by default 20 % of the range
+        step_size: size of the first steps in units of the parameters; by default 30 % of the range
             for pixels and 0.05 for the other parametrizations. It falls to almost 0 along half a
             cosine. With 'keras-vis' all steps are of size 1.
         optimizer: 'adam', 'rmsprop' or 'sgd'; each gets a normalized gradient.
@@ -166,10 +172,19 @@ def maximize(
             such as an earlier result's `images`, to refine them in a second pass. None for noise
             around the middle of the range.
         restart_images: further images (n, h, w, c) from which a unit that did not rise may start
-            again, beside noise of many kinds and textures. Not used with `seed_images`.
+            again, beside noise of many kinds, textures, and images made from its gradient. Not used
+            with `seed_images`.
+        restart_all: True to climb every unit a second time, from the image among these that excites
+            it most, and to keep the better result: a few per cent higher for some units, at twice
+            the cost. Not used with `seed_images`.
         value_range: (low, high) of the pixels that the model takes; None for the range that the
             model declares (as networks of `load_pretrained` do), else (0, 1).
-        size: (h, w) of the images; only for a model that takes any size, and required by it.
+        size: (h, w) of the images; None for the model's own. Another size is possible where the
+            layers below take it, as convolutions do and dense layers of a flattened map do not. A
+            model of any size requires it.
+        graph_layers: layers that share one compiled graph, the maximized one among them. An ascent
+            of each of them then compiles nothing anew, but computes all of them. Not used with
+            several images for a unit.
         checkpoints: number of measurements of the activations along the ascent; the best image is
             one of those that were measured.
         memory_budget: limit in bytes for a batch; more units run in several batches of equal size.
@@ -220,10 +235,11 @@ def maximize(
     if seed_images is not None:
         z = space.encode(_check_seed_images(network, seed_images, len(goals.objectives)))
     else:
-        shape = _image_shape(network, size)
+        shape = _image_shape(network, size, goals.objectives)
         z = np.stack([space.start(shape, np.random.default_rng([seed, *d])) for d in goals.draws])
-    further = _check_restart_images(network, restart_images, z.shape[1:])
-    climb = Climb(network, goals.objectives, options, seed, max(1, checkpoints))
+    further = _check_restart_images(restart_images, z.shape[1:])
+    shared = graph_layers if images_per_unit == 1 else None
+    climb = Climb(network, goals.objectives, options, seed, max(1, checkpoints), shared)
     rounds = Rounds(
         climb,
         copies=images_per_unit,
@@ -234,7 +250,7 @@ def maximize(
         with progress_to(progress, f"{network.name} {goals.layer}", "steps") as report:
             climbed = rounds.first(z, report)
             if seed_images is None:
-                climbed = rounds.again(climbed, further, report)
+                climbed = rounds.again(climbed, further, restart_all, report)
     except KeyboardInterrupt:
         finished = rounds.finished()
         if finished is None:
@@ -305,7 +321,9 @@ def _check_seed_images(network: Network, seed_images: ArrayLike, count: int) -> 
     return np.repeat(given, count, axis=0) if len(given) == 1 else given
 
 
-def _image_shape(network: Network, size: tuple[int, int] | None) -> tuple[int, int, int]:
+def _image_shape(
+    network: Network, size: tuple[int, int] | None, objectives: Sequence[Objective]
+) -> tuple[int, int, int]:
     h, w, c = network.input_shape
     if c is None:
         raise ValueError(f"{network.name} does not declare the number of channels of its images")
@@ -314,25 +332,32 @@ def _image_shape(network: Network, size: tuple[int, int] | None) -> tuple[int, i
             raise ValueError(f"{network.name} takes images of any size: give size=(h, w)")
         h, w = size
     elif size is not None and size != (h, w):
-        raise ValueError(
-            f"size must be ({h}, {w}), the only size that {network.name} takes, not {size}"
-        )
+        known = network.shapes((*size, c))
+        for layer in dict.fromkeys(
+            output_of(network, t.layer) for o in objectives for t in o.terms
+        ):
+            if id(network.outputs[layer]) not in known:
+                raise ValueError(
+                    f"size must be ({h}, {w}), the only size for which {network.name} layer "
+                    f"{layer!r} can be computed, not {size}"
+                )
+        h, w = size
     return h, w, c
 
 
-def _check_restart_images(
-    network: Network, given: ArrayLike | None, shape: tuple[int, ...]
-) -> NDArray[np.float32]:
+def _check_restart_images(given: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return the images to start again from beside the plain ones, (n, h, w, c)."""
     if given is None:
         return np.zeros((0, *shape), np.float32)
-    images = network.check_images(given)
-    if images.shape[1:] != shape:
+    images = np.asarray(given)
+    if images.ndim != 4 or images.shape[1:] != shape:
         raise ValueError(
             f"restart_images must be of the shape of the images to find, {shape}, "
             f"not {images.shape[1:]}"
         )
-    return images
+    if not np.isfinite(images).all():
+        raise ValueError("restart_images hold values that are not finite (NaN or infinity)")
+    return images.astype(np.float32)
 
 
 def _result(climb: Climb, goals: _Goals, climbed: Climbed) -> Maximization:
@@ -346,6 +371,7 @@ def _result(climb: Climb, goals: _Goals, climbed: Climbed) -> Maximization:
         objectives=goals.objectives[:n],
         trace=climbed.trace,
         trace_steps=climbed.trace_steps,
+        steps_taken=climbed.steps_taken,
         path_length=climbed.path_length,
         value_range=space.value_range if space.clip else None,
         basis=space.basis,

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from keras import ops
 
+# Short memories: an ascent has tens of steps, not thousands. After 48 steps, units of the shipped
+# network's last convolution were at 1.09 times what 300 small steps reach, and at 1.05 times with
+# the paper's 0.9 and 0.999.
+_BETAS = 0.3, 0.9
 OptimizerName = Literal["adam", "rmsprop", "sgd"]
 State = list[Any]
 
@@ -29,14 +34,15 @@ def optimizer(name: OptimizerName) -> Optimizer:
     """Return an optimizer by name.
 
     Args:
-        name: 'adam' (Kingma & Ba 2015), 'sgd', or 'rmsprop' as in keras-vis: decay 0.95, ε inside
-            the square root. The step size is the learning rate, in units of the parameters.
+        name: 'adam' (Kingma & Ba 2015) with decays of 0.3 and 0.9, 'sgd', or 'rmsprop' as in
+            keras-vis: decay 0.95, ε inside the square root. The step size is the learning rate, in
+            units of the parameters.
 
     Raises:
         ValueError: an unknown name.
     """
     if name == "adam":
-        return Optimizer(2, adam)
+        return Optimizer(2, partial(adam, beta1=_BETAS[0], beta2=_BETAS[1]))
     if name == "rmsprop":
         return Optimizer(1, _rmsprop)
     if name == "sgd":

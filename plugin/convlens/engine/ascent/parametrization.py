@@ -100,7 +100,7 @@ class Parametrization:
     def default_step(self) -> float:
         """The default step size of these parameters."""
         low, high = self.value_range
-        return 0.2 * (high - low) if self.is_plain else 0.05
+        return 0.3 * (high - low) if self.is_plain else 0.05
 
 
 def fourier_basis(n: int) -> NDArray[np.float32]:

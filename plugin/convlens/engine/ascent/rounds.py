@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from keras import ops
 from numpy.typing import NDArray
 
 from convlens.engine.ascent.climb import Chunk, Climb
-from convlens.engine.ascent.starts import plain_starts
+from convlens.engine.ascent.starts import plain_starts, tiled_starts
 from convlens.engine.model.footprint import bytes_an_image
 from convlens.engine.runtime import backend
 from convlens.engine.runtime.memory import Part, parts_within
@@ -27,6 +29,7 @@ class Climbed:
         start: (n, h, w, c) the images at the start.
         trace: (k, n) the objectives' values.
         trace_steps: (k,) number of steps taken before each row of `trace`.
+        steps_taken: (n,) number of steps of each image.
         path_length: (n,) sum of the L2 lengths of the steps.
     """
 
@@ -34,6 +37,7 @@ class Climbed:
     start: NDArray[np.float32]
     trace: NDArray[np.float32]
     trace_steps: NDArray[np.int64]
+    steps_taken: NDArray[np.int64]
     path_length: NDArray[np.float32]
 
     @property
@@ -44,14 +48,31 @@ class Climbed:
         return np.flatnonzero(last - first <= _RISE * size)
 
     def with_members(self, index: NDArray[np.int64], others: Climbed) -> Climbed:
-        """Return a copy in which some images, (m,), and their traces are those of others."""
-        changed = {}
-        for name in ("images", "start", "path_length"):
-            changed[name] = getattr(self, name).copy()
-            changed[name][index] = getattr(others, name)
-        trace = self.trace.copy()
-        trace[:, index] = others.trace
-        return replace(self, trace=trace, **changed)
+        """Return a copy in which some images, (m,), are those of a second ascent.
+
+        One that had not risen before gets the second ascent's start and trace. One that had risen
+        keeps its start, and the first row of its trace, from which it rose; its path is that of
+        both ascents.
+        """
+        first = ~np.isin(index, self.not_risen)
+        start, trace = others.start.copy(), others.trace.copy()
+        start[first], trace[0, first] = self.start[index[first]], self.trace[0, index[first]]
+        path_length = others.path_length + np.where(first, self.path_length[index], 0)
+        steps_taken = others.steps_taken + np.where(first, self.steps_taken[index], 0)
+        changed: dict[str, NDArray[Any]] = {
+            "images": others.images,
+            "start": start,
+            "steps_taken": steps_taken,
+            "path_length": path_length,
+        }
+        for name, values in changed.items():
+            whole = getattr(self, name).copy()
+            whole[index] = values
+            changed[name] = whole
+        whole_trace = self.trace.copy()
+        whole_trace[:, index] = trace
+        trace_steps = np.maximum(self.trace_steps, others.trace_steps)
+        return replace(self, trace=whole_trace, trace_steps=trace_steps, **changed)
 
     def members(self, index: NDArray[np.bool_]) -> Climbed:
         """Return some of the images with their traces."""
@@ -60,6 +81,7 @@ class Climbed:
             images=self.images[index],
             start=self.start[index],
             trace=self.trace[:, index],
+            steps_taken=self.steps_taken[index],
             path_length=self.path_length[index],
         )
 
@@ -101,44 +123,112 @@ class Rounds:
         self,
         climbed: Climbed,
         further: NDArray[np.float32],
+        everyone: bool,
         report: Callable[[int, int], None],
     ) -> Climbed:
-        """Climb the objectives that did not rise from the plain images that excite them most.
+        """Climb the objectives that did not rise, or began silent, from images made to excite them.
 
-        Each starts at the image, of `plain_starts` and of the further ones, on which its value is
-        the highest, or, where it is silent on all, its pre-activation; and only if that is more
-        than its own image reached. It keeps the better one of its two results.
+        Each starts at the image, of `plain_starts`, the further ones and its own `tiled_starts`, on
+        which its value is the highest, or, where it is silent on all, its pre-activation. One that
+        did not rise starts only if that is more than its own image reached. Each keeps the better
+        one of its two results.
 
         Args:
             climbed: the result of the first round.
             further: (m, h, w, c) images of the model's own kind.
+            everyone: True to climb all objectives a second time.
             report: callback, called with (steps done, total steps).
 
         Returns:
             The first round's result with the images that ended higher in the second.
         """
-        stuck = climbed.not_risen
-        if not len(stuck):
+        scores, options = self.climb.scores, self.climb.options
+        silent = scores.may_wake.any(axis=1) & (climbed.trace[0] <= 0) & (options.waking > 0)
+        risen = np.ones(len(silent), bool)
+        risen[climbed.not_risen] = False
+        weak = np.flatnonzero(silent | ~risen | everyone)
+        if not len(weak):
             return climbed
         space, seed = self.climb.space, self.climb.seed
         shape = climbed.images.shape[1:]
-        plain = plain_starts(shape, space.value_range, seed)
-        offered = np.concatenate([plain, further, climbed.images[stuck]])
-        batch = len(self._parts[0].index)
-        reached = self.climb.scores.excitement(offered, stuck, batch)
-        count = len(plain) + len(further)
-        own = reached[np.arange(len(stuck)), count + np.arange(len(stuck))]
-        order = np.argsort(-reached[:, :count], axis=1, kind="stable")
-        # The copies of a unit start at different images.
-        best = order[np.arange(len(stuck)), stuck % self.copies]
-        better = reached[np.arange(len(stuck)), best] > own + _RISE * np.abs(own)
+        common = np.concatenate([plain_starts(shape, space.value_range, seed), further])
+        tiles = self._tiles(climbed.start[weak], weak, common)
+        each = np.concatenate([tiles, climbed.images[weak, None]], axis=1)
+        # For each objective the common images, its tiles, and what it has reached.
+        reached = self._excitement(common, each, weak)
+        order = np.argsort(-reached[:, :-1], axis=1, kind="stable")
+        rows = np.arange(len(weak))
+        best = order[rows, weak % self.copies]  # the copies of a unit start at different images
+        own = np.where(risen[weak], -np.inf, reached[:, -1])
+        better = reached[rows, best] > own + _RISE * np.abs(reached[:, -1])
         if not better.any():
             return climbed
-        index = stuck[better]
-        found = self._climb(space.encode(offered[best[better]]), index, 1, report)
+        index = weak[better]
+        start = np.stack(
+            [
+                common[i] if i < len(common) else each[row, i - len(common)]
+                for row, i in zip(rows[better], best[better], strict=True)
+            ]
+        )
+        found = self._climb(space.encode(start), index, 1, report)
         higher = found.trace[-1] > climbed.trace[-1, index]
         self.climbed = climbed.with_members(index[higher], found.members(higher))
         return self.climbed
+
+    def _tiles(
+        self, images: NDArray[np.float32], index: NDArray[np.int64], common: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the `tiled_starts` of some objectives.
+
+        Args:
+            images: (n, h, w, c) where each objective is linearized.
+            index: (n,) numbers of the objectives.
+            common: further images. An objective without a gradient at its own is linearized at the
+                one of them on which its value differs most from that on its own.
+        """
+        scores, space = self.climb.scores, self.climb.space
+        gradient = self._gradients(images, index)
+        flat = np.flatnonzero(~gradient.any(axis=(1, 2, 3)))
+        if len(flat):
+            batch = len(self._parts[0].index)
+            values = scores.excitement(np.concatenate([common, images[flat]]), index[flat], batch)
+            own = values[np.arange(len(flat)), len(common) + np.arange(len(flat))]
+            far = np.abs(values[:, : len(common)] - own[:, None]).argmax(axis=1)
+            gradient[flat] = self._gradients(common[far], index[flat])
+        return tiled_starts(gradient, space.value_range)
+
+    def _gradients(
+        self, images: NDArray[np.float32], index: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return the gradient of each objective at one position, on an image of each."""
+        scores = self.climb.scores
+        run = scores.compiled("filters")
+        parts = []
+        for part in self._within_budget(len(index), images.shape[1:]):
+            weights = [ops.convert_to_tensor(w[index[part.index]]) for w in scores.weights]
+            gradient = run(ops.convert_to_tensor(images[part.index]), weights)
+            parts.append(ops.convert_to_numpy(gradient)[: part.count])
+        return np.concatenate(parts)
+
+    def _excitement(
+        self, common: NDArray[np.float32], each: NDArray[np.float32], index: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return how near images are to exciting some objectives, see `Scores.excitement`.
+
+        Args:
+            common: (m, h, w, c) images for all objectives.
+            each: (n, k, h, w, c) images for each objective.
+            index: (n,) numbers of the objectives.
+
+        Returns:
+            (n, m + k).
+        """
+        n, k = each.shape[:2]
+        batch = len(self._parts[0].index)
+        images = np.concatenate([common, each.reshape(-1, *each.shape[2:])])
+        found = self.climb.scores.excitement(images, index, batch)
+        own = found[:, len(common) :].reshape(n, n, k)[np.arange(n), np.arange(n)]
+        return np.concatenate([found[:, : len(common)], own], axis=1)
 
     def finished(self) -> Climbed | None:
         """Return what was finished when an interruption came; None if nothing was.
@@ -149,11 +239,11 @@ class Rounds:
         if self.climbed is not None:
             return self.climbed
         chunks = self._chunks
-        if len(chunks) > 1 and chunks[-1].taken < self.climb.options.steps:
+        if len(chunks) > 1 and not chunks[-1].ended:
             chunks = chunks[:-1]
         if not chunks or not chunks[0].trace:
             return None
-        if chunks[0].taken < self.climb.options.steps:
+        if not chunks[0].ended:
             self.climb.finish(chunks[0], self._parts[0].index)
         return self._join(chunks)
 
@@ -166,13 +256,7 @@ class Rounds:
     ) -> Climbed:
         """Climb some objectives from the parameters z."""
         climb = self.climb
-        self._parts = parts_within(
-            self.budget,
-            len(z),
-            bytes_an_image(climb.network, climb.scores.layers, z.shape[1:]),
-            together=together,
-            devices=backend.distribution_size(climb.network.distribution),
-        )
+        self._parts = self._within_budget(len(z), z.shape[1:], together)
         self._chunks, self._start = [], z
         before, steps = self._done, climb.options.steps
         total = before + steps * len(self._parts)
@@ -187,6 +271,17 @@ class Rounds:
             )
             self._done += steps
         return self._join(self._chunks)
+
+    def _within_budget(self, count: int, shape: tuple[int, ...], together: int = 1) -> list[Part]:
+        """Return parts of `count` images of a shape (h, w, c) that fit the memory."""
+        network = self.climb.network
+        return parts_within(
+            self.budget,
+            count,
+            bytes_an_image(network, self.climb.scores.layers, (shape[0], shape[1], shape[2])),
+            together=together,
+            devices=backend.distribution_size(network.distribution),
+        )
 
     def _groups_of(self, part: Part, index: NDArray[np.int64]) -> NDArray[np.int32] | None:
         """Return a part's group numbers; each padding member gets a group of its own."""
@@ -205,6 +300,7 @@ class Rounds:
             images=np.concatenate([self.climb.images(c)[:count] for c, count in pairs]),
             start=z if space.is_plain else np.asarray(space.decode(z)),
             trace=np.concatenate([np.stack(c.trace)[:, :count] for c, count in pairs], axis=1),
-            trace_steps=np.asarray(chunks[0].trace_steps),
+            trace_steps=np.max([c.trace_steps for c, _ in pairs], axis=0),
+            steps_taken=np.repeat([c.taken for c, _ in pairs], [count for _, count in pairs]),
             path_length=np.concatenate([np.asarray(c.carry[1])[:count] for c, count in pairs]),
         )

@@ -6,6 +6,7 @@ step size or schedule compiles nothing anew.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from convlens.engine.ascent.options import AscentOptions
 
 BLOCK = 256
-
+# An ascent ends after this share of its steps, and this many at least, without a change.
+_PATIENCE, _MIN_PATIENCE = 0.1, 5
 
 # A lowered threshold of a ReLU unit rises from the mean of its pre-activations to 2 standard
 # deviations above it. Then it is the ReLU's own, unless the unit is still silent.
@@ -30,12 +32,15 @@ class Schedule:
     Attributes:
         rates: (steps,) the step sizes.
         reaches: (steps,) how far the threshold of a ReLU unit is lowered; see `Scores.to_climb`.
+        settled: (steps,) True once the objective is the activation of the image itself: neither
+            is the image transformed at random, nor a threshold lowered.
         shifts: (steps, 2) the rolls down and to the right, in pixels.
         matrices: (steps, 2, 2) the resampling matrices; None if images are not resampled.
     """
 
     rates: NDArray[np.float32]
     reaches: NDArray[np.float32]
+    settled: NDArray[np.bool_]
     shifts: NDArray[np.int32]
     matrices: NDArray[np.float32] | None
 
@@ -54,16 +59,23 @@ class Schedule:
         waking = options.waking
         reaches = np.where(done < waking, _LAST_REACH * done / max(waking, 1e-9), _OWN)
         transforms = options.transforms
+        moved = strength * transforms.strength(size) > 0
         return cls(
             rates=(options.step_size * fall).astype(np.float32),
             reaches=reaches.astype(np.float32),
+            settled=(done >= waking) & ~moved,
             shifts=transforms.shifts(size, strength, seed),
             matrices=transforms.matrices(strength, seed) if transforms.resamples else None,
         )
 
+    @property
+    def patience(self) -> int:
+        """The number of steps without a change after which an ascent ends."""
+        return max(_MIN_PATIENCE, math.ceil(_PATIENCE * len(self.rates)))
+
     def block(self, number: int) -> list[Any]:
         """Return the draws of a block of `BLOCK` steps as tensors, zeros after the last step."""
-        parts = [self.rates, self.reaches, self.shifts]
+        parts: list[NDArray[Any]] = [self.rates, self.reaches, self.settled, self.shifts]
         if self.matrices is not None:
             parts.append(self.matrices)
         first = number * BLOCK

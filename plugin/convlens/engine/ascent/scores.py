@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from convlens.engine.ascent.objectives import Objective, Place, places_of
 from convlens.engine.ascent.one_filter import OneFilter
+from convlens.engine.model.flatten import Call
 from convlens.engine.model.network import Network
 from convlens.engine.model.targets import output_of, tensor_of
+from convlens.engine.runtime import backend
 from convlens.engine.runtime.batches import in_batches
 
 BATCH = 64
@@ -24,16 +26,37 @@ class Scores:
     Attributes:
         places: the places that the objectives read.
         layers: the layers of these places.
+        ends: those of them that no other one of them depends on.
         weights: for each place, the weights (n, units) of each objective.
+        shared: True if further layers share the compiled functions.
         single: for each place, True if every objective reads at most one unit of it.
         may_wake: (n, places) True if a share is the activation of a single ReLU unit, which has no
             gradient while its whole map is 0.
     """
 
-    def __init__(self, network: Network, objectives: Sequence[Objective]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        objectives: Sequence[Objective],
+        graph_layers: Sequence[str] | None = None,
+    ) -> None:
+        """Find the places that objectives read.
+
+        Args:
+            network: the network.
+            objectives: the objectives.
+            graph_layers: layers that the compiled functions compute too, so that the same ones
+                serve the objectives of each; the objectives' own layers must be among them. None
+                for the objectives' own layers.
+        """
         self.network = network
+        self.shared = graph_layers is not None
         self.places, self.weights = places_of(network, objectives)
+        if graph_layers is not None:
+            self._add(graph_layers)
         self.layers = list(dict.fromkeys(place.layer for place in self.places))
+        below = {name for layer in self.layers for name in network.below(layer)[:-1]}
+        self.ends = [layer for layer in self.layers if layer not in below]
         self.outputs = [tensor_of(network, place.layer) for place in self.places]
         pairs = zip(self.places, self.outputs, strict=True)
         self.before = [self._before_relu(place, output) for place, output in pairs]
@@ -46,6 +69,32 @@ class Scores:
             ],
             axis=1,
         )
+
+    def _add(self, layers: Sequence[str]) -> None:
+        """Read the units of further layers too, with a weight of 0, all in the order of layers."""
+        own = dict(zip(self.places, self.weights, strict=True))
+        count = len(self.weights[0])
+        for layer in layers:
+            name = output_of(self.network, layer)
+            zeros = np.zeros((count, self.network.units(name)), np.float32)
+            own.setdefault(Place(name, None), zeros)
+        order = {name: i for i, name in enumerate(self.network.outputs)}
+        self.places = tuple(sorted(own, key=lambda place: order[place.layer]))
+        self.weights = [own[place] for place in self.places]
+
+    def wakes(self, index: NDArray[np.int64]) -> bool:
+        """Return whether thresholds are lowered in the ascent of some objectives.
+
+        Objectives of layers that share a graph all get the same answer.
+        """
+        if self.shared:
+            return any(before is not None for before in self.before)
+        return bool(self.may_wake[index].any())
+
+    def calls(self) -> list[Call]:
+        """Return the calls that compute the places."""
+        found = {id(c): c for layer in self.layers for c in self.network.calls(layer)}
+        return list(found.values())
 
     def maps(self, images: Any) -> list[Any]:
         """Return the activations at each place."""
@@ -64,6 +113,31 @@ class Scores:
         ]
         pairs = zip(self.network.run(images, before), self.places, strict=True)
         return [_activation_vectors(ops.max, maps, place) for maps, place in pairs]
+
+    def filters(self, images: Any, weights: list[Any]) -> Any:
+        """Return the gradient of each image's objective at one position, as (n, h, w, c).
+
+        The position is the objective's own, or the middle of its map; the value that of the
+        pre-activation, where there is one.
+
+        Args:
+            images: (n, h, w, c).
+            weights: for each place, (n, units).
+        """
+        before = [
+            output if before is None else before
+            for output, before in zip(self.outputs, self.before, strict=True)
+        ]
+
+        def total(images: Any) -> Any:
+            found = self.network.run(images, before)
+            return sum(
+                ops.sum(_activation_vectors(ops.mean, maps, _at_one_position(place, maps)) * w, -1)
+                for maps, place, w in zip(found, self.places, weights, strict=True)
+            )
+
+        value, pullback = backend.vjp(total, images)
+        return pullback(ops.ones_like(value))
 
     def measure(self, images: Any, index: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the share of each place in some objectives, one image each, (n, places).
@@ -124,7 +198,13 @@ class Scores:
         return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
     def to_climb(
-        self, images: Any, weights: list[Any], wakes: Any | None, reach: Any, whole: bool
+        self,
+        images: Any,
+        weights: list[Any],
+        wakes: Any | None,
+        reach: Any,
+        whole: bool,
+        functions: Mapping[int, Callable[[Any], Any]],
     ) -> tuple[Any, Any]:
         """Return the maps at the first place, and the share of each place, (n, places).
 
@@ -139,9 +219,12 @@ class Scores:
                 mean of the unit's pre-activations; a large number lowers it for silent units only.
             whole: True to return all maps of the first place, not only the map of each image's
                 unit.
+            functions: functions that compute calls of the network; see `Network.run`.
         """
         narrow = [
-            None if whole or not single else OneFilter.of(self.network, place.layer)
+            OneFilter.of(self.network, place.layer)
+            if single and not whole and place.layer in self.ends
+            else None
             for place, single in zip(self.places, self.single, strict=True)
         ]
         wanted: list[Any] = []
@@ -149,7 +232,7 @@ class Scores:
             # Read the pre-activation only if needed: reading it prevents fusing the activation.
             own = [output, output if wakes is None or before is None else before]
             wanted += own if one is None else [one.source, one.source]
-        values = self.network.run(images, wanted)
+        values = self.network.run(images, wanted, functions=functions)
         shares = []
         for i, (place, w, one) in enumerate(zip(self.places, weights, narrow, strict=True)):
             after, before = values[2 * i], values[2 * i + 1]
@@ -164,9 +247,11 @@ class Scores:
             shares.append(share)
         return values[0], ops.stack(shares, axis=1)
 
-    def compiled(self, name: Literal["vectors", "peaks"]) -> Callable[..., Any]:
-        """Return `vectors` or `peaks` compiled: images → [(n, units) for each place]."""
-        return self.network.compiled((name, self.places), lambda: getattr(self, name), batched=1)
+    def compiled(self, name: Literal["vectors", "peaks", "filters"]) -> Callable[..., Any]:
+        """Return `vectors`, `peaks` or `filters` compiled."""
+        batched = 2 if name == "filters" else 1
+        key = (name, self.places)
+        return self.network.compiled(key, lambda: getattr(self, name), batched=batched)
 
     def _before_relu(self, place: Place, output: Any) -> Any:
         before = self.network.preactivations.get(place.layer)
@@ -208,14 +293,30 @@ def _activation_vectors(reduce: Callable[..., Any], maps: Any, place: Place) -> 
     return maps[:, row, column]
 
 
+def _at_one_position(place: Place, maps: Any) -> Place:
+    """Return a place without a position as one in the middle of its maps (n, h, w, c)."""
+    if place.position is not None or len(maps.shape) != 4:
+        return place
+    return Place(place.layer, "center")
+
+
 def objective_values(
-    network: Network, objectives: Sequence[Objective], images: NDArray[np.float32]
+    network: Network,
+    objectives: Sequence[Objective],
+    images: NDArray[np.float32],
+    graph_layers: Sequence[str] | None = None,
 ) -> NDArray[np.float32]:
     """Return the value (n,) of objective i on image i, as `maximize` measures it, without jitter.
 
     The value of a unit is the mean of its feature map, or its score before the softmax.
+
+    Args:
+        network: the network.
+        objectives: n objectives.
+        images: (n, h, w, c).
+        graph_layers: layers that share a compiled graph; see `Scores`.
     """
-    scores = Scores(network, objectives)
+    scores = Scores(network, objectives, graph_layers)
     numbers = np.arange(len(images))
     parts = [
         scores.measure(ops.convert_to_tensor(images[i : i + BATCH]), numbers[i : i + BATCH])

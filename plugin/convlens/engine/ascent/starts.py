@@ -1,4 +1,7 @@
-"""Images to start an ascent from where the start noise leaves a unit silent."""
+"""Images to start an ascent from where the start noise leaves a unit silent.
+
+Some are the same for all units, others made for a unit from its own gradient.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from numpy.typing import NDArray
 from convlens.pictures.synthetic import synthetic_images
 
 _COLORED, _FULL, _TEXTURES = 48, 16, 48
+# Below 1, so that an ascent from an image that is all a unit could want still has room to rise.
+_TILED_CONTRAST = 0.75
 
 
 def plain_starts(
@@ -36,3 +41,46 @@ def plain_starts(
     noise = low + (high - low) * np.clip(noise, 0, 1)
     textures = synthetic_images(shape, value_range, count=_TEXTURES, seed=seed)
     return np.concatenate([noise.astype(np.float32), textures])
+
+
+def tiled_starts(
+    gradient: NDArray[np.float32], value_range: tuple[float, float]
+) -> NDArray[np.float32]:
+    """Return images that repeat the pattern to which a unit's linearized filter responds most.
+
+    With the gradient g of the unit's pre-activation at one position, an image x that is bright
+    where g > 0 and dark where g < 0 excites it most at that position, to first order. An
+    image of period p that does so at all positions p apart has, in place of g, the sum of g over
+    pixels p apart. So a unit fires that needs strong contrast at every pixel, unlike noise's.
+
+    Args:
+        gradient: (n, h, w, c) of one position of each unit, with respect to the pixels.
+        value_range: (low, high) of the pixels.
+
+    Returns:
+        (n, 2, h, w, c) for each unit an image of the period of its receptive field, and one of half
+        of it; a pixel without influence has the middle of the range.
+    """
+    return np.stack([np.stack(_tiles(one, value_range)) for one in gradient])
+
+
+def _tiles(
+    gradient: NDArray[np.float32], value_range: tuple[float, float]
+) -> list[NDArray[np.float32]]:
+    h, w, _ = gradient.shape
+    size = np.abs(gradient).max(axis=2)
+    rows, columns = (np.flatnonzero(size.max(axis=axis)) for axis in (1, 0))
+    low, high = value_range
+    if not len(rows):
+        return [np.full(gradient.shape, (low + high) / 2, np.float32)] * 2
+    field = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+    images = []
+    for share in (1, 2):
+        down, right = (-(-side // share) for side in field)
+        row, column = (np.arange(h) - rows[0]) % down, (np.arange(w) - columns[0]) % right
+        tile = np.zeros((down, right, gradient.shape[2]), np.float64)
+        np.add.at(tile, (row[:, None], column[None]), gradient)
+        signs = np.sign(tile)[row[:, None], column[None]]
+        contrast = _TILED_CONTRAST * (high - low) / 2
+        images.append(((low + high) / 2 + signs * contrast).astype(np.float32))
+    return images

@@ -35,6 +35,10 @@ class Transforms:
         """True if images are interpolated, not only rolled."""
         return self.scale != (1.0, 1.0) or self.rotation > 0
 
+    def strength(self, size: tuple[int, int]) -> float:
+        """Return 1 if images of a size are changed at all, else 0."""
+        return float(self.resamples or max(self.reach(size)) > 0)
+
     def reach(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the largest roll along each side, in pixels."""
         j = self.jitter

@@ -20,7 +20,7 @@ activation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -75,6 +75,7 @@ def deconvolve(
     method: Method = "deconvnet",
     position: Position = "strongest",
     stages: bool = False,
+    together: Sequence[str] = (),
     batch_size: int = 64,
 ) -> Reconstruction:
     """Project units' activations down to the pixels by the deconvnet.
@@ -90,6 +91,8 @@ def deconvolve(
         position: 'strongest' projects only the unit's largest activation, (row, column) only the
             activation at that position, 'map' the whole feature map.
         stages: also return the signal at every layer's output.
+        together: layers, `layer` among them, that share one compiled function. It saves time where
+            each of many layers is projected: compiling takes longer than a few projections.
         batch_size: number of pairs of image and unit in a batch.
 
     Returns:
@@ -97,7 +100,7 @@ def deconvolve(
 
     Raises:
         ValueError: an unknown layer or method, a unit or position out of range, images of a wrong
-            shape, unequal numbers of images and units.
+            shape, unequal numbers of images and units, `layer` not among `together`.
 
     Example:
         >>> from convlens.fixtures.digits import load_digits
@@ -121,20 +124,24 @@ def deconvolve(
     tapped = network.below(layer) if stages else []
     if top is not network.outputs[layer]:
         tapped = [name for name in tapped if name != layer]
+    tops = [network.outputs[network.find(name)] for name in together] or [top]
+    if not any(each is top for each in tops):
+        raise ValueError(f"layer {layer!r} must be one of together={list(together)}")
+    which = ops.convert_to_tensor(next(i for i, t in enumerate(tops) if t is top), "int32")
 
     def build() -> Callable[..., Any]:
-        return lambda x, units, at, taps: _project_units(
-            network, top, method, place, x, units, at, taps
+        return lambda x, units, at, which, taps: _project_units(
+            network, tops, method, place, x, units, at, which, taps
         )
 
-    key = ("deconvolve", id(top), method, place, tuple(tapped))
+    key = ("deconvolve", tuple(map(id, tops)), method, place, tuple(tapped))
     down = network.compiled(key, build)
     parts = []
     for first in range(0, len(x), batch_size):
         batch = ops.convert_to_tensor(x[first : first + batch_size])
         units_of = ops.convert_to_tensor(chosen[first : first + batch_size].astype(np.int32))
         taps = _zero_taps(network, tapped, batch.shape)
-        parts.append(down(batch, units_of, ops.convert_to_tensor(at, "int32"), taps))
+        parts.append(down(batch, units_of, ops.convert_to_tensor(at, "int32"), which, taps))
     activations, where, signals = (list(column) for column in zip(*parts, strict=True))
     collected = _concatenate(signals)
     return Reconstruction(
@@ -182,67 +189,93 @@ def project(
 
     def build() -> Callable[..., Any]:
         top = network.outputs[layer]
-        return lambda x, cotangent, taps: _project_signal(
-            network, top, "deconvnet", x, taps, lambda _: cotangent
-        )[1]
+        return lambda x, cotangent, taps: _project_signals(
+            network, [top], "deconvnet", x, taps, lambda _: [cotangent]
+        )
 
     down = network.compiled(("project", layer), build)
     return _concatenate([down(x, ops.convert_to_tensor(cotangent), taps)])
 
 
-def _project_signal(
+def _project_signals(
     network: Network,
-    top: Any,
+    tops: list[Any],
     method: Method,
     x: Any,
     taps: dict[str, Any],
-    choose: Callable[[Any], Any],
-) -> tuple[Any, dict[str, Any]]:
-    """Return the maps at the symbol `top`, and the signals that `choose(maps)` causes, by layer."""
+    choose: Callable[[list[Any]], list[Any]],
+) -> dict[str, Any]:
+    """Return the signals by layer that `choose(maps)` causes, from the maps at the symbols `tops`.
+
+    `choose` returns a signal at each of the tops; the projections of all of them are added up.
+    """
     names = list(taps)
 
-    def forward(values: list[Any]) -> Any:
+    def forward(values: list[Any]) -> list[Any]:
         tapped = dict(zip(names, values[1:], strict=True))
-        return network.run(values[0], [top], method=method, taps=tapped)[0]
+        return network.run(values[0], tops, method=method, taps=tapped)
 
     maps, pullback = backend.vjp(forward, [x, *(taps[name] for name in names)])
-    signals = pullback(ops.cast(choose(maps), maps.dtype))
-    return maps, dict(zip([INPUT, *names], signals, strict=True))
+    chosen = [ops.cast(s, m.dtype) for s, m in zip(choose(maps), maps, strict=True)]
+    return dict(zip([INPUT, *names], pullback(chosen), strict=True))
 
 
 def _project_units(
     network: Network,
-    top: Any,
+    tops: list[Any],
     method: Method,
     place: Place,
     x: Any,
     units: Any,
     at: Any,
+    which: Any,
     taps: dict[str, Any],
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """Return the activation and position (row, column) of each pair, and the signals."""
+    """Return the activation and position (row, column) of each pair, and the signals.
+
+    The number `which` says at which of the tops the units are.
+    """
     found: list[Any] = []
 
-    def choose(maps: Any) -> Any:
-        shape = ops.shape(maps)
-        n, channels = shape[0], maps.shape[-1]
-        width = maps.shape[2] if len(maps.shape) == 4 else 1
-        flat = ops.reshape(maps, (n, -1, channels))
-        channel = ops.one_hot(units, channels, dtype=flat.dtype)[:, None, :]
-        of_unit = ops.sum(flat * channel, axis=-1)  # (n, positions)
-        if place == "given":
-            best = ops.zeros_like(units) + at
-        else:
-            best = ops.cast(ops.argmax(of_unit, axis=-1), "int32")
-        alone = ops.one_hot(best, of_unit.shape[-1] or ops.shape(of_unit)[-1], dtype=flat.dtype)
-        found.append(ops.sum(of_unit * alone, axis=-1))
-        found.append(ops.stack([best // width, best % width], axis=-1))
-        mask = channel if place == "map" else channel * alone[:, :, None]
-        sent = flat if method == "deconvnet" else ops.ones_like(flat)
-        return ops.reshape(sent * mask, shape)
+    def choose(maps: list[Any]) -> list[Any]:
+        each = [_choose_unit(m, method, place, units, at) for m in maps]
+        chosen = [ops.equal(which, i) for i in range(len(maps))]
+        for results in zip(*(results for _, *results in each), strict=True):
+            # By where, as 0 times infinity is NaN.
+            found.append(
+                sum(
+                    ops.where(c, r, ops.zeros_like(r)) for c, r in zip(chosen, results, strict=True)
+                )
+            )
+        return [
+            ops.where(c, signal, ops.zeros_like(signal))
+            for c, (signal, *_) in zip(chosen, each, strict=True)
+        ]
 
-    _, signals = _project_signal(network, top, method, x, taps, choose)
+    signals = _project_signals(network, tops, method, x, taps, choose)
     return found[0], found[1], signals
+
+
+def _choose_unit(
+    maps: Any, method: Method, place: Place, units: Any, at: Any
+) -> tuple[Any, Any, Any]:
+    """Return the signal of each pair's unit, the activation there, and its (row, column)."""
+    shape = ops.shape(maps)
+    n, channels = shape[0], maps.shape[-1]
+    width = maps.shape[2] if len(maps.shape) == 4 else 1
+    flat = ops.reshape(maps, (n, -1, channels))
+    channel = ops.one_hot(units, channels, dtype=flat.dtype)[:, None, :]
+    of_unit = ops.sum(flat * channel, axis=-1)  # (n, positions)
+    if place == "given":
+        best = ops.zeros_like(units) + at
+    else:
+        best = ops.cast(ops.argmax(of_unit, axis=-1), "int32")
+    alone = ops.one_hot(best, of_unit.shape[-1] or ops.shape(of_unit)[-1], dtype=flat.dtype)
+    mask = channel if place == "map" else channel * alone[:, :, None]
+    sent = flat if method == "deconvnet" else ops.ones_like(flat)
+    activation = ops.sum(of_unit * alone, axis=-1)
+    position = ops.stack([best // width, best % width], axis=-1)
+    return ops.reshape(sent * mask, shape), activation, position
 
 
 def _zero_taps(network: Network, tapped: list[str], shape: Any) -> dict[str, Any]:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
-from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.engine.features.accumulate import ChannelAccumulator
-from convlens.engine.model.activation import Activation, activation_behind
-from convlens.engine.model.network import Network
-from convlens.engine.runtime.batches import each_batch
 from convlens.engine.runtime.tolerance import (
     as_floats,
     cosine_tolerance,
@@ -33,7 +27,9 @@ _ROUNDING = 1e-6
 # Smallest correlation of duplicates. Maps that hardly vary, such as those of a sigmoid about 1/2,
 # point the same way to the rounding of a coarse type, whatever they show.
 _LIKENESS = 0.95
-_BATCH, _BATCH_VALUES = 64, 2**23
+_BATCH = 64
+# Pairs of unit numbers with their cosine, the closest first.
+Duplicates = tuple[tuple[int, int, float], ...]
 
 
 @dataclass(frozen=True)
@@ -57,62 +53,55 @@ class FilterStatistics:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     dead: tuple[int, ...]
-    duplicates: tuple[tuple[int, int, float], ...]
+    duplicates: Duplicates
     spread: NDArray[np.float64]
     fires: NDArray[np.float64]
     behind: str | None = None
 
 
 @dataclass(frozen=True)
-class FilterSurvey:
-    """One layer's activations over images, gathered batch by batch.
+class Judged:
+    """The activations by which one layer's filters are judged dead or alive, over images.
 
     Attributes:
         layer: the layer's name.
-        own: the layer's own output, with products.
-        judged: the output of the activation behind it; `own` where there is none.
-        behind: that activation.
-        precision: the precision in which `own` was computed.
-        dtype: the type in which `judged` is stored.
+        maps: the activations: the layer's own, or those of the activation behind it.
+        behind: the description of that activation; None for the layer's own output.
+        dtype: the type in which they are stored.
         differ: whether two of the images differ.
     """
 
     layer: str
-    own: ChannelAccumulator
-    judged: ChannelAccumulator
-    behind: Activation | None
-    precision: str
+    maps: ChannelAccumulator
+    behind: str | None
     dtype: str
     differ: bool
 
-    @property
-    def not_finite(self) -> int | None:
-        """The first unit with NaN or infinite activations; None if all are finite."""
-        own = self.own.not_finite
-        return self.judged.not_finite if own is None else own
+    @cached_property
+    def spread(self) -> NDArray[np.float64]:
+        """Each unit's largest change (units,), from image to image if the images differ."""
+        return self.maps.spread if self.differ else self.maps.high - self.maps.low
 
-    def statistics(self, tol: float | None = None) -> FilterStatistics:
-        """Return which filters are dead and which are duplicates; see `filter_statistics`."""
-        low, high = self.judged.low, self.judged.high
-        spread = self.judged.spread if self.differ else high - low
+    @cached_property
+    def dead(self) -> NDArray[np.bool_]:
+        """True for each unit (units,) that does not vary; see `filter_statistics`."""
+        low, high, spread = self.maps.low, self.maps.high, self.spread
         rounding = max(_ROUNDING, 2 * unit_roundoff(precision_of(self.dtype))) * np.maximum(
             np.abs(low), np.abs(high)
         )
-        dead = spread <= np.maximum(max(DEAD_SHARE * spread.max(), _NOTHING), rounding)
-        products = self.own.products
-        if products is None:
-            raise ValueError(f"layer {self.layer!r}: its products were not gathered")
-        if tol is None:
-            tol = cosine_tolerance(self.precision)
+        return spread <= np.maximum(max(DEAD_SHARE * spread.max(), _NOTHING), rounding)
+
+    def statistics(self, duplicates: Duplicates) -> FilterStatistics:
+        """Return the layer's statistics, given its pairs of duplicates."""
         return FilterStatistics(
             self.layer,
-            low,
-            high,
-            tuple(np.flatnonzero(dead).tolist()),
-            _duplicates(products, self.own.covariances, ~dead & (np.diagonal(products) > 0), tol),
-            spread,
-            self.judged.fires,
-            None if self.behind is None else str(self.behind),
+            self.maps.low,
+            self.maps.high,
+            tuple(np.flatnonzero(self.dead).tolist()),
+            duplicates,
+            self.spread,
+            self.maps.fires,
+            self.behind,
         )
 
 
@@ -154,55 +143,10 @@ def filter_statistics(
         )
     dtype = np.asarray(maps).dtype
     computed = precision or precision_of(dtype)
-    survey = FilterSurvey(layer, found, found, None, computed, str(dtype), len(array) > 1)
-    return survey.statistics(tol)
-
-
-def survey_filters(
-    network: Network, x: NDArray[np.float32], layers: Sequence[str]
-) -> dict[str, FilterSurvey]:
-    """Return layer → what its filters do over images, from one pass in batches.
-
-    Args:
-        network: the network.
-        x: (n, h, w, c), checked by `Network.check_images`.
-        layers: names of layers.
-    """
-    behind = {name: activation_behind(network, name) for name in layers}
-    tensors: dict[int, Any] = {}
-    for name, activation in behind.items():
-        for tensor in (network.outputs[name], *([activation.tensor] if activation else [])):
-            tensors[id(tensor)] = tensor
-
-    def build() -> Callable[..., Any]:
-        wanted = list(tensors.values())
-        return lambda batch: [ops.cast(v, "float32") for v in network.run(batch, wanted)]
-
-    key = (
-        "filters",
-        *((name, activation and activation.name) for name, activation in behind.items()),
-    )
-    forward = network.compiled(key, build)
-    own = {id(network.outputs[name]) for name in layers}
-    found = {key: ChannelAccumulator(products=key in own) for key in tensors}
-    for maps in each_batch(forward, x, _batch_size(network, x, tensors.values())):
-        for accumulator, values in zip(found.values(), maps, strict=True):
-            accumulator.add(values)
-    differ = images_differ(x)
-    surveys = {}
-    for name, activation in behind.items():
-        output = network.outputs[name]
-        judged = output if activation is None else activation.tensor
-        surveys[name] = FilterSurvey(
-            name,
-            found[id(output)],
-            found[id(judged)],
-            activation,
-            network.rounding(name).precision,
-            str(judged.dtype),
-            differ,
-        )
-    return surveys
+    judged = Judged(layer, found, None, str(dtype), len(array) > 1)
+    alive = np.flatnonzero(~judged.dead)
+    tol = cosine_tolerance(computed) if tol is None else tol
+    return judged.statistics(duplicates_among(found.of_channels(alive), alive, tol))
 
 
 def images_differ(x: NDArray[np.float32]) -> bool:
@@ -210,30 +154,25 @@ def images_differ(x: NDArray[np.float32]) -> bool:
     return any(not np.array_equal(x[0], other) for other in x[1:])
 
 
-def _batch_size(network: Network, x: NDArray[np.float32], tensors: Any) -> int:
-    """Return the number of images whose activations are held at a time."""
-    # A network of any size has maps about as large as its images.
-    positions = math.prod(x.shape[1:-1])
-    values = sum(
-        math.prod(t.shape[1:]) if None not in t.shape[1:] else positions * t.shape[-1]
-        for t in tensors
-    )
-    return max(1, min(_BATCH, _BATCH_VALUES // values))
+def duplicates_among(found: ChannelAccumulator, units: NDArray[np.int64], tol: float) -> Duplicates:
+    """Return the pairs of units that are duplicates, with their cosine, the closest first.
 
+    Args:
+        found: the activations of these units alone, with products in float64.
+        units: numbers of the units.
+        tol: largest 1 - cosine of duplicates.
 
-def _duplicates(
-    products: NDArray[np.float64],
-    covariances: NDArray[np.float64],
-    compared: NDArray[np.bool_],
-    tol: float,
-) -> tuple[tuple[int, int, float], ...]:
-    """Return the pairs of units that point the same way, with their cosine, the closest first."""
-    alive = np.flatnonzero(compared)
-    cosine, likeness = (_cosines(each[np.ix_(alive, alive)]) for each in (products, covariances))
-    i, j = np.triu_indices(len(alive), k=1)
-    close = np.flatnonzero((1 - cosine[i, j] <= tol) & (likeness[i, j] >= _LIKENESS))
-    close = close[np.argsort(-cosine[i, j][close], kind="stable")]
-    return tuple((int(alive[i[k]]), int(alive[j[k]]), float(cosine[i[k], j[k]])) for k in close)
+    Raises:
+        ValueError: products were not gathered.
+    """
+    if found.products is None:
+        raise ValueError("products were not gathered")
+    loud = np.flatnonzero(np.diagonal(found.products) > 0)
+    chosen = np.ix_(loud, loud)
+    cosines, likeness = (_cosines(each[chosen]) for each in (found.products, found.covariances))
+    i, j = np.nonzero(np.triu((1 - cosines <= tol) & (likeness >= _LIKENESS), k=1))
+    pairs = zip(units[loud[i]], units[loud[j]], cosines[i, j], strict=True)
+    return tuple(sorted(((int(a), int(b), float(v)) for a, b, v in pairs), key=lambda p: -p[2]))
 
 
 def _cosines(products: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ Lindenstrauss 1984), so the maps of two runs can be compared by their sketches, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from convlens.engine.model.network import INPUT, Network
 from convlens.engine.model.rounding import Coarse
+from convlens.engine.runtime import backend
+from convlens.engine.runtime.batches import batch_within, equal_batches
 
 PROJECTIONS = 8
 GRAM_PROJECTIONS = 4
@@ -28,7 +30,8 @@ SAMPLED_POSITIONS = 4
 GRAM_POSITIONS = 256
 SHOWN_CHANNELS = 8
 SHOWN_SIDE = 48
-_BATCH, _BATCH_VALUES = 64, 2**22
+# Bytes of all maps that are read of a batch. Few of them are in memory at a time.
+_BUDGET = 2**29
 # As many values of each output are kept as they are.
 MAX_RESULTS = 2**17
 # Layers that only pass or rearrange values at inference. A subclass may do more.
@@ -72,6 +75,10 @@ class LayerSketch:
     shown: NDArray[np.float32] | None
 
 
+# The sketch of 'input' and of each layer, and each of the model's outputs for the first images.
+Sketches = tuple[dict[str, LayerSketch], dict[str, NDArray[np.float32]]]
+
+
 def sketched_layers(network: Network) -> tuple[str, ...]:
     """Return the names of the layers to sketch, in the graph's order: all that compute values."""
     outputs = network.output_tensors
@@ -95,7 +102,7 @@ def sketch_layers(
     seed: int = 0,
     bits: int | None = None,
     scale: float = 1.0,
-) -> tuple[dict[str, LayerSketch], dict[str, NDArray[np.float32]]]:
+) -> Sketches:
     """Return sketches of the images and of each layer's activations, and the model's outputs.
 
     All that is drawn is drawn by shape and never by name, as Keras numbers layers anew for each
@@ -117,43 +124,74 @@ def sketch_layers(
         ValueError: images of a wrong shape, or with values that are not finite.
     """
     x = network.check_images(images)
-    sketched = {name: _value_of(network, name) for name in sketched_layers(network)}
-    outputs = network.output_tensors
+    sketching = Sketching(network, seed)
+    maps, results = sketching.maps, sketching.results
 
+    # What is compiled is kept, so it may not hold what is gathered.
     def build() -> Callable[..., Any]:
-        tensors = [network.image, *sketched.values(), *outputs.values()]
-
         def summarize(batch: Any, scale: Any) -> Any:
             coarse = None if bits is None else Coarse(bits, scale)
-            values = network.run(batch, tensors, coarse=coarse)
-            maps, results = values[: len(sketched) + 1], values[len(sketched) + 1 :]
-            summaries = [_summarize(value, seed) for value in maps]
-            return summaries, [ops.cast(result, "float32") for result in results]
+            values = network.run(batch, [*maps, *results], coarse=coarse)
+            return [summarize_maps(v, seed) for v in values[: len(maps)]], values[len(maps) :]
 
         return summarize
 
     run = network.compiled(("sketch", seed, bits), build)
-    parts: list[list[_Summary]] = [[] for _ in range(len(sketched) + 1)]
-    kept_results: list[list[NDArray[np.float32]]] = [[] for _ in outputs]
-    for batch, new in _batches(x):
-        found, results = run(ops.convert_to_tensor(batch), ops.convert_to_tensor(np.float32(scale)))
-        for kept, result in zip(kept_results, results, strict=True):
+    for batch, new in equal_batches(x, batch_within(_BUDGET, [*maps, *results], x)):
+        summaries, outputs = run(
+            ops.convert_to_tensor(batch), ops.convert_to_tensor(np.float32(scale))
+        )
+        sketching.add(summaries, outputs, new)
+    return sketching.sketches()
+
+
+class Sketching:
+    """The sketches of all layers, in the making.
+
+    Attributes:
+        maps: the symbolic tensors that are sketched.
+        results: the symbolic tensors of the model's outputs.
+    """
+
+    def __init__(self, network: Network, seed: int) -> None:
+        sketched = {name: _value_of(network, name) for name in sketched_layers(network)}
+        symbols = {INPUT: network.image, **sketched}
+        self.maps = list(symbols.values())
+        self.results = list(network.output_tensors.values())
+        self._seed = seed
+        self._kinds = {
+            name: type(network.layers[name]).__name__ if name in sketched else "Input"
+            for name in symbols
+        }
+        self._parts: dict[str, list[_Summary]] = {name: [] for name in symbols}
+        self._outputs: dict[str, list[NDArray[np.float32]]] = {
+            name: [] for name in network.output_tensors
+        }
+
+    def add(self, summaries: list[_Summary], results: list[Any], new: int) -> None:
+        """Add a batch of which the first `new` images count.
+
+        Args:
+            summaries: the results of `summarize_maps` for each of `maps`.
+            results: the values of `results`.
+            new: number of images.
+        """
+        for kept, result in zip(self._outputs.values(), results, strict=True):
             size = max(1, math.prod(result.shape[1:]))
             left = max(1, MAX_RESULTS // size) - sum(map(len, kept))
             if left > 0:
-                kept.append(ops.convert_to_numpy(result)[: min(new, left)])
-        for part, summary in zip(parts, found, strict=True):
+                # Not a part of what may be a large array.
+                kept.append(backend.to_numpy(result)[: min(new, left)].astype(np.float32))
+        for part, summary in zip(self._parts.values(), summaries, strict=True):
             part.append({k: ops.convert_to_numpy(v)[:new] for k, v in summary.items()})
-    symbols = {INPUT: network.image, **sketched}
-    return {
-        name: _join_summaries(
-            type(network.layers[name]).__name__ if name in network.layers else "Input",
-            part,
-            str(symbol.dtype),
-            seed,
-        )
-        for (name, symbol), part in zip(symbols.items(), parts, strict=True)
-    }, {name: np.concatenate(kept) for name, kept in zip(outputs, kept_results, strict=True)}
+
+    def sketches(self) -> Sketches:
+        """Return what `sketch_layers` returns."""
+        layers = {
+            name: _join_summaries(self._kinds[name], part, str(symbol.dtype), self._seed)
+            for (name, part), symbol in zip(self._parts.items(), self.maps, strict=True)
+        }
+        return layers, {name: np.concatenate(kept) for name, kept in self._outputs.items()}
 
 
 def _value_of(network: Network, layer: str) -> Any:
@@ -170,16 +208,7 @@ def _value_of(network: Network, layer: str) -> Any:
 _Summary = dict[str, Any]
 
 
-def _batches(x: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], int]]:
-    """Yield batches of one size, so that one graph serves all, with their numbers of new images."""
-    max_batch = max(1, min(_BATCH, _BATCH_VALUES // x[0].size))
-    size = math.ceil(len(x) / math.ceil(len(x) / max_batch))
-    for start in range(0, len(x), size):
-        part = x[start : start + size]
-        yield np.concatenate([part, x[: size - len(part)]]), len(part)
-
-
-def _summarize(x: Any, seed: int) -> _Summary:
+def summarize_maps(x: Any, seed: int) -> _Summary:
     """Return the summary of a batch of activations (n, …, c), with the images as first axis."""
     shape, c = tuple(x.shape), int(x.shape[-1])
     p = int(np.prod(shape[1:-1]))

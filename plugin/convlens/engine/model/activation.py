@@ -129,13 +129,18 @@ def _numbers(own: Any) -> NDArray[np.float32]:
     """
     shape = tuple(_FREE_SIZE if side is None else side for side in own.shape[1:])
     draw = np.random.default_rng(0)
-    signed = draw.uniform(-_SIZES[-1], _SIZES[-1], (3, *shape))
-    changed = ~_kept_channels(shape[-1])
-    signed[1][..., ~changed] = signed[0][..., ~changed]
+    # Large maps repeat a smaller one, in all but the one position.
+    small = (*(min(side, _FREE_SIZE) for side in shape[:-1]), shape[-1])
+    signed = draw.uniform(-_SIZES[-1], _SIZES[-1], (3, *small))
+    kept = _kept_channels(shape[-1])
+    signed[1][..., kept] = signed[0][..., kept]
     signed[2] = signed[0]
-    signed[2][tuple(side // 2 for side in shape[:-1])] = _SPIKE
-    sizes = [sign * size * draw.uniform(0.2, 1, shape) for size in _SIZES for sign in (-1, 1)]
-    return np.concatenate([signed, sizes]).astype(np.float32)
+    sizes = [sign * size * draw.uniform(0.2, 1, small) for size in _SIZES for sign in (-1, 1)]
+    found = np.concatenate([signed, sizes]).astype(np.float32)
+    for axis, side in enumerate(shape[:-1], start=1):
+        found = found.take(np.arange(side) % found.shape[axis], axis=axis)
+    found[2][tuple(side // 2 for side in shape[:-1])] = _SPIKE
+    return found
 
 
 def _kept_channels(count: int) -> NDArray[np.bool_]:
@@ -150,9 +155,15 @@ def _is_pointwise(before: NDArray[np.float32], after: NDArray[np.float32]) -> bo
     return not ((after[2] != after[0]) & (before[2] == before[0])).any()
 
 
+def _few_rows(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the channels (rows, c) at the first positions of each map, which the others repeat."""
+    corner = tuple(slice(_FREE_SIZE) for _ in maps.shape[1:-1])
+    return maps[(slice(None), *corner)].reshape(-1, maps.shape[-1])
+
+
 def _is_bent(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
     """Return whether a channel's results are no straight line of the numbers before."""
-    x, y = (v.reshape(-1, v.shape[-1]).astype(np.float64) for v in (before, after))
+    x, y = (_few_rows(v).astype(np.float64) for v in (before, after))
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     slope = (x * y).sum(axis=0) / np.maximum((x * x).sum(axis=0), np.finfo(np.float64).tiny)
     left, whole = np.linalg.norm(y - slope * x, axis=0), np.linalg.norm(y, axis=0)

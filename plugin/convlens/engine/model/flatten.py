@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -41,7 +42,7 @@ class Call:
     outputs: list[Any]
     training: bool | None = None
 
-    @property
+    @cached_property
     def inputs(self) -> list[Any]:
         """The symbolic tensors among the arguments."""
         return [t for t in keras.tree.flatten((self.args, self.kwargs)) if is_symbolic(t)]
@@ -50,6 +51,14 @@ class Call:
         """Return the results for tensors in place of the symbolic arguments."""
         with keras.name_scope(SCOPE):
             return keras.tree.flatten(_apply(self.op, args, kwargs, training))
+
+    def symbolic(self, args: Any, kwargs: Any) -> list[Any]:
+        """Return symbolic results for symbolic arguments, of any shape that the operation takes.
+
+        Raises:
+            Exception: the operation does not take the shapes.
+        """
+        return symbolic_results(self.op, args, kwargs)
 
     def compute_one(self, x: Any) -> Any:
         """Return the result of a call of one input and one output."""
@@ -220,15 +229,7 @@ class _Flattener:
         ]
 
     def record(self, op: Any, args: Any, kwargs: Any, training: bool | None) -> list[Any]:
-        if isinstance(op, keras.Operation):
-            # Its nodes must stay as they are, for the user reads them.
-            view = _view(op, _inbound_nodes=[], _outbound_nodes=[])
-            with keras.name_scope(SCOPE):
-                outputs = [_fresh(t) for t in keras.tree.flatten(_apply(view, args, kwargs, False))]
-        elif isinstance(op, _Entrance):
-            outputs = [op.symbol(args[0])]
-        else:
-            outputs = [_fresh(args[0])]  # an activation, which keeps shape and type
+        outputs = symbolic_results(op, args, kwargs)
         self.flat.calls.append(Call(op, args, kwargs, outputs, training))
         return outputs
 
@@ -273,6 +274,18 @@ class _Entrance:
         if len(shape) != self.rank:
             shape = shape[:-1] if len(shape) > self.rank else (*shape, 1)
         return keras.KerasTensor(shape, dtype=self.dtype)
+
+
+def symbolic_results(op: Any, args: Any, kwargs: Any) -> list[Any]:
+    """Return an operation's results for symbolic arguments, as new symbolic tensors."""
+    if isinstance(op, keras.Operation):
+        # Its nodes must stay as they are, for the user reads them.
+        view = _view(op, _inbound_nodes=[], _outbound_nodes=[])
+        with keras.name_scope(SCOPE):
+            return [_fresh(t) for t in keras.tree.flatten(_apply(view, args, kwargs, False))]
+    if isinstance(op, _Entrance):
+        return [op.symbol(args[0])]
+    return [_fresh(args[0])]  # an activation, which keeps shape and type
 
 
 def _apply(op: Any, args: Any, kwargs: Any, training: bool) -> Any:

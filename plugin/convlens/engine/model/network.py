@@ -34,6 +34,7 @@ from convlens.engine.model.guard import check_reading
 from convlens.engine.model.rectify import Method, rectified
 from convlens.engine.model.rounding import Coarse, roundings, sums_products
 from convlens.engine.model.settings import settings_of, unchanged
+from convlens.engine.model.shapes import Shape, tensor_shapes
 from convlens.engine.runtime import backend
 from convlens.engine.runtime.lru_cache import LRUCache
 from convlens.engine.runtime.tolerance import Rounding
@@ -56,6 +57,7 @@ class Network:
         conv_layers: names of the convolutions, in the order of the graph.
         distribution: distribution of batches over several devices; None for one device.
         variables: the variables that the layers read.
+        numbers: each layer's place in the order of the graph, by flat name.
     """
 
     def __init__(self, model: keras.Model, *, held: Mapping[str, ArrayLike] | None = None) -> None:
@@ -103,8 +105,14 @@ class Network:
         variables = {id(v): v for layer in layers for v in layer.variables}
         self.variables = backend.Variables(list(variables.values()), self.distribution)
         self._compiled: LRUCache[Any, Callable[..., Any]] = LRUCache(_MAX_COMPILED, lambda _: 1)
+        self._makers = {id(t): i for i, call in enumerate(self._flat.calls) for t in call.outputs}
+        self._names = {id(self._flat.image): INPUT}
+        self._names.update((id(t), name) for name, t in self.outputs.items())
+        self.numbers = {name: i for i, name in enumerate(self.outputs)}
+        self._reached: set[int] | None = None
         self._bounds: dict[int, float | None] = {}
         self._roundings: dict[int, Rounding] | None = None
+        self._shapes: dict[tuple[int, ...], dict[int, Shape]] = {}
         self._compared = False
         self._settings = settings_of(self.model)
 
@@ -167,6 +175,12 @@ class Network:
             found[name] = tensor
         return found
 
+    def shapes(self, shape: tuple[int, int, int]) -> dict[int, Shape]:
+        """Return the shape of each tensor for images of a shape (h, w, c); see `tensor_shapes`."""
+        if shape not in self._shapes:
+            self._shapes[shape] = tensor_shapes(self._flat, shape)
+        return self._shapes[shape]
+
     def find(self, layer: str) -> str:
         """Return `layer` after checking that the network has it.
 
@@ -204,9 +218,7 @@ class Network:
         Returns:
             None for a layer that ends with no ReLU, known by the values that it computes.
         """
-        output = self.outputs[self.find(layer)]
-        call = next(c for c in self._flat.calls if any(t is output for t in c.outputs))
-        return self._bound_of(call)
+        return self._bound_of(self.call_of(layer))
 
     def _bound_of(self, call: Call) -> float | None:
         if id(call) not in self._bounds:
@@ -289,6 +301,7 @@ class Network:
         feed: Mapping[str, Any] | None = None,
         fixed_modes: bool = False,
         coarse: Coarse | None = None,
+        functions: Mapping[int, Callable[[Any], Any]] | None = None,
     ) -> list[Any]:
         """Compute the values of symbolic tensors in inference mode, and only the calls they need.
 
@@ -302,12 +315,16 @@ class Network:
             fixed_modes: run each layer in the mode that the graph fixes, such as
                 ``layer(x, training=True)``, as `model(x)` does and `model.predict` does not.
             coarse: rounding of the factors of all products; None for the machine's own.
+            functions: functions of one tensor that compute calls in place of their operations, by
+                the call's id; see `quick_convolutions`.
 
         Returns:
             The value of each of `wanted`.
         """
         with nullcontext() if coarse is None else coarse.kernels(self.variables.own):
-            return self._run(images, wanted, method, taps, feed, fixed_modes, coarse)
+            return self._run(
+                images, wanted, method, taps, feed, fixed_modes, coarse, functions or {}
+            )
 
     def _run(
         self,
@@ -318,6 +335,7 @@ class Network:
         feed: Mapping[str, Any] | None,
         fixed_modes: bool,
         coarse: Coarse | None,
+        functions: Mapping[int, Callable[[Any], Any]],
     ) -> list[Any]:
         values = {id(self.outputs[name]): value for name, value in (feed or {}).items()}
         if images is not None and "float" in self._flat.image.dtype:
@@ -332,7 +350,9 @@ class Network:
             )
             if coarse is not None and sums_products(call.op):
                 args, kwargs = coarse.inputs((args, kwargs))
-            if method != "gradient" and self._bound_of(call) is not None:
+            if id(call) in functions:
+                results = [functions[id(call)](values[id(call.inputs[0])])]
+            elif method != "gradient" and self._bound_of(call) is not None:
                 one = values[id(call.inputs[0])]
                 results = [rectified(call.compute_one, one, method)]
             else:
@@ -367,11 +387,10 @@ class Network:
 
         Operations outside layers count as part of the layer that reads them.
         """
-        named = {id(t): name for name, t in self.outputs.items()} | {id(self._flat.image): INPUT}
         own = self.outputs[self.find(layer)]
-        known = named.keys() - {id(own)}
+        known = self._names.keys() - {id(own)}
         read = [id(t) for call in self._needed_calls([own], known=known) for t in call.inputs]
-        return list(dict.fromkeys(named[key] for key in read if key in known))
+        return list(dict.fromkeys(self._names[key] for key in read if key in known))
 
     def below(self, layer: str) -> list[str]:
         """Return the names of all layers that `layer` depends on, and `layer` itself, last."""
@@ -382,11 +401,12 @@ class Network:
 
     def reaches(self, layer: str) -> bool:
         """Return whether a layer depends on the images, and not on held inputs alone."""
-        reached = {id(self.image)}
-        for call in self.calls(layer):
-            if any(id(t) in reached for t in call.inputs):
-                reached.update(id(t) for t in call.outputs)
-        return id(self.outputs[self.find(layer)]) in reached
+        if self._reached is None:
+            self._reached = {id(self.image)}
+            for call in self._flat.calls:
+                if any(id(t) in self._reached for t in call.inputs):
+                    self._reached.update(id(t) for t in call.outputs)
+        return id(self.outputs[self.find(layer)]) in self._reached
 
     def compiled(
         self, key: Any, build: Callable[[], Callable[..., Any]], batched: int = 0
@@ -400,9 +420,7 @@ class Network:
                 results must have the batch as their first axis too, and the batch is spread over
                 the devices of the distribution.
         """
-        if not self._compared:
-            self._compared = check_reading(self, self._flat, self._sample)
-            self._sample = None if self._compared else self._sample
+        self._check_reading()
         return self._compiled.get(
             key,
             lambda: backend.compile(
@@ -413,9 +431,26 @@ class Network:
             ),
         )
 
+    def once(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Return `function(*args)`, which runs the network, without keeping a compiled function.
+
+        A single run takes less time than compiling.
+        """
+        self._check_reading()
+        return backend.once(function, self.variables, *args)
+
+    def _check_reading(self) -> None:
+        if not self._compared:
+            self._compared = check_reading(self, self._flat, self._sample)
+            self._sample = None if self._compared else self._sample
+
     def calls(self, layer: str) -> list[Call]:
         """Return the calls that compute `layer`'s output from the images, in their order."""
         return self._needed_calls([self.outputs[self.find(layer)]])
+
+    def call_of(self, layer: str) -> Call:
+        """Return the call whose result is `layer`'s output."""
+        return self._flat.calls[self._makers[id(self.outputs[self.find(layer)])]]
 
     @property
     def image(self) -> Any:
@@ -438,13 +473,15 @@ class Network:
         return self._flat.calls
 
     def _needed_calls(self, wanted: Sequence[Any], known: Collection[int] = ()) -> list[Call]:
-        need = {id(t) for t in wanted if id(t) not in known}
-        calls = []
-        for call in reversed(self._flat.calls):
-            if any(id(t) in need for t in call.outputs):
-                need.update(id(t) for t in call.inputs if id(t) not in known)
-                calls.append(call)
-        return calls[::-1]
+        found: set[int] = set()
+        keys = [id(t) for t in wanted]
+        while keys:
+            key = keys.pop()
+            number = None if key in known else self._makers.get(key)
+            if number is not None and number not in found:
+                found.add(number)
+                keys += [id(t) for t in self._flat.calls[number].inputs]
+        return [self._flat.calls[number] for number in sorted(found)]
 
 
 def _check_graph(model: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,17 @@ from numpy.typing import NDArray
 
 from convlens.engine.model.flatten import CONVOLUTIONS, Call, runs_as_keras
 from convlens.engine.model.network import Network
+from convlens.engine.model.shapes import Shape
 from convlens.engine.runtime import backend
 
 _POOLS = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
+_ELEMENTWISE = (
+    keras.layers.ReLU,
+    keras.layers.Add,
+    keras.layers.Multiply,
+    keras.layers.Dropout,
+    keras.layers.Rescaling,
+)
 _INTERPOLATIONS = {"nearest": 0, "bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}
 _FREE_SIZE = 9
 Side = NDArray[np.int64]
@@ -78,6 +87,118 @@ def receptive_field(
 
 
 @dataclass(frozen=True)
+class Reach:
+    """The receptive field of any position of a map, as if every map continued beyond its edges.
+
+    Attributes:
+        size: (h, w) of the field in pixels; the whole image's where an operation mixes all
+            positions.
+        stride: distance (down, right) in pixels of the fields of neighboring positions.
+    """
+
+    size: tuple[int, int]
+    stride: tuple[float, float]
+
+
+def reaches(network: Network, shapes: Mapping[int, Shape]) -> dict[int, Reach]:
+    """Return the reach of each tensor, by its id, found in one pass over the network.
+
+    The same operations are followed as in `receptive_field`.
+
+    Args:
+        network: the network.
+        shapes: the shape of each tensor, by its id, for images of the size in question; see
+            `Network.shapes`. Tensors without a shape are left out.
+    """
+    h, w = _positions(shapes[id(network.image)]) or (1, 1)
+    found = {id(network.image): Reach((1, 1), (1.0, 1.0))}
+    sizes = {key: _positions(shape) for key, shape in shapes.items()}
+    for call in network.graph:
+        below = [t for t in call.inputs if id(t) in found]
+        for out in call.outputs:
+            if not below or id(out) not in sizes:
+                continue
+            parts = [
+                _reach_through(call, source, out, found[id(source)], sizes)
+                for source in below
+                if not _is_gate(call, source, out, sizes)
+            ]
+            known = [part for part in parts if part is not None]
+            whole = len(known) < len(parts) or not known
+            made = (
+                [*known, Reach((h, w), _whole_stride(sizes[id(out)], (h, w)))] if whole else known
+            )
+            found[id(out)] = Reach(
+                (
+                    min(h, max(part.size[0] for part in made)),
+                    min(w, max(part.size[1] for part in made)),
+                ),
+                (max(part.stride[0] for part in made), max(part.stride[1] for part in made)),
+            )
+    return found
+
+
+def _whole_stride(size: tuple[int, int] | None, image: tuple[int, int]) -> tuple[float, float]:
+    """Return the stride of a map whose positions all read the whole image."""
+    if size is None:
+        return (1.0, 1.0)
+    return image[0] / size[0], image[1] / size[1]
+
+
+def _reach_through(
+    call: Call,
+    source: Any,
+    out: Any,
+    below: Reach,
+    sizes: Mapping[int, tuple[int, int] | None],
+) -> Reach | None:
+    """Return the reach of a call's output through one input; None if it mixes all positions."""
+    size, out_size = sizes[id(source)], sizes[id(out)]
+    if size is None or out_size is None:
+        return None
+    first, last = (_input_field(call.op, _Field(*at), size) for at in _corners(out_size))
+    if first is None or last is None:
+        return below if out_size == size and _is_pointwise(call, source) else None
+    made = [
+        _along(begin, end, n, m, field, stride)
+        for begin, end, n, m, field, stride in zip(
+            (first.rows, first.columns),
+            (last.rows, last.columns),
+            size,
+            out_size,
+            below.size,
+            below.stride,
+            strict=True,
+        )
+    ]
+    return Reach((made[0][0], made[1][0]), (made[0][1], made[1][1]))
+
+
+def _corners(size: tuple[int, int]) -> tuple[tuple[Side, Side], tuple[Side, Side]]:
+    """Return the first and the last position of a map, (rows, columns) each."""
+    h, w = size
+    return (np.array([0]), np.array([0])), (np.array([h - 1]), np.array([w - 1]))
+
+
+def _along(
+    first: Side, last: Side, size: int, out_size: int, field: int, stride: float
+) -> tuple[int, float]:
+    """Return the size and the stride of an output's field along one side, in pixels.
+
+    Args:
+        first, last: the inputs of the first and the last output.
+        size, out_size: number of inputs and of outputs.
+        field, stride: those of the inputs' own fields.
+    """
+    span = int(max(np.ptp(side) if side.size else 0 for side in (first, last)))
+    if out_size > 1 and first.size and last.size:
+        step = float(last[0] - first[0]) / (out_size - 1)
+    else:
+        step = size / out_size
+    return round(field + span * stride), stride * step
+
+
+@dataclass(frozen=True)
 class _Field:
     """Positions of a map: all crossings of some rows and columns.
 
@@ -117,11 +238,10 @@ def _input_fields(
         return []
     found = []
     out_size = sizes[id(out)]
-    mixed = any(sizes[id(source)] == out_size for source in call.inputs)
     for source in call.inputs:
         size = sizes[id(source)]
-        if size == (1, 1) and out_size not in (None, (1, 1)) and mixed:
-            continue  # a gate
+        if _is_gate(call, source, out, sizes):
+            continue
         field = None
         if size is not None and out_size is not None:
             field = _input_field(call.op, fields[id(out)], size)
@@ -130,6 +250,15 @@ def _input_fields(
         # A tensor without positions counts as read whole.
         found.append((source, field or _Field(*(np.arange(n) for n in size or (1, 1)))))
     return found
+
+
+def _is_gate(
+    call: Call, source: Any, out: Any, sizes: Mapping[int, tuple[int, int] | None]
+) -> bool:
+    """Return whether an input has one position and is combined with a map of the output's size."""
+    out_size = sizes[id(out)]
+    mixed = any(sizes[id(other)] == out_size for other in call.inputs)
+    return sizes[id(source)] == (1, 1) and out_size not in (None, (1, 1)) and mixed
 
 
 def _input_field(op: Any, field: _Field, size: tuple[int, int]) -> _Field | None:
@@ -212,6 +341,8 @@ def _interpolated_inputs(outputs: Side, factor: int, reach: int) -> Side:
 
 def _is_pointwise(call: Call, source: Any) -> bool:
     """Return whether each position of a call's output depends only on that position of `source`."""
+    if _is_known_pointwise(call.op):
+        return True
     draw = np.random.default_rng(0)
     values = {
         id(t): draw.random([1, *(s or _FREE_SIZE for s in t.shape[1:])], dtype=np.float32)
@@ -224,6 +355,15 @@ def _is_pointwise(call: Call, source: Any) -> bool:
     differs = np.abs(after - before).max(axis=(0, *range(3, after.ndim))) > 0
     differs[0, 0] = False
     return not differs.any()
+
+
+def _is_known_pointwise(op: Any) -> bool:
+    """Return whether Keras's own code says that an operation works on each position alone."""
+    if isinstance(op, keras.layers.BatchNormalization | keras.layers.Concatenate):
+        return runs_as_keras(op) and op.axis == -1
+    if isinstance(op, keras.layers.Layer):
+        return isinstance(op, _ELEMENTWISE) and runs_as_keras(op)
+    return getattr(keras.activations, getattr(op, "__name__", ""), None) is op
 
 
 def _apply(call: Call, values: dict[int, Any]) -> Any:
@@ -249,4 +389,11 @@ def _map_sizes(
         image = ops.zeros((1, *size, network.image.shape[-1]))
         values = network.run(image, list(symbols.values()))
         shapes = {key: tuple(v.shape) for key, v in zip(symbols, values, strict=True)}
-    return {key: (s[1], s[2]) if len(s) in (3, 4) else None for key, s in shapes.items()}
+    return {key: _positions(shape) for key, shape in shapes.items()}
+
+
+def _positions(shape: Sequence[int | None]) -> tuple[int, int] | None:
+    """Return the size (h, w) of a map of a shape (n, h, w, …); None without positions."""
+    if len(shape) not in (3, 4) or shape[1] is None or shape[2] is None:
+        return None
+    return shape[1], shape[2]

@@ -41,35 +41,74 @@ def backend_name() -> str:
     return name
 
 
-def vjp(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Pullback]:
+def vjp(fn: Callable[[Any], Any], x: Any, *, reusable: bool = False) -> tuple[Any, Pullback]:
     """Evaluate `fn(x)` and return it with its vector-Jacobian product.
 
     Args:
         fn: a function of one argument (a tensor or a list of tensors) made of differentiable ops.
+            It returns a tensor or a list of tensors.
         x: the argument.
+        reusable: whether the pullback may be called several times; all maps of `fn` stay in memory
+            until it is gone, unless a graph is traced.
 
     Returns:
         `(y, pullback)`: `pullback(cotangent)` takes a cotangent shaped like `y` and returns one
-        shaped like `x`. It can be called only once. Inputs without influence on `y` get zeros.
+        shaped like `x`; in a list of cotangents None stands for zeros. Inputs without influence on
+        `y` get zeros.
     """
     if backend_name() == "jax":
         import jax
 
         y, pull = jax.vjp(fn, x)
-        return y, lambda cotangent: pull(cotangent)[0]
+
+        def pull_back(cotangent: Any) -> Any:
+            if isinstance(cotangent, list):
+                pairs = zip(y, cotangent, strict=True)
+                cotangent = [keras.ops.zeros_like(v) if c is None else c for v, c in pairs]
+            return pull(cotangent)[0]
+
+        return y, pull_back
 
     import tensorflow as tf
 
-    with tf.GradientTape() as tape:
+    # Derivatives with respect to weights would be traced, too, and never used.
+    with tf.GradientTape(persistent=reusable, watch_accessed_variables=False) as tape:
         tape.watch(x)
         y = fn(x)
 
-    def pullback(cotangent: Tensor) -> Any:
+    def pullback(cotangent: Any) -> Any:
+        target = y
+        if isinstance(cotangent, list):
+            pairs = [(v, c) for v, c in zip(y, cotangent, strict=True) if c is not None]
+            target, cotangent = [v for v, _ in pairs], [c for _, c in pairs]
         return tape.gradient(
-            y, x, output_gradients=cotangent, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            target,
+            x,
+            output_gradients=cotangent,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
 
     return y, pullback
+
+
+def gradients_are_slow() -> bool:
+    """Return whether the backend's gradient of a convolution is slower than a convolution."""
+    return backend_name() == "tensorflow" and not accelerators()
+
+
+def with_pullback(
+    fn: Callable[[Tensor], Tensor], pullback: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """Return TensorFlow's `fn` with a vector-Jacobian product of its own.
+
+    Args:
+        fn: a function of one tensor that reads no variables.
+        pullback: the function from a cotangent of the result to one of the argument.
+    """
+    import tensorflow as tf
+
+    found: Callable[[Tensor], Tensor] = tf.custom_gradient(lambda x: (fn(x), pullback))
+    return found
 
 
 def shapes(fn: Callable[[Any], list[Any]], shape: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -93,13 +132,19 @@ def shapes(fn: Callable[[Any], list[Any]], shape: tuple[int, ...]) -> list[tuple
     return [tuple(x.shape) for x in found]
 
 
-def repeat(count: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+def repeat(
+    count: Any,
+    body: Callable[[Any, Any], Any],
+    carry: Any,
+    going: Callable[[Any], Any] = lambda carry: True,
+) -> Any:
     """Run ``carry = body(k, carry)`` for k from 0 to `count` - 1, and return the last `carry`.
 
     Args:
         count: number of iterations, an int32 tensor.
         body: a function of tensors whose results have the shapes of the carry.
         carry: a list of tensors.
+        going: function of the carry whose result, a scalar, is False to end the loop early.
     """
     if backend_name() == "tensorflow":
         import tensorflow as tf
@@ -108,7 +153,15 @@ def repeat(count: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
         # oneDNN pass may then visit a pool's gradient before the pool, by chance in each process,
         # and the gradient becomes ten times slower. A function that is not inlined has no cycle.
         body = tf.function(body, autograph=False, experimental_attributes={"_noinline": True})
-    return keras.ops.fori_loop(0, count, body, carry)
+
+    def condition(k: Any, carry: Any) -> Any:
+        return keras.ops.logical_and(k < count, going(carry))
+
+    def step(k: Any, carry: Any) -> Any:
+        return k + 1, body(k, carry)
+
+    first = keras.ops.zeros((), dtype="int32")
+    return keras.ops.while_loop(condition, step, (first, carry))[1]
 
 
 class Variables:
@@ -146,6 +199,8 @@ def compile(
 ) -> Callable[..., Any]:
     """Return `fn` compiled into one graph, traced again only for new shapes and dtypes.
 
+    On TensorFlow without a distribution, another size of the batch is no new shape.
+
     Args:
         fn: a function of tensors (or lists of tensors).
         variables: what `fn` reads. JAX would store the values of other variables in the graph as
@@ -159,10 +214,10 @@ def compile(
     return _compile_tensorflow(fn, variables or Variables(), batched, distribution)
 
 
-def once(fn: Callable[[], Any], variables: Variables) -> Any:
-    """Return `fn()`, which reads `variables`, without keeping a graph."""
+def once(fn: Callable[..., Any], variables: Variables, *args: Any) -> Any:
+    """Return `fn(*args)`, which reads `variables`, without keeping a graph."""
     # JAX compiles each operation that is run outside a graph, which takes longer than one graph.
-    return compile(fn, variables)() if backend_name() == "jax" else fn()
+    return compile(fn, variables)(*args) if backend_name() == "jax" else fn(*args)
 
 
 def outside_of_graphs() -> AbstractContextManager[Any]:
@@ -433,7 +488,13 @@ def _compile_tensorflow(
     whole = fn if distribution is None else spread
     xla = _xla.get()
 
+    any_batch = batched if distribution is None and not xla else 0
+
+    def any_size(x: Any) -> Any:
+        return tf.TensorSpec((None, *x.shape[1:]), x.dtype)
+
     def trace(args: Any) -> Callable[..., Any]:
+        args = (*tf.nest.map_structure(any_size, args[:any_batch]), *args[any_batch:])
         # One function for each shape on purpose: calling one function with many shapes would make
         # TensorFlow warn, and keep all graphs.
         traced = tf.function(whole, autograph=False, jit_compile=xla)
@@ -443,7 +504,11 @@ def _compile_tensorflow(
     graphs: LRUCache[Any, Callable[..., Any]] = LRUCache(_MAX_SHAPES, lambda _: 1)
 
     def call(*args: Any) -> Any:
-        key = tuple((tuple(x.shape), x.dtype) for x in tf.nest.flatten(args))
+        free, fixed = (tf.nest.flatten(part) for part in (args[:any_batch], args[any_batch:]))
+        key = (
+            *((*x.shape[1:], x.dtype) for x in free),
+            *((*x.shape, x.dtype) for x in fixed),
+        )
         if distribution is not None:
             args = (*_divided(args[:batched], distribution), *args[batched:])
         result = graphs.get(key, lambda: trace(args))(*args)

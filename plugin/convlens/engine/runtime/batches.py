@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from keras import ops
 from numpy.typing import NDArray
 
 from convlens.engine.runtime import backend
+
+_MAX_BATCH = 64
 
 
 def in_batches(
@@ -47,3 +50,39 @@ def each_batch(
     """
     for i in range(0, len(images), size):
         yield [backend.to_numpy(v) for v in function(ops.convert_to_tensor(images[i : i + size]))]
+
+
+def equal_batches(
+    images: NDArray[np.float32], max_size: int
+) -> Iterator[tuple[NDArray[np.float32], int]]:
+    """Yield batches of one size, so that one graph serves all, with their numbers of new images.
+
+    The last batch is filled up with the first images if need be.
+    """
+    size = even_size(len(images), max_size)
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        yield np.concatenate([part, images[: size - len(part)]]), len(part)
+
+
+def even_size(count: int, max_size: int) -> int:
+    """Return a size of batches that share `count` images as evenly as can be.
+
+    It divides the count if a number above half of `max_size` does.
+    """
+    most = min(max_size, count)
+    divisors = (size for size in range(most, most // 2, -1) if count % size == 0)
+    return next(divisors, math.ceil(count / math.ceil(count / most)))
+
+
+def batch_within(budget: int, tensors: Iterable[Any], images: NDArray[np.float32]) -> int:
+    """Return the number of images whose values of symbolic tensors fit a budget of bytes, 1 to 64.
+
+    A network that takes images of any size has maps about as large as its images.
+    """
+    positions = math.prod(images.shape[1:-1])
+    values = sum(
+        math.prod(t.shape[1:]) if None not in t.shape[1:] else positions * t.shape[-1]
+        for t in tensors
+    )
+    return max(1, min(_MAX_BATCH, budget // max(1, 4 * values)))

@@ -28,6 +28,10 @@ class LRUCache(Generic[K, V]):
         self.put(key, value)
         return value
 
+    def values(self) -> list[V]:
+        """Return all values that are kept, the least recently used first."""
+        return list(self._kept.values())
+
     def put(self, key: K, value: V) -> None:
         """Keep a value under a key, in place of any other."""
         self._kept[key] = value

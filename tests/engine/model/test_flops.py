@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 
 from convlens import Network
-from convlens.benchmarks.flops import ascent_flops, forward_flops
+from convlens.engine.model.flops import ascent_flops, forward_flops
 
 
 def test_the_count_of_the_shipped_network_agrees_with_a_count_by_hand(mnist_cnn):

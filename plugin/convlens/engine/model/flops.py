@@ -8,17 +8,17 @@ with respect to the images needs as many operations as the forward pass, one pro
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
+from convlens.engine.model.flatten import Call
 from convlens.engine.model.network import Network
-from convlens.engine.runtime import backend
-
-Shape = tuple[int, ...]
+from convlens.engine.model.shapes import Shape
 
 
-def forward_flops(network: Network, layer: str, shape: Shape) -> int:
+def forward_flops(network: Network, layer: str, shape: tuple[int, int, int]) -> int:
     """Return the number of operations of a forward pass of one image up to a layer.
 
     Args:
@@ -27,36 +27,42 @@ def forward_flops(network: Network, layer: str, shape: Shape) -> int:
         shape: shape (h, w, c) of the image.
 
     Raises:
-        ValueError: an unknown layer.
+        ValueError: an unknown layer, or one that does not take images of the shape.
     """
-    calls = [call for call in network.calls(layer) if _counted(call.op)]
-    symbols = [t for call in calls for t in (call.inputs[0], call.outputs[0])]
-    known = {id(network.image): (1, *shape)}
-    wanted = [t for t in symbols if id(t) not in known]
-    found = backend.shapes(lambda x: network.run(x, wanted), (1, *shape))
-    known.update((id(t), s) for t, s in zip(wanted, found, strict=True))
-    return sum(
-        _of_call(call.op, known[id(call.inputs[0])], known[id(call.outputs[0])]) for call in calls
-    )
+    shapes = network.shapes(shape)
+    if id(network.outputs[network.find(layer)]) not in shapes:
+        raise ValueError(f"{network.name} layer {layer!r} does not take images of shape {shape}")
+    return sum(call_flops(call, shapes) for call in network.calls(layer))
 
 
-def ascent_flops(network: Network, layer: str, shape: Shape) -> int:
+def ascent_flops(network: Network, layer: str, shape: tuple[int, int, int]) -> int:
     """Return the number of operations of one step for one image: forward and backward pass."""
     return 2 * forward_flops(network, layer, shape)
 
 
-def _counted(op: Any) -> bool:
-    return isinstance(
-        op,
-        keras.layers.Conv2D
-        | keras.layers.DepthwiseConv2D
-        | keras.layers.SeparableConv2D
-        | keras.layers.Conv2DTranspose
-        | keras.layers.Dense,
-    )
+def call_flops(call: Call, shapes: Mapping[int, Shape]) -> int:
+    """Return the number of operations of one call for one image.
+
+    Args:
+        call: a call of a network.
+        shapes: the shapes (None, …) of its input and output, by id; see `Network.shapes`.
+    """
+    if not isinstance(call.op, _COUNTED):
+        return 0
+    read, made = (tuple(n or 1 for n in shapes[id(t)]) for t in (call.inputs[0], call.outputs[0]))
+    return _of_layer(call.op, read, made)
 
 
-def _of_call(op: Any, read: Shape, made: Shape) -> int:
+_COUNTED = (
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Dense,
+)
+
+
+def _of_layer(op: Any, read: tuple[int, ...], made: tuple[int, ...]) -> int:
     """Return the number of operations of a layer's call from its input and output shapes (1, …)."""
     if isinstance(op, keras.layers.Dense):
         return 2 * math.prod(made) * read[-1]

@@ -1,0 +1,220 @@
+"""The cost of a layer's ascent, and the image sizes on which it can climb."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from convlens.engine.model.flops import call_flops
+from convlens.engine.model.network import Network
+from convlens.engine.model.receptive_field import Reach, reaches
+from convlens.engine.model.shapes import Shape
+
+Size = tuple[int, int]
+
+# Writing one value takes as long as about this many operations of a matrix product.
+_OPERATIONS_A_VALUE = 50
+# Tracing and compiling one call, with its gradient, takes as long as about this many operations.
+_OPERATIONS_A_TRACE = 1.5e9
+# A picture shows twice the receptive field, and at least this many pixels along a side.
+_FIELDS, _PIXELS = 2, 64
+# The smallest canvas leaves every map this many positions along a side, and has so many pixels.
+_MIN_POSITIONS, _MIN_PIXELS = 2, 32
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The sizes of the images on which units can be climbed.
+
+    Attributes:
+        whole: (h, w) of the whole image.
+        free: True if the layers below take images of another size, and give maps of that size.
+        least, most: the smallest and the largest size that is worthwhile.
+        stride: distance in pixels of the positions of the coarsest map below. Sizes differ from
+            the whole by multiples of it, so that windows and strides fit as they do there.
+    """
+
+    whole: Size
+    free: bool
+    least: Size
+    most: Size
+    stride: Size
+
+    def __or__(self, other: Canvas) -> Canvas:
+        """Return the sizes that serve two layers."""
+        return Canvas(
+            self.whole,
+            self.free and other.free,
+            *(
+                (max(a[0], b[0]), max(a[1], b[1]))
+                for a, b in (
+                    (self.least, other.least),
+                    (self.most, other.most),
+                    (self.stride, other.stride),
+                )
+            ),
+        )
+
+    def size(self, level: float) -> Size:
+        """Return a size between the smallest, at level 0, and the largest, at level 1."""
+        if not self.free:
+            return self.whole
+        h, w = (
+            _snapped(round(a * (b / a) ** level), a, whole, stride)
+            for a, b, whole, stride in zip(
+                self.least, self.most, self.whole, self.stride, strict=True
+            )
+        )
+        return h, w
+
+
+def _snapped(wanted: int, least: int, whole: int, stride: int) -> int:
+    """Return the smallest side of at least `wanted` that differs from the whole by strides."""
+    return max(least, whole - max(0, (whole - wanted) // stride) * stride)
+
+
+class Costs:
+    """The operations of a network's passes, and the canvases of its layers.
+
+    A pass costs the operations of its matrix products, and more for each value that is written:
+    depthwise convolutions, normalizations and activations take time too.
+    """
+
+    def __init__(self, network: Network, shape: tuple[int, int, int]) -> None:
+        """Count.
+
+        Args:
+            network: the network.
+            shape: (h, w, c) of the whole image.
+        """
+        self.network = network
+        self.shape = shape
+        self._number = {id(call): i for i, call in enumerate(network.graph)}
+        self._calls: dict[str, frozenset[int]] = {}
+        self._canvases: dict[str, Canvas] = {}
+
+    @cached_property
+    def _each(self) -> list[float]:
+        """The operations of each call in a forward pass of one whole image."""
+        shapes = self.network.shapes(self.shape)
+        return [
+            call_flops(call, shapes)
+            + _OPERATIONS_A_VALUE
+            * sum(math.prod(n or 1 for n in shapes[id(t)]) for t in call.outputs)
+            for call in self.network.graph
+        ]
+
+    @property
+    def forward(self) -> float:
+        """Operations of a forward pass of the whole network."""
+        return sum(self._each)
+
+    def calls(self, layer: str) -> frozenset[int]:
+        """Return the numbers of the calls that compute a layer."""
+        if layer not in self._calls:
+            self._calls[layer] = frozenset(self._number[id(c)] for c in self.network.calls(layer))
+        return self._calls[layer]
+
+    def of(self, calls: Iterable[int]) -> float:
+        """Return the operations of some calls in a forward pass of one whole image."""
+        return sum(self._each[i] for i in calls)
+
+    @staticmethod
+    def tracing(count: int) -> float:
+        """Return how many operations could be done while `count` calls are traced."""
+        return _OPERATIONS_A_TRACE * count
+
+    def canvas(self, layer: str) -> Canvas:
+        """Return the sizes of the images on which a layer's units can be climbed."""
+        if layer not in self._canvases:
+            self._canvases[layer] = self._find_canvas(layer)
+        return self._canvases[layer]
+
+    def _find_canvas(self, layer: str) -> Canvas:
+        whole = self.shape[:2]
+        output = self.network.outputs[layer]
+        if id(output) in self._fixed:
+            return Canvas(whole, False, whole, whole, (1, 1))
+        reach, least = self._reaches[id(output)], self._least[id(output)]
+        most = [
+            _snapped(max(_PIXELS, _FIELDS * field), 1, side, stride)
+            for field, side, stride in zip(reach.size, whole, least.stride, strict=True)
+        ]
+        h, w = (max(a, b) for a, b in zip(most, least.size, strict=True))
+        return Canvas(whole, True, least.size, (h, w), least.stride)
+
+    @cached_property
+    def _reaches(self) -> dict[int, Reach]:
+        return reaches(self.network, self.network.shapes(self.shape))
+
+    @cached_property
+    def _fixed(self) -> set[int]:
+        """The tensors, by id, that need the whole image, found by a trial with half of it.
+
+        An operation below does not take the other size, or gives a map of the same size as before.
+        """
+        h, w, c = self.shape
+        full = self.network.shapes(self.shape)
+        half = self.network.shapes((max(1, h // 2), max(1, w // 2), c))
+        reached, fixed = {id(self.network.image)}, set[int]()
+        for call in self.network.graph:
+            inputs = {id(t) for t in call.inputs}
+            if not inputs & reached:
+                continue
+            for t in call.outputs:
+                reached.add(id(t))
+                if inputs & fixed or id(t) not in half or _is_kept(full[id(t)], half[id(t)]):
+                    fixed.add(id(t))
+        return fixed
+
+    @cached_property
+    def _least(self) -> dict[int, _Least]:
+        """The smallest canvas of each tensor, by its id."""
+        whole = self.shape[:2]
+        shapes = self.network.shapes(self.shape)
+        start = _Least((min(_MIN_PIXELS, whole[0]), min(_MIN_PIXELS, whole[1])), (1, 1))
+        found = {id(self.network.image): start}
+        for call in self.network.graph:
+            below = [found[id(t)] for t in call.inputs if id(t) in found]
+            for t in call.outputs:
+                if not below:
+                    continue
+                least = start
+                for other in below:
+                    least |= other
+                if len(shapes[id(t)]) == 4 and id(t) in self._reaches:
+                    least |= _Least.of(shapes[id(t)], self._reaches[id(t)], whole)
+                found[id(t)] = least
+        return found
+
+
+@dataclass(frozen=True)
+class _Least:
+    size: Size
+    stride: Size
+
+    @classmethod
+    def of(cls, shape: Shape, reach: Reach, whole: Size) -> _Least:
+        """Return the smallest canvas for a map (None, h, w, c), which may be a single position."""
+        sizes, strides = [], []
+        for n, stride, side in zip(shape[1:3], reach.stride, whole, strict=True):
+            step = max(1, math.ceil(stride)) if n is not None and n > 1 else 1
+            spare = max(0, (n or 1) - _MIN_POSITIONS)
+            sizes.append(max(1, side - spare * step) if step > 1 or spare else 1)
+            strides.append(step)
+        return cls((sizes[0], sizes[1]), (strides[0], strides[1]))
+
+    def __or__(self, other: _Least) -> _Least:
+        h, w = np.maximum(self.size, other.size).tolist()
+        down, right = np.maximum(self.stride, other.stride).tolist()
+        return _Least((h, w), (down, right))
+
+
+def _is_kept(full: Shape, half: Shape) -> bool:
+    """Return whether a map is as large for an image of half the size, and not a single position."""
+    positions = [n or 1 for n in full[1:-1]]
+    return math.prod(positions) > 1 and list(half[1:-1]) == list(full[1:-1])

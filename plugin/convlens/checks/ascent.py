@@ -124,6 +124,7 @@ class Ascent(LayerCheck):
     name = "ascent"
     summary = "gradient ascent raises each filter's activation, and more than by chance"
     assertion = staticmethod(assert_activation_increases)
+    min_steps = 20
     columns = (
         Column("ascent gain (min, median)", "{gain_min:.3g}, {gain_median:.3g}"),
         Column("ascents", "{maximized} of {units} units, {steps} steps, {height}×{width}"),

@@ -115,6 +115,7 @@ class Check:
         columns: columns that it adds to the table that ends a run.
         line: format string of the measures for a line below that table, for a whole model.
         needs_finite_weights: whether NaN or infinite weights are reported in place of the check.
+        min_steps: steps of an ascent below which a failure says nothing of the model.
     """
 
     name: ClassVar[str]
@@ -123,6 +124,7 @@ class Check:
     columns: ClassVar[tuple[Column, ...]] = ()
     line: ClassVar[str] = ""
     needs_finite_weights: ClassVar[bool] = True
+    min_steps: ClassVar[int] = 0
 
     def layers(self, lens: Lens, effort: Effort) -> tuple[str | None, ...]:
         """Return the layers that get an item; None stands for the model as a whole."""
@@ -131,6 +133,16 @@ class Check:
     def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
         """Return the reason why the check cannot apply, or None where it can."""
         return None
+
+    def too_little(self, effort: Effort) -> str:
+        """Return why a failure says nothing, as too few steps were asked for; else ""."""
+        if effort.steps is None or effort.steps >= self.min_steps:
+            return ""
+        steps = "step is" if effort.steps == 1 else "steps are"
+        return (
+            f"{effort.steps} {steps} too few to judge the model: at least {self.min_steps} are "
+            "needed; leave --convlens-steps out for as many as the layer needs"
+        )
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> Any:
         """Do the work, once, and return everything that the verdict and the figures need."""

@@ -71,6 +71,7 @@ class Classes(ClassesCheck):
     name = "classes"
     summary = "each class image is recognized as its class"
     assertion = staticmethod(assert_class_images_recognized)
+    min_steps = 20
     line = (
         "classes: {classes} recognized, the closest by {margin_min:.3g} "
         "({classes} of {units} classes, {steps} steps, {height}×{width})"

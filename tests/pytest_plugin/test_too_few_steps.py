@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-RUN = ("-p", "no:cacheprovider", "-rs", "-k", "classes")
+RUN = ("-p", "no:cacheprovider", "-rs", "-k", "classes and not finite")
 
 
 def test_too_few_steps_are_told_and_fail_no_healthy_model(pytester, tiny_file):
     result = pytester.runpytest(*RUN, str(tiny_file), "--convlens-steps=1")
-    result.assert_outcomes(skipped=1, deselected=15)
+    assert result.ret == pytest.ExitCode.OK
+    assert result.parseoutcomes()["skipped"] == 1
     result.stdout.fnmatch_lines(
         ["*1 step is too few to judge the model: at least 20 are needed; leave --convlens-steps*"]
     )

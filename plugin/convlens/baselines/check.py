@@ -152,12 +152,52 @@ def compare_with_baseline(
     if unreadable:
         return Comparison(key, observed.fingerprint, unreadable, passed=False)
     if not found:
-        verdict = (
-            f"there is no baseline of {key!r} in {place.folder}: record it with "
-            "--convlens-update=missing, look at its picture, and commit both."
-        )
-        return Comparison(key, observed.fingerprint, verdict, passed=False, update="missing")
+        return _missing(place, key, observed)
     return max(found, key=_nearness)
+
+
+def _missing(place: Store, key: str, observed: Observed) -> Comparison:
+    """Return the comparison of what has no baseline, which may have one under another name."""
+    former = _find_former(place, key, observed)
+    if former:
+        verdict = (
+            f"there is no baseline of {key!r} in {place.folder}, but that of {former!r} has "
+            "exactly these weights, and all layers agree with it: carry it over with "
+            "--convlens-update=missing."
+        )
+        why = f"the model was renamed, moved or copied: before, it was {former!r}"
+        return Comparison(
+            key,
+            observed.fingerprint,
+            verdict,
+            passed=False,
+            explanation=why,
+            update="missing",
+            former=former,
+        )
+    verdict = (
+        f"there is no baseline of {key!r} in {place.folder}: record it with "
+        "--convlens-update=missing, look at its picture, and commit both."
+    )
+    return Comparison(key, observed.fingerprint, verdict, passed=False, update="missing")
+
+
+def _find_former(place: Store, key: str, observed: Observed) -> str:
+    """Return the name of a baseline of exactly these weights that agrees; "" if there is none."""
+    if not isinstance(observed, Record) or not observed.provenance.get("weights"):
+        return ""
+    for path in store.files(place.folder):
+        try:
+            header = store.read_header(path)
+            known = header.get("provenance", {}).get("weights hash")
+            if header.get("kind") != "network" or known != observed.provenance["weights hash"]:
+                continue
+            former = str(header["key"])
+            if _compare(_load(path, former), observed, key, None).passed:
+                return former
+        except (BaselineFileError, KeyError):  # it is named where it is looked for or listed
+            continue
+    return ""
 
 
 def _nearness(comparison: Comparison) -> tuple[int, float]:

@@ -77,6 +77,8 @@ class Comparison:
         baseline: path of the file that was compared with; "" if none could be.
         update: the value of --convlens-update that accepts what was found.
         recorded: names of the layers or values that a baseline recorded now has otherwise.
+        former: name of a baseline that is missing here under this name, and has exactly the same
+            weights; "" if there is none.
         own: difference of the one layer that this is about; None for a whole value.
     """
 
@@ -92,6 +94,7 @@ class Comparison:
     baseline: str = ""
     update: Literal["failed", "missing"] = "failed"
     recorded: tuple[str, ...] = ()
+    former: str = ""
     own: LayerDifference | None = None
 
     @property

@@ -227,8 +227,20 @@ def read_key(path: Path) -> str:
         BaselineFileError: the file is missing, too large, damaged, or not a baseline.
     """
     try:
+        return str(read_header(path)["key"])
+    except KeyError as error:
+        raise unreadable(path, error) from None
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return the JSON header of a baseline's file, without its arrays.
+
+    Raises:
+        BaselineFileError: the file is missing, too large, damaged, or not a baseline.
+    """
+    try:
         with _opened(path) as archive:
-            return str(_header(archive)["key"])
+            return _header(archive)
     except Exception as error:  # as above
         raise unreadable(path, error) from None
 

@@ -87,7 +87,7 @@ def baseline_items(parent: pytest.Collector, target: Target, lens: Lens) -> Iter
     from convlens.baselines.check import observe
     from convlens.baselines.unchanged import Unchanged
 
-    key = f"{parent.nodeid}::{Unchanged.name}"
+    key = f"{session.name_of(parent)}::{Unchanged.name}"
 
     def compare(lens: Lens, layer: str) -> Comparison:
         __tracebackhide__ = True

@@ -106,6 +106,7 @@ class BaselineSession:
 
     Attributes:
         folder: where they are.
+        base: folder that names of baselines start from.
         usage: which of them were used, and whether the suite ran whole.
         asked: True if this run compares models with baselines.
         refused: True if it was said that models are not to be compared.
@@ -122,11 +123,15 @@ class BaselineSession:
             self.folder: Path = config.invocation_params.dir / given
         else:
             self.folder = config.rootpath / (ini or FOLDER)
+            if not ini:
+                self.folder = _found_above(config) or self.folder
+        is_default = given is None and not ini
+        self.base: Path = self.folder.parent if is_default else config.rootpath
         option = config.getoption
         named = [given, ini or None, option("convlens_update"), option("convlens_accept")]
         wanted = any(name is not None for name in named) or in_ci() or os.path.isdir(self.folder)
         self.asked = wanted and not self.refused
-        self.usage = Usage(config, self.folder, accept)
+        self.usage = Usage(config, self.folder, self.base, accept)
         # The comparisons of models, which the items of a model share. They hold pictures, so only
         # the last ones are kept; one that is asked for again is made again.
         self._comparisons: LRUCache[str, Comparison] = LRUCache(_BUDGET, _size)
@@ -134,6 +139,13 @@ class BaselineSession:
         self._unsettled: dict[str, Observed] = {}
         self._settled: set[str] = set()
         self._store: Store | None = None
+
+    def name_of(self, node: pytest.Item | pytest.Collector) -> str:
+        """Return a node id as names of baselines have it, from whichever folder pytest runs."""
+        head, mark, rest = node.nodeid.partition("::")
+        if not node.path.is_file() or not node.path.is_relative_to(self.base):
+            return node.nodeid
+        return f"{node.path.relative_to(self.base).as_posix() or head}{mark}{rest}"
 
     def compare(
         self,
@@ -205,6 +217,8 @@ class BaselineSession:
         settled, path = update_baseline(self.store, observed, comparison, self.recording)
         if path is not None:
             self.usage.wrote(path, settled.recorded)
+            if settled.former:
+                self.usage.former.add(settled.former)
             self._settled.add(key)
         if settled.passed and key in self.accept:
             self.usage.applied.add(key)
@@ -234,6 +248,21 @@ class BaselineSession:
             option("convlens_keep"),
             self.accept,
         )
+
+
+def _found_above(config: pytest.Config) -> Path | None:
+    """Return the default folder of a project that has no configuration, from any of its folders.
+
+    pytest takes the current folder for the root of such a project.
+    """
+    if config.inipath is not None:
+        return None
+    for folder in (config.rootpath, *config.rootpath.parents):
+        if (folder / FOLDER).is_dir():
+            return folder / FOLDER
+        if (folder / ".git").exists():  # what is above is another project
+            return None
+    return None
 
 
 def _size(comparison: Comparison) -> int:
@@ -282,7 +311,7 @@ class Baseline:
         """Return the baseline's name: the test's id, and after it a quoted name or a number."""
         if name is not None and not (isinstance(name, str) and name):
             raise ValueError(f"a baseline's name is a text, not {name!r}")
-        own = self._item.nodeid
+        own = self._session.name_of(self._item)
         if name is not None:
             key = f"{own} :: {json.dumps(name)}"
         elif getattr(getattr(self._item, "obj", None), "is_hypothesis_test", False):
@@ -309,5 +338,5 @@ def tell_compared(item: pytest.Item, comparison: Comparison) -> None:
 def baseline(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Baseline:
     """Compares values with recorded ones: `baseline.check(value, name=None, tol=None)`."""
     session = pytestconfig.stash[SESSION]
-    session.usage.ask(request.node.nodeid)
+    session.usage.ask(session.name_of(request.node))
     return Baseline(request.node, session)

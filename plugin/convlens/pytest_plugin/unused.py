@@ -14,7 +14,7 @@ from convlens.pytest_plugin.targets import TARGETS
 _OUTPUT = "convlens_usage"
 _MAX_NAMES = 30
 _NOT_APPLIED = "not applied"
-_SHARED = ("used", "written", "seen", "asking", "partial", "applied", "stale")
+_SHARED = ("used", "written", "seen", "asking", "partial", "applied", "stale", "former")
 
 
 class Usage:
@@ -22,6 +22,8 @@ class Usage:
 
     Attributes:
         folder: of the baselines.
+        base: folder that their names start from.
+        former: names of baselines whose models are recorded under another name now.
         used: names of the baselines that were used.
         written: the files that were recorded, each with what changed in it.
         seen: collected files, and collected models that are not files.
@@ -31,9 +33,13 @@ class Usage:
         applied, stale: keys of those that are the baseline now, and that are out of date.
     """
 
-    def __init__(self, config: pytest.Config, folder: Path, accept: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: pytest.Config, folder: Path, base: Path, accept: Mapping[str, str]
+    ) -> None:
         self.config = config
         self.folder = folder
+        self.base = base
+        self.former: set[str] = set()
         self.accept = accept
         self.applied: set[str] = set()
         self.stale: set[str] = set()
@@ -61,7 +67,11 @@ class Usage:
         self.written.add(f"{path}{note}")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        self.seen.add(report.nodeid.split("::")[0])
+        head = report.nodeid.split("::")[0]
+        file = self.config.rootpath / head
+        if file.is_file() and file.is_relative_to(self.base):
+            head = file.relative_to(self.base).as_posix()
+        self.seen.add(head)
         if not report.passed:
             self.partial.add("part of it could not be collected or was skipped")
 
@@ -191,8 +201,10 @@ class Usage:
         head = key.split("::")[0].rstrip()
         if head in self.seen:
             return True
-        file = self.config.rootpath / head
+        file = self.base / head
         if file.exists() or not file.suffix or ":" in head:
             return False
+        if key in self.former:
+            return True
         places = [self.config.invocation_params.dir / str(arg) for arg in self.config.args]
         return any(place.resolve() in file.resolve().parents for place in places)

@@ -84,8 +84,10 @@ def subjects():
 
 
 def names(*quick):
-    """Return all small networks; those that are not named here run only with --run-slow."""
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in SMALL]
+    """Return all small networks; those that are not named here run once a week."""
+    return [
+        name if name in quick else pytest.param(name, marks=pytest.mark.weekly) for name in SMALL
+    ]
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from convlens import Network, assert_matches_baseline
 from convlens.baselines.compare import compare_records
 from convlens.baselines.record import record_network
 from convlens.baselines.store import Device, Store, read
-from convlens.engine.features import sketch
-from convlens.engine.runtime import backend
+from convlens.engine.runtime import backend, batches
 
 from .networks import subjects
 
@@ -100,7 +99,7 @@ def test_weights_from_an_exported_saved_model_pass(subject, tmp_path):
 @pytest.mark.parametrize("size", [1, 7])
 def test_another_batch_size_passes(subject, size, monkeypatch):
     model, images, before = subject
-    monkeypatch.setattr(sketch, "_BATCH", size)
+    monkeypatch.setattr(batches, "_MAX_BATCH", size)
     now = record_network(Network(model), images)
     found = compare_records(before, now, key="subject")
     assert found.passed, found.message
@@ -112,7 +111,7 @@ def test_batches_of_1_and_64_images_agree(subject, monkeypatch):
     images = np.resize(images, (64, *images.shape[1:]))
     records = []
     for size in (64, 1):
-        monkeypatch.setattr(sketch, "_BATCH", size)
+        monkeypatch.setattr(batches, "_MAX_BATCH", size)
         records.append(record_network(Network(model), images))
     found = compare_records(*records, key="subject")
     assert found.passed, found.message

@@ -54,5 +54,5 @@ def test_a_log_shows_nothing_of_it(pytester, monkeypatch):
         "--convlens", "mnist_cnn", "-k", "ascent and conv2d_1", "--convlens-steps", "20"
     )
     result.assert_outcomes(passed=1, deselected=23)
-    result.stdout.no_fnmatch_line("* steps, *")
+    result.stdout.no_fnmatch_line("* of 20 steps, *")
     assert "steps" not in result.stderr.str()

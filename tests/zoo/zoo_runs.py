@@ -17,7 +17,7 @@ from convlens.fixtures.digits import load_digits
 
 BASELINE = "baseline"
 # The layers that defects add.
-ADDED = {"softmax-twice": SOFTMAX, "augmentation-left-on": AUGMENTATION}
+ADDED = {"softmax-twice": SOFTMAX, "augmentation-left-on": f"{AUGMENTATION}.shift"}
 
 
 @dataclass(frozen=True)

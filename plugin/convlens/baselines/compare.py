@@ -141,6 +141,7 @@ def _compare_all(
     layers = {name: mismatch(name, "the layer is not in the baseline") for name in actual.layers}
     for old, name in pairs:
         layers[name] = _compare_layers(expected, actual, old, name, allowed.layers[name])
+        layers[name] = _with_precision(expected, old, actual, layers[name])
     structure = _describe_structure_change(expected, actual, pairs)
     for name, difference in _compare_outputs(expected, actual, allowed.predictions).items():
         if structure:
@@ -169,6 +170,21 @@ def _compare_all(
         details=tuple(_details(expected, actual, found, verdict)) if failed else (),
         explanation=_explain(expected, actual, failed[0]) if failed else "",
     )
+
+
+def _with_precision(
+    expected: Record, old: str, actual: Record, difference: LayerDifference
+) -> LayerDifference:
+    """Return a layer's difference, which fails where one of two records is of 8-bit integers.
+
+    Layers that compute in 8-bit integers return floats, so that only their policy tells it.
+    """
+    before, now = expected.rounding(old).precision, actual.rounding(difference.layer).precision
+    if before == now or "int8" not in (before, now):
+        return difference
+    note = f"{_OTHER_PRECISION} {now}, but in {before} in the baseline"
+    parts = (note, difference.note)
+    return replace(difference, passed=False, note="; ".join(part for part in parts if part))
 
 
 def _merge_output(layer: LayerDifference, output: LayerDifference) -> LayerDifference:

@@ -150,5 +150,4 @@ def _values(weight: Any) -> NDArray[np.float32]:
 
 
 def _numbers(tensor: Any) -> NDArray[np.float32]:
-    # NumPy warns about the way in which TensorFlow's variables convert themselves.
-    return np.asarray(backend.to_numpy(keras.ops.copy(tensor)), np.float32)
+    return np.asarray(backend.to_numpy(tensor), np.float32)

@@ -90,11 +90,12 @@ def assert_deconv_round_trip(
     """Assert that the deconvnet from a layer to the pixels undoes the network's forward pass.
 
     With D the projection, for random signals y and x: every stage has the shape of that stage's
-    forward input; where the forward pass is linear (convolution, dense, batch norm, average pool),
-    ⟨A(x), ReLU(y)⟩ = ⟨x, D(y)⟩, without the ReLU where the layer has none; a max-pool's D puts each
-    value at its switch, and pool(D(p)) = p; a ReLU's D is ReLU; D(0) = 0; D(a·f) = a·D(f) for
-    a > 0; and the whole projection is its stages one after another. Stages with other
-    non-linearities, and layers that read several others, take part in all but the first of these.
+    forward input; where the forward pass is linear (convolution, dense, batch norm, average pool,
+    addition), ⟨A(x), ReLU(y)⟩ = ⟨x, D(y)⟩, without the ReLU where the layer has none; a max-pool's
+    D puts each value at its switch, and pool(D(p)) = p; a ReLU's D is ReLU; D(0) = 0;
+    D(a·f) = a·D(f) for a > 0; and the whole projection is its stages one after another. Stages with
+    other non-linearities take part in all but the second of these. So do layers that read several
+    others, where the deconvnet is not convlens's own.
 
     Args:
         model: a Keras model or a `Network`.
@@ -136,8 +137,8 @@ def assert_deconv_round_trip(
 class Deconvnet(LayerCheck):
     """Zero-code check of the deconvnet through each convolution's stages.
 
-    Each stage belongs to the first convolution that depends on it. All are computed together, the
-    first time that one is asked for, so that the cost follows the network once.
+    Each stage belongs to the first convolution that depends on it. All are computed together, and
+    shared by the items of a run, so that the cost follows the network once.
     """
 
     name = "deconvnet"

@@ -174,7 +174,7 @@ class ModelItem(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show a verdict as its message alone; anything else with its traceback."""
         if isinstance(excinfo.value, AssertionError | ValueError | OSError | FloatingPointError):
-            place, style = self.nodeid.partition("::")[0], self.config.getoption("tbstyle")
+            place, style = self.nodeid.partition("::")[0], self.config.getoption("tbstyle", "auto")
             return message_failure(str(excinfo.value), place, style=style)
         return super().repr_failure(excinfo, style)
 

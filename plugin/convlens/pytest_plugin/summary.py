@@ -49,7 +49,8 @@ def pytest_terminal_summary(
 ) -> None:
     """Print the measures, a line a layer, for each model."""
     models, notes = _gather(terminalreporter)
-    for cause in config.stash[CAUSES].found:
+    causes = config.stash.get(CAUSES, None)  # None in a run of the benchmarks
+    for cause in causes.found if causes is not None else ():
         if cause.followers and cause.model in models:
             models[cause.model].following[cause.layer] = cause.following
     for name, model in models.items():

@@ -137,7 +137,7 @@ def _pair(spool: Spool, title: str, expected: Pixels, actual: Pixels) -> Pair:
     maximum = int(levels.max())
     if not maximum:
         return Pair(title, before, after, None, "The pictures are identical.")
-    heat = viridis(np.round(levels / maximum * 255))
+    heat = viridis(np.round(levels / maximum * 255).astype(np.uint8))
     difference = _picture(spool, heat, "difference", _LARGE)
     note = f"Yellow marks a difference of {maximum} out of 255, dark purple a difference of 0."
     return Pair(title, before, after, difference, note)

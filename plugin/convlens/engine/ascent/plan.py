@@ -49,20 +49,23 @@ class Limits:
     min_units: int
     max_units: int = 64
 
-    def budget(self, forward: float) -> float:
+    def budget(self, forward: float, tracing: float = 0.0) -> float:
         """Return the largest number of operations for a network, infinity without a limit.
 
         Args:
             forward: operations of a forward pass of the whole network.
+            tracing: operations that could be done while graphs are traced; a large network has
+                fewer for it, but at least half.
         """
         if self.passes is None:
             return np.inf
-        return min(self.passes * forward, self.operations + self.large_passes * forward)
+        large = self.operations + self.large_passes * forward
+        return min(self.passes * forward, max(large / 2, large - tracing))
 
 
 LIMITS: dict[EffortLevel, Limits] = {
-    "quick": Limits(7_500, 1e12, 25, min_steps=6, max_steps=12, min_units=1),
-    "standard": Limits(24_000, 4.5e12, 100, min_steps=8, max_steps=64, min_units=2),
+    "quick": Limits(6_000, 1e12, 25, min_steps=6, max_steps=12, min_units=1),
+    "standard": Limits(20_000, 4.5e12, 100, min_steps=8, max_steps=64, min_units=2),
     "full": Limits(None, np.inf, 0, min_steps=300, max_steps=300, min_units=64),
 }
 
@@ -125,7 +128,7 @@ def ascent_plans(
     groups = groups_of(costs, layers, spent)
     tracing = sum(costs.tracing(len(_union(costs, group))) for group in groups)
     ladders = [_Ladder.of(costs, group, limits) for group in groups]
-    rungs = _rungs(ladders, max(budget / 2, budget - tracing))
+    rungs = _rungs(ladders, limits.budget(costs.forward, tracing))
     return {
         plan.layer: plan
         for ladder, rung in zip(ladders, rungs, strict=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from convlens.engine.model.flatten import runs_as_keras
 from convlens.engine.model.network import INPUT, Network
+from convlens.engine.model.rounding import sums_products
 from convlens.engine.runtime import backend
 
 Array = NDArray[Any]
@@ -36,11 +37,13 @@ class Stage:
             the images.
         kind: 'pool' is a max-pool of its one source, 'activation' an activation of its one source,
             and 'map' everything else.
+        is_simple: whether the stage is one of Keras's own layers alone, and has no kernel.
     """
 
     layer: str
     sources: tuple[str, ...]
     kind: Kind
+    is_simple: bool
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ def stages_of(network: Network, layers: Sequence[str]) -> list[Stage]:
     for layer in layers:
         sources = tuple(s for s in network.sources(layer) if has_signal(network, s))
         if sources and has_signal(network, layer):
-            found.append(Stage(layer, sources, _kind(network, layer, sources)))
+            kind = _kind(network, layer, sources)
+            found.append(Stage(layer, sources, kind, _is_simple(network, layer)))
     return found
 
 
@@ -165,6 +169,15 @@ def run_layers(
 def tensors(arrays: Mapping[str, Array]) -> dict[str, Any]:
     """Return arrays as tensors."""
     return {name: ops.convert_to_tensor(array) for name, array in arrays.items()}
+
+
+def _is_simple(network: Network, layer: str) -> bool:
+    call = network.call_of(layer)
+    read = {id(network.outputs.get(name, network.image)) for name in network.sources(layer)}
+    if any(id(tensor) not in read for tensor in call.inputs):
+        return False  # there are operations, or a kernel before an activation
+    own = isinstance(call.op, keras.Layer) and runs_as_keras(call.op)
+    return own and not isinstance(call.op, keras.layers.Lambda) and not sums_products(call.op)
 
 
 def _kind(network: Network, layer: str, sources: tuple[str, ...]) -> Kind:

@@ -256,12 +256,12 @@ class _Walk:
     def downward(self, section: _Section) -> list[Step]:
         """Project the signals through a section, and run its stages."""
         self.scale(_factor_to_one(self.signals.values()))
-        noise = [
-            noise_of(self.network, stage, self.shapes, self.count, self.seed)
+        noise = {
+            stage.layer: noise_of(self.network, stage, self.shapes, self.count, self.seed)
             for stage in section.stages
-        ]
+        }
         values = self.entry_values(section)
-        drawn = [ops.convert_to_tensor(each.signal) for each in noise]
+        drawn = {n: ops.convert_to_tensor(each.signal) for n, each in noise.items()}
         # Outside of graphs TensorFlow also computes derivatives by kernels, and for strides larger
         # than the kernel oneDNN (in TensorFlow 2.20 and 2.21) then writes beyond its memory.
         run = self.network.compiled(
@@ -272,19 +272,21 @@ class _Walk:
         def attempt(gains: Mapping[str, Array]) -> dict[str, Any]:
             signals = {name: self.signal(name) for name in section.exits if name in self.readers}
             factors = {name: self.for_each(name, gain) for name, gain in gains.items()}
-            results = run(values, tensors(signals), tensors(factors), drawn)
-            found: dict[str, Any] = keras.tree.map_structure(backend.to_numpy, results)
+            found: dict[str, Any] = run(values, tensors(signals), tensors(factors), drawn)
             return found
 
-        gains, found = self.within_range(section, attempt)
+        gains, results = self.within_range(section, attempt)
+        # Other stages need no graph, which takes longer to make than they take to run.
+        known, signals = {**values, **results["maps"]}, results["signals"]
+        simple = partial(_downward_each, self.network, [s for s in section.stages if s.is_simple])
+        results["down"].update(self.network.once(simple, known, signals, drawn))
+        found = keras.tree.map_structure(backend.to_numpy, results)
         self.collect(section, gains, found)
         features = {**keras.tree.map_structure(backend.to_numpy, values), **found["maps"]}
-        forward = run_stages(self.network, section.stages, noise, features)
+        forward = run_stages(self.network, section.stages, list(noise.values()), features)
         return [
-            self.step(stage, own, features, down, value)
-            for stage, own, down, value in zip(
-                section.stages, noise, found["down"], forward, strict=True
-            )
+            self.step(stage, noise[stage.layer], features, found["down"][stage.layer], value)
+            for stage, value in zip(section.stages, forward, strict=True)
         ]
 
     def within_range(
@@ -302,13 +304,14 @@ class _Walk:
         while True:
             found = attempt(gains)
             silent = {
-                name: (gain == 0) & ~found["signals"][name].reshape(self.count, -1).any(axis=1)
+                name: (gain == 0) & ~_by_image(found["signals"][name]).any(axis=1)
                 for name, gain in gains.items()
             }
             if any(each.any() for each in silent.values()):
                 gains = {name: np.where(silent[name], 1, gain) for name, gain in gains.items()}
                 continue
-            factor = factor_to_range(found["signals"].values()) if scalings else 1.0
+            signals = map(backend.to_numpy, found["signals"].values())
+            factor = factor_to_range(signals) if scalings else 1.0
             if factor == 1:
                 return gains, found
             scalings -= 1
@@ -333,7 +336,7 @@ class _Walk:
         for name, gain in gains.items():
             if gain.any():
                 _add(self.sent, name, found["maps"][name] * self.for_each(name, gain))
-        for _, whole, *_ in found["down"]:
+        for _, whole, *_ in found["down"].values():
             for source, sent in whole.items():
                 _add(self.sent, source, sent)
 
@@ -388,9 +391,9 @@ def _section_downward(
     values: dict[str, Any],
     signals: dict[str, Any],
     gains: dict[str, Any],
-    noise: list[Any],
+    noise: dict[str, Any],
 ) -> dict[str, Any]:
-    """Project signals through a section, and through each of its stages alone.
+    """Project signals through a section, and through each of its stages alone but simple ones.
 
     Args:
         network: the network.
@@ -399,26 +402,39 @@ def _section_downward(
         values: values of the layers that the section reads.
         signals: signals at the section's exits.
         gains: (n, 1, …) factors of the own maps of the section's starts, which are signals too.
-        noise: the random signal of each stage.
+        noise: the random signal at each stage's layer.
 
     Returns:
-        'maps' and 'signals' by layer, and 'down' in the order of the stages: a list of the signals
-        at each source for the noise, for the projection's signal, for that signal doubled or zero
-        as in `Step.doubled`, and for the maps of a max-pool.
+        'maps', 'signals' and 'down' by layer; the last as `_downward_each` returns it.
     """
     maps, sent = _project_section(network, section, shapes, values, signals, gains)
-    known = {**values, **maps}
-    count = values[INPUT].shape[0]
-    doubling = np.resize(np.array([2, 0], np.float32), count)
-    down = []
-    for stage, drawn in zip(section.stages, noise, strict=True):
-        own = sent[stage.layer]
-        factors = ops.cast(doubling.reshape(-1, *[1] * len(shapes[stage.layer])), own.dtype)
-        parts = [ops.cast(drawn, own.dtype), own, own * factors]
-        if stage.kind == "pool":
-            parts.append(maps[stage.layer])
-        down.append(downward(network, stage, known, parts))
+    stages = [stage for stage in section.stages if not stage.is_simple]
+    down = _downward_each(network, stages, {**values, **maps}, sent, noise)
     return {"maps": maps, "signals": sent, "down": down}
+
+
+def _downward_each(
+    network: Network,
+    stages: Sequence[Stage],
+    values: Mapping[str, Any],
+    signals: Mapping[str, Any],
+    noise: Mapping[str, Any],
+) -> dict[str, list[dict[str, Any]]]:
+    """Return by layer the signals that each stage alone sends to its sources.
+
+    They are those for the noise, for the projection's signal, for that signal doubled or zero as in
+    `Step.doubled`, and for the maps of a max-pool.
+    """
+    found = {}
+    for stage in stages:
+        own = signals[stage.layer]
+        doubling = np.resize(np.array([2, 0], np.float32), own.shape[0])
+        factors = ops.cast(doubling.reshape(-1, *[1] * (len(own.shape) - 1)), own.dtype)
+        parts = [ops.cast(noise[stage.layer], own.dtype), own, own * factors]
+        if stage.kind == "pool":
+            parts.append(values[stage.layer])
+        found[stage.layer] = downward(network, stage, values, parts)
+    return found
 
 
 def _project_section(
@@ -467,6 +483,11 @@ def _entries(network: Network, layers: Sequence[str]) -> tuple[str, ...]:
     own = set(layers)
     read = dict.fromkeys(source for name in layers for source in network.sources(name))
     return tuple(source for source in read if source not in own)
+
+
+def _by_image(signal: Any) -> Array:
+    found = backend.to_numpy(signal)
+    return found.reshape(len(found), -1)
 
 
 def _add(signals: dict[str, Array], name: str, more: Array) -> None:

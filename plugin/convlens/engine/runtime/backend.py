@@ -396,6 +396,8 @@ def host_array(variable: Any) -> np.ndarray[Any, Any]:
 
 def to_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
     """Return a tensor as an array; types coarser than float32, which NumPy ignores, as float32."""
+    if hasattr(tensor, "assign"):  # NumPy warns about TensorFlow's variables
+        tensor = keras.ops.copy(tensor)
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     if dtype == "float16" or dtype.startswith(("bfloat", "float8")):
         tensor = keras.ops.cast(tensor, "float32")

@@ -157,7 +157,8 @@ def test_a_layer_that_raises_an_error_does_not_hide_those_below(images):
     finally:
         Broken.on = False
     failed = {part.failed: str(part.error) for part in parts if part.failed}
-    assert failed == {"broken": "no derivative"}
+    assert failed.keys() == {"broken"}
+    assert "no derivative" in failed["broken"]  # to which Keras may add where it was raised
     steps = {step.stage.layer for part in parts for step in part.steps}
     assert steps == {"low", "high"}
     assert {a.layer for part in parts for a in part.arrivals} == {"low", "broken", INPUT}

@@ -1,4 +1,4 @@
-"""What meets a contributor first: workflows, forms, hooks, and the versions that CI installs."""
+"""The first things that a contributor meets: workflows, forms, hooks, versions of CI."""
 
 from __future__ import annotations
 

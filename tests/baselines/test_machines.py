@@ -152,7 +152,7 @@ def planted(model):
 @pytest.mark.parametrize("subject", SMALL, indirect=True)
 @pytest.mark.parametrize("machine", ["this one", *COARSE])
 def test_each_defect_of_the_zoo_is_found_on_another_machine(subject, machine):
-    """Of these defects none is smaller than the rounding of bfloat16."""
+    """None of these defects is smaller than the rounding of bfloat16."""
     for defect, layer, broken in planted(subject.model):
         now = record(broken, subject.images)
         if max(d.worst_error for d in compare(subject.on("this one"), now).layers) == 0:

@@ -238,7 +238,7 @@ def test_a_file_of_another_format_is_refused_in_one_sentence(place, version, rem
 
 
 def test_any_accepted_alternative_that_agrees_counts(place):
-    """Of two that differ in one value each, the exact one must not lose to the first."""
+    """Two differ in one value each; the exact one must not lose to the first."""
     values = [{"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 3.0}, {"a": 5.0, "b": 3.0}]
     for value in values:
         record(place, "k", value, keep=True)

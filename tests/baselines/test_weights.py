@@ -1,4 +1,4 @@
-"""How weights changed is told from small marks of what they were."""
+"""Changes of weights are told from small marks of what they were."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def row_blocks(count: int) -> list[slice]:
 
 @dataclass(frozen=True)
 class _Block:
-    """What was measured in some rows of a matrix."""
+    """Measurements of some rows of a matrix."""
 
     asymmetry: float
     excess: float

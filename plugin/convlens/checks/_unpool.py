@@ -27,7 +27,7 @@ class Windows:
 
     @property
     def apart(self) -> bool:
-        """Whether no two windows share a position and none lies between windows."""
+        """True if no two windows share a position and none lies between windows."""
         return self.size == self.strides
 
     def pool(self, features: NDArray[Any], positions: tuple[int, int]) -> NDArray[Any]:

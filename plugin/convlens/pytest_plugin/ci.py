@@ -1,4 +1,4 @@
-"""Whether this run is a job of continuous integration."""
+"""Tell a job of continuous integration from a run of a person."""
 
 from __future__ import annotations
 

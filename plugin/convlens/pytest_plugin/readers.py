@@ -1,4 +1,4 @@
-"""What other programs read of a run: --convlens-json, and annotations for GitHub Actions."""
+"""Output of a run for other programs: --convlens-json, and annotations for GitHub Actions."""
 
 from __future__ import annotations
 

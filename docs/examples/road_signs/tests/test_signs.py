@@ -1,4 +1,4 @@
-"""What the checks of every model cannot know: what the signs are, and how they may be seen."""
+"""Checks that need to know what the signs are, and how they may be seen."""
 
 import numpy as np
 from signs import CLASSES

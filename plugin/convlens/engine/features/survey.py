@@ -39,7 +39,7 @@ _BUDGET = 2**28
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a survey is asked for.
+    """A request of what a survey is to find.
 
     Attributes:
         filters: layers whose filters are summarized.

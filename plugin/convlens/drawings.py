@@ -96,7 +96,7 @@ def draw_maximized(result: Maximization, count: int | None = None) -> Tiles:
         labels,
         f"{result.model} · {result.layer}: images that excite each unit",
         f"unit: activation reached; {shown}, {result.steps} steps of gradient ascent, "
-        f"{h}×{w} pixels, seed {result.seed}",
+        f"{h} by {w} pixels, seed {result.seed}",
         columns=8 if len(pixels) > 10 else 5,
     )
 

@@ -9,6 +9,7 @@ import pytest
 
 from convlens import invariance, maximize, occlude, top_images, top_patches
 from convlens.drawings import draw_invariance, draw_maximized, draw_occlusion, draw_top
+from convlens.pictures.sheet import font
 
 
 def shown(figure):
@@ -47,3 +48,12 @@ def test_images_are_brought_to_one_contrast_in_the_pixel_basis_alone(mnist_netwo
     stretched = replace(found, images=(found.images - 0.5) * 0.2 + 0.5)
     same = np.array_equal(shown(draw_maximized(found)), shown(draw_maximized(stretched)))
     assert same is (basis == "pixel")
+
+
+def test_the_font_has_every_character_of_the_texts(tiny_network):
+    found = draw_maximized(maximize(tiny_network, "conv_b", steps=2), 5)
+    face = font(13)
+    missing = bytes(face.getmask("\uffff"))
+    written = set(found.title + found.note + "".join(found.labels)) - {" "}
+    assert missing == bytes(face.getmask("×"))
+    assert [char for char in written if bytes(face.getmask(char)) == missing] == []

@@ -23,6 +23,7 @@ from convlens.engine.features.similarity import structural_similarity
 from convlens.engine.model.network import Network, Units
 from convlens.engine.model.rectify import METHODS, Method
 from convlens.engine.model.targets import output_of
+from convlens.engine.runtime import backend
 
 Explain = Callable[[Network, NDArray[np.float32], NDArray[np.int64]], ArrayLike]
 
@@ -179,7 +180,7 @@ def reinitialize(layer: Any, draw: np.random.Generator) -> bool:
         return False
     changed = False
     for variable in layer.weights:
-        old = np.asarray(keras.ops.convert_to_numpy(variable.value))
+        old = backend.host_array(variable).copy()  # assigning may write to the same memory
         number = int(draw.integers(2**31))
         initializer = _initializer_of(layer, variable.name)
         config = {} if initializer is None else initializer.get_config()

@@ -390,7 +390,8 @@ def host_array(variable: Any) -> np.ndarray[Any, Any]:
         tensor = variable.value.value()
         if "CPU" in tensor.device and tensor.dtype.name != "bfloat16":
             return np.asarray(memoryview(tensor))
-    value: np.ndarray[Any, Any] = np.asarray(keras.ops.convert_to_numpy(variable.value))
+    # A copy, because NumPy warns about TensorFlow's variables.
+    value: np.ndarray[Any, Any] = np.asarray(keras.ops.convert_to_numpy(keras.ops.copy(variable)))
     return value
 
 

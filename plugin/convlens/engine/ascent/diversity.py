@@ -23,6 +23,6 @@ def sibling_similarity(maps: Any, groups: Any) -> Any:
     flat = ops.reshape(gram, (shape[0], maps.shape[-1] ** 2))
     flat = flat / (ops.sqrt(ops.sum(ops.square(flat), axis=1, keepdims=True)) + 1e-12)
     cosine = ops.matmul(flat, ops.transpose(flat))
-    same = ops.cast(ops.equal(groups[:, None], groups[None, :]), "float32")
-    siblings = same * (1.0 - ops.eye(shape[0]))
+    same = ops.cast(ops.equal(groups[:, None], groups[None, :]), cosine.dtype)
+    siblings = same * (1.0 - ops.eye(shape[0], dtype=cosine.dtype))
     return ops.sum(cosine * siblings, axis=1) / ops.maximum(ops.sum(siblings, axis=1), 1.0)

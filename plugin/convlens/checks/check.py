@@ -22,7 +22,7 @@ from convlens.lens import Lens
 if TYPE_CHECKING:
     from convlens.pictures import Figure
 
-Measures = Mapping[str, float | int]
+Measures = Mapping[str, float | int | str]
 Figures = Mapping[str, "Callable[[], Figure]"]
 
 

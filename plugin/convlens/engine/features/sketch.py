@@ -17,6 +17,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
+from convlens.engine.model.flatten import CROPPINGS, PADDINGS
 from convlens.engine.model.network import INPUT, Network
 from convlens.engine.model.rounding import Coarse
 from convlens.engine.runtime import backend
@@ -37,8 +38,9 @@ MAX_RESULTS = 2**17
 # Layers that only pass or rearrange values at inference. A subclass may do more.
 _MOVERS = (
     *(keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute, keras.layers.Identity),
-    *(keras.layers.RepeatVector, keras.layers.ZeroPadding2D, keras.layers.Cropping2D),
-    *(keras.layers.Dropout, keras.layers.SpatialDropout2D, keras.layers.GaussianNoise),
+    *(*PADDINGS, *CROPPINGS, keras.layers.RepeatVector),
+    *(keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D),
+    *(keras.layers.Dropout, keras.layers.GaussianNoise),
     *(keras.layers.GaussianDropout, keras.layers.AlphaDropout),
 )
 
@@ -57,8 +59,8 @@ class LayerSketch:
         samples: (s,) activations at random images, positions and channels, drawn from the seed.
         gram: (c, g) the Gram matrix F·Fᵀ over a grid of positions, divided by their number,
             averaged over the images and multiplied by random signs.
-        shown: (m, h, w) the first image's first few feature maps, subsampled; None in a layer
-            without positions.
+        shown: (m, h, w) the first image's first few feature maps, subsampled: a series as one row,
+            a volume as its slice in the middle; None in a layer without positions.
 
     A layer of more than `MAX_CHANNELS` channels is summarized by as many signed sums of channels.
     """
@@ -227,10 +229,19 @@ def summarize_maps(x: Any, seed: int) -> _Summary:
         "gram": ops.matmul(ops.transpose(grid, (0, 2, 1)), ops.matmul(grid, signs)) / grid.shape[1],
         "shape": ops.convert_to_tensor(np.array([shape[1:]], np.int32)),
     }
-    if len(shape) == 4:
-        step = max(1, math.ceil(max(shape[1:3]) / SHOWN_SIDE))
-        summary["shown"] = ops.cast(x[:1, ::step, ::step, :SHOWN_CHANNELS], "float32")
+    if len(shape) > 2:
+        summary["shown"] = ops.cast(_shown(x[:1]), "float32")
     return summary
+
+
+def _shown(x: Any) -> Any:
+    """Return the first few maps of (1, *positions, c), subsampled, as (1, h, w, m)."""
+    if len(x.shape) == 3:
+        x = x[:, None]
+    while len(x.shape) > 4:
+        x = x[:, x.shape[1] // 2]
+    step = max(1, math.ceil(max(x.shape[1:3]) / SHOWN_SIDE))
+    return x[:, ::step, ::step, :SHOWN_CHANNELS]
 
 
 def _folded(flat: Any, seed: int) -> Any:

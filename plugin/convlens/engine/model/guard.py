@@ -48,7 +48,7 @@ def check_reading(network: Reading, flat: Flat, sample: NDArray[np.float32] | No
     Args:
         network: the network.
         flat: the network's calls.
-        sample: (n, h, w, c) a few images; None for noise.
+        sample: (n, *positions, c) a few images; None for noise.
 
     Returns:
         Whether they were compared: not if no image was given and none could be made up, because
@@ -151,10 +151,10 @@ def _structure(model: Any) -> Any:
 
 def _noise(network: Reading) -> NDArray[np.float32] | None:
     """Return two images of noise, for models of the ranges 0–1 and 0–255."""
-    h, w, c = network.input_shape
+    *sides, c = network.input_shape
     for size in _SIZES:
-        shape = (2, h or size, w or size, c or 3)
-        if None in (h, w):
+        shape = (2, *(side or size for side in sides), c or 3)
+        if None in sides:
             try:
                 backend.shapes(lambda x: network.run(x, [network.result]), shape)
             except ValueError:

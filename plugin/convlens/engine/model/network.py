@@ -35,6 +35,7 @@ from convlens.engine.model.rectify import Method, rectified
 from convlens.engine.model.rounding import Coarse, roundings, sums_products
 from convlens.engine.model.settings import settings_of, unchanged
 from convlens.engine.model.shapes import Shape, tensor_shapes
+from convlens.engine.model.switches import needs_switches, pooled_by_switches
 from convlens.engine.runtime import backend
 from convlens.engine.runtime.lru_cache import LRUCache
 from convlens.engine.runtime.tolerance import Rounding
@@ -52,7 +53,7 @@ class Network:
         name: the model's name.
         model: the user's own model.
         layers: the user's own layers by flat name, in the order of the graph.
-        outputs: each layer's symbolic output (None, h, w, c) or (None, units), by flat name.
+        outputs: each layer's symbolic output (None, *positions, c) or (None, units), by flat name.
         preactivations: each layer's value before its activation; only layers that have one.
         conv_layers: names of the convolutions, in the order of the graph.
         distribution: distribution of batches over several devices; None for one device.
@@ -144,7 +145,7 @@ class Network:
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
-        """The shape of one image: (h, w, c), with None where any size is accepted."""
+        """The shape of one image: (*positions, c), with None where any size is accepted."""
         return tuple(self._flat.image.shape[1:])
 
     @property
@@ -175,8 +176,8 @@ class Network:
             found[name] = tensor
         return found
 
-    def shapes(self, shape: tuple[int, int, int]) -> dict[int, Shape]:
-        """Return the shape of each tensor for images of a shape (h, w, c); see `tensor_shapes`."""
+    def shapes(self, shape: tuple[int, ...]) -> dict[int, Shape]:
+        """Return the shape of each tensor for images of a shape; see `tensor_shapes`."""
         if shape not in self._shapes:
             self._shapes[shape] = tensor_shapes(self._flat, shape)
         return self._shapes[shape]
@@ -245,24 +246,35 @@ class Network:
             )
         return chosen.astype(np.int64)
 
-    def check_position(self, layer: str, position: tuple[int, int]) -> None:
-        """Check that a position (row, column) lies in a layer's feature map.
+    def positions(self, layer: str) -> tuple[int | None, ...]:
+        """Return the size of a layer's feature map along each side; 1 along each for a vector."""
+        sides = tuple(self.outputs[layer].shape[1:-1])
+        return sides or (1,) * (len(self.input_shape) - 1)
+
+    def check_position(self, layer: str, position: tuple[int, ...]) -> None:
+        """Check that a position lies in a layer's feature map.
+
+        Args:
+            layer: the layer's name.
+            position: a number for each side of the map, (row, column) in one of two dimensions.
 
         Raises:
-            ValueError: not a pair of numbers, a layer of no fixed size, or a position out of range.
+            ValueError: not as many numbers as the map has sides, a layer of no fixed size, or a
+                position out of range.
         """
-        if not (isinstance(position, tuple) and len(position) == 2):
-            raise ValueError(f"position must be (row, column), not {position!r}")
-        shape = self.outputs[layer].shape
-        h, w = (shape[1], shape[2]) if len(shape) == 4 else (1, 1)
-        if h is None or w is None:
+        sides = self.positions(layer)
+        if not (isinstance(position, tuple) and len(position) == len(sides)):
+            forms = {1: "(step,)", 2: "(row, column)", 3: "(slice, row, column)"}
+            form = forms.get(len(sides), f"a tuple of {len(sides)} numbers")
+            raise ValueError(f"position must be {form}, not {position!r}")
+        if any(side is None for side in sides):
             raise ValueError(f"layer {layer!r} has no fixed size: position cannot be given")
-        row, column = position
-        if not (0 <= row < h and 0 <= column < w):
-            raise ValueError(f"position {position} is outside layer {layer!r}, which is {h}×{w}")
+        if not all(0 <= at < (side or 0) for at, side in zip(position, sides, strict=True)):
+            size = "×".join(map(str, sides))
+            raise ValueError(f"position {position} is outside layer {layer!r}, which is {size}")
 
     def check_images(self, images: Any) -> NDArray[np.float32]:
-        """Return `images` as float32 (n, h, w, c).
+        """Return `images` as float32 (n, *positions, c).
 
         Raises:
             ValueError: a shape that the model does not take, no image, values that are not finite.
@@ -291,6 +303,20 @@ class Network:
             self._sample = found[:2].copy()
         return found
 
+    def check_pictures(self, images: Any) -> NDArray[np.float32]:
+        """Return `images` as float32 (n, h, w, c), for what is defined for pictures alone.
+
+        Raises:
+            ValueError: as `check_images`; a model of series or volumes.
+        """
+        if len(self.input_shape) != 3:
+            shape = ", ".join("any" if s is None else str(s) for s in self.input_shape)
+            raise ValueError(
+                f"{self.name} takes inputs of shape (n, {shape}), but pictures (n, h, w, c) are "
+                "needed here"
+            )
+        return self.check_images(images)
+
     def run(
         self,
         images: Any,
@@ -306,7 +332,7 @@ class Network:
         """Compute the values of symbolic tensors in inference mode, and only the calls they need.
 
         Args:
-            images: a tensor (n, h, w, c); None if `feed` gives all values that are needed.
+            images: a tensor (n, *positions, c); None if `feed` gives all values that are needed.
             wanted: members of `outputs` or `preactivations`.
             method: backward pass of each ReLU; see `rectify.rectified`.
             taps: values to add to layers' outputs, by layer. The derivative with respect to a tap
@@ -352,6 +378,8 @@ class Network:
                 args, kwargs = coarse.inputs((args, kwargs))
             if id(call) in functions:
                 results = [functions[id(call)](values[id(call.inputs[0])])]
+            elif method != "gradient" and needs_switches(call.op):
+                results = [pooled_by_switches(call.op, values[id(call.inputs[0])])]
             elif method != "gradient" and self._bound_of(call) is not None:
                 one = values[id(call.inputs[0])]
                 results = [rectified(call.compute_one, one, method)]
@@ -363,7 +391,7 @@ class Network:
         return [values[id(t)] for t in wanted]
 
     def inputs_for(self, images: Any) -> list[Any]:
-        """Return the model's inputs, in its order, for images (n, h, w, c)."""
+        """Return the model's inputs, in its order, for images (n, *positions, c)."""
         held = self._held_for(images)
         return [held.get(id(symbol), images) for symbol in self._flat.inputs.values()]
 
@@ -454,7 +482,7 @@ class Network:
 
     @property
     def image(self) -> Any:
-        """The symbolic tensor of the images (None, h, w, c)."""
+        """The symbolic tensor of the images (None, *positions, c)."""
         return self._flat.image
 
     @property
@@ -525,10 +553,11 @@ def _image_input(model: keras.Model, held: Mapping[str, ArrayLike]) -> str:
             "one, the images, must be free: hold the others with "
             "convlens.Network(model, held={name: value})"
         )
-    if len(inputs[free[0]].shape) != 4:
+    if not 3 <= len(inputs[free[0]].shape) <= 5:
         shape = tuple(inputs[free[0]].shape)
         raise ValueError(
-            f"{model.name} takes inputs of shape {shape}; convlens needs images (n, h, w, c)"
+            f"{model.name} takes inputs of shape {shape}; convlens needs series (n, t, c), images "
+            "(n, h, w, c) or volumes (n, d, h, w, c)"
         )
     return free[0]
 

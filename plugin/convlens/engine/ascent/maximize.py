@@ -315,7 +315,7 @@ def _is_unit(objective: Objective) -> bool:
 
 def _check_seed_images(network: Network, seed_images: ArrayLike, count: int) -> NDArray[np.float32]:
     given = np.asarray(seed_images)
-    given = network.check_images(given[None] if given.ndim == len(network.input_shape) else given)
+    given = network.check_batch(given)
     if len(given) not in (1, count):
         raise ValueError(f"seed_images must hold 1 or {count} images, not {len(given)}")
     return np.repeat(given, count, axis=0) if len(given) == 1 else given

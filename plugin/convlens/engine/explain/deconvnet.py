@@ -118,7 +118,7 @@ def deconvolve(
     top = network.outputs[layer] if top is None else top
     given = np.asarray(images)
     x, chosen = _pair_units(
-        network.check_images(given[None] if given.ndim == len(network.input_shape) else given),
+        network.check_batch(given),
         network.check_units(layer, units),
     )
     place, at = _place(network, layer, position)

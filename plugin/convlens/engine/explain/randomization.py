@@ -108,7 +108,7 @@ def randomization_curve(
     network = Network.of(model)
     target = output_of(network, layer)
     given = np.asarray(images)
-    x = network.check_images(given[None] if given.ndim == len(network.input_shape) else given)
+    x = network.check_batch(given)
     chosen = (
         _most_excited_units(network, x, layer)
         if units is None

@@ -29,6 +29,9 @@ class Reading(Protocol):
     @property
     def result(self) -> Any: ...
 
+    @property
+    def is_channels_first(self) -> bool: ...
+
     def run(self, images: Any, wanted: list[Any], /) -> list[Any]: ...
 
     def inputs_for(self, images: Any) -> list[Any]: ...
@@ -116,10 +119,12 @@ class _Comparison:
         outputs = [t for _, made, _ in graph.nodes for t in made]
         symbols = [t for _, _, read in graph.nodes for t in read]
         part = keras.Model(list(graph.model.inputs), outputs, name="part")
-        expected = self.run(lambda: keras.tree.flatten(part(inputs, training=False)))
+        expected = self.run(lambda: keras.tree.flatten(part(inputs, training=False)), self.network)
         differences = [
             _difference(a, b)
-            for a, b in zip(_arrays(expected), self.of_reading(symbols), strict=True)
+            for a, b in zip(
+                self.in_layout(expected, symbols), self.of_reading(symbols), strict=True
+            )
         ]
         for op, _, read in graph.nodes:
             largest = max(differences[: len(read)])
@@ -130,7 +135,15 @@ class _Comparison:
 
     def of_model(self) -> list[NDArray[np.float64]]:
         given = keras.tree.pack_sequence_as(_structure(self.model), self.inputs)
-        return _arrays(self.run(lambda: keras.tree.flatten(self.model(given, training=False))))
+        found = self.run(
+            lambda: keras.tree.flatten(self.model(given, training=False)), self.network
+        )
+        return self.in_layout(found, self.flat.results)
+
+    def in_layout(self, own: list[Any], symbols: list[Any]) -> list[NDArray[np.float64]]:
+        """Return values of the model with their axes as those of symbols of the reading."""
+        pairs = zip(_arrays(own), symbols, strict=True)
+        return [np.moveaxis(x, 1, -1) if id(t) in self.flat.moved else x for x, t in pairs]
 
     def of_reading(self, symbols: list[Any]) -> list[NDArray[np.float64]]:
         return _arrays(self.run(lambda: self.reading(symbols)))
@@ -138,8 +151,16 @@ class _Comparison:
     def reading(self, symbols: list[Any]) -> list[Any]:
         return self.network.run(self.images, symbols)
 
-    def run(self, function: Callable[[], list[Any]]) -> list[Any]:
+    def run(self, function: Callable[[], list[Any]], own: Reading | None = None) -> list[Any]:
+        """Return a function's values; `own` is given if it runs the user's model as it is.
+
+        TensorFlow has no kernels for channels-first convolutions on CPUs, but its compiler does
+        without them.
+        """
         with keras.name_scope(SCOPE):
+            if own is not None and own.is_channels_first:
+                with backend.with_xla():
+                    return list(backend.compile(function, self.network.variables)())
             found: list[Any] = backend.once(function, self.network.variables)
         return found
 

@@ -41,10 +41,10 @@ def channels_last(op: Any) -> dict[str, Any] | None:
         None for a layer that cannot be set so.
     """
     if isinstance(op, keras.layers.BatchNormalization | keras.layers.Concatenate):
-        return {"axis": -1, "input_spec": None} if op.axis == 1 else None
+        return {"axis": -1, "_input_spec": None} if op.axis == 1 else None
     flattens = isinstance(op, keras.layers.Flatten)
     if is_channels_first(op) and not flattens:
-        return {"data_format": "channels_last", "input_spec": None}
+        return {"data_format": "channels_last", "_input_spec": None}
     return None
 
 

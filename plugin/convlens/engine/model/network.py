@@ -31,6 +31,7 @@ from convlens.engine.model.flatten import (
     runs_as_keras,
 )
 from convlens.engine.model.guard import check_reading
+from convlens.engine.model.layout import to_first
 from convlens.engine.model.rectify import Method, rectified
 from convlens.engine.model.rounding import Coarse, roundings, sums_products
 from convlens.engine.model.settings import settings_of, unchanged
@@ -91,19 +92,17 @@ class Network:
         self.outputs: dict[str, Any] = self._flat.outputs
         self.preactivations: dict[str, Any] = self._flat.preactivations
         self.conv_layers = tuple(n for n, x in self.layers.items() if isinstance(x, CONVOLUTIONS))
-        for name in self.conv_layers:
-            if self.layers[name].data_format == "channels_first":
-                raise ValueError(
-                    f"{self.name} layer {name!r} is channels-first, but convlens reads "
-                    "channels-last models (n, h, w, c): rebuild it with "
-                    "data_format='channels_last'"
-                )
+        if not 2 <= len(self.input_shape) <= 4:
+            raise ValueError(
+                f"{self.name} takes inputs of shape {tuple(self._flat.image.shape)}; convlens "
+                "needs series (n, t, c), images (n, h, w, c) or volumes (n, d, h, w, c)"
+            )
         self._held = {
             name: np.asarray(value, np.dtype(self._flat.inputs[name].dtype))
             for name, value in self._given.items()
         }
-        layers = [call.op for call in self._flat.calls if isinstance(call.op, keras.Layer)]
-        variables = {id(v): v for layer in layers for v in layer.variables}
+        layers = [call.op for call in self._flat.calls]
+        variables = {id(v): v for op in layers for v in getattr(op, "variables", [])}
         self.variables = backend.Variables(list(variables.values()), self.distribution)
         self._compiled: LRUCache[Any, Callable[..., Any]] = LRUCache(_MAX_COMPILED, lambda _: 1)
         self._makers = {id(t): i for i, call in enumerate(self._flat.calls) for t in call.outputs}
@@ -279,7 +278,7 @@ class Network:
         Raises:
             ValueError: a shape that the model does not take, no image, values that are not finite.
         """
-        array = np.asarray(images)
+        array = self._in_layout(np.asarray(images))
         want = self.input_shape
         if array.ndim != len(want) + 1 or any(
             w is not None and w != s for w, s in zip(want, array.shape[1:], strict=True)
@@ -303,8 +302,43 @@ class Network:
             self._sample = found[:2].copy()
         return found
 
+    def _in_layout(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return images that are laid out as the model takes them as convlens has them.
+
+        Others are returned as they are. Images that may be either, such as 3×3 pixels of 3
+        channels, count as channels last.
+        """
+        front, want = self._flat.front, self.input_shape
+        if _fits(array.shape[1:], want) or not _fits(array.shape[1:], self._own_shape):
+            return array
+        if front.first:
+            return np.moveaxis(array, 1, -1)
+        return array if front.shape is None else array.reshape(len(array), *front.shape)
+
+    @property
+    def _own_shape(self) -> tuple[int | None, ...]:
+        """The shape of one image as the model takes it."""
+        if self._flat.front.first:
+            return (self.input_shape[-1], *self.input_shape[:-1])
+        return tuple(self._flat.inputs[self._flat.image_name].shape[1:])
+
+    def check_batch(self, images: Any) -> NDArray[np.float32]:
+        """Return one image, or several, as float32 (n, *positions, c).
+
+        Raises:
+            ValueError: as `check_images`.
+        """
+        array = np.asarray(images)
+        one = any(_fits(array.shape, shape) for shape in (self.input_shape, self._own_shape))
+        return self.check_images(array[None] if one else array)
+
+    @property
+    def is_channels_first(self) -> bool:
+        """True if a layer of the model is channels first; it is read as channels last."""
+        return self._flat.front.anywhere
+
     def check_pictures(self, images: Any) -> NDArray[np.float32]:
-        """Return `images` as float32 (n, h, w, c), for what is defined for pictures alone.
+        """Return one image, or several, as float32 (n, h, w, c), for what needs pictures.
 
         Raises:
             ValueError: as `check_images`; a model of series or volumes.
@@ -315,7 +349,7 @@ class Network:
                 f"{self.name} takes inputs of shape (n, {shape}), but pictures (n, h, w, c) are "
                 "needed here"
             )
-        return self.check_images(images)
+        return self.check_batch(images)
 
     def run(
         self,
@@ -393,7 +427,12 @@ class Network:
     def inputs_for(self, images: Any) -> list[Any]:
         """Return the model's inputs, in its order, for images (n, *positions, c)."""
         held = self._held_for(images)
-        return [held.get(id(symbol), images) for symbol in self._flat.inputs.values()]
+        own = images
+        if self._flat.front.first:
+            own = to_first(images)
+        elif self._flat.front.shape is not None:
+            (own,) = self.run(images, [self._flat.inputs[self._flat.image_name]])
+        return [held.get(id(symbol), own) for symbol in self._flat.inputs.values()]
 
     def _held_for(self, batch: Any) -> dict[int, Any]:
         """Return the held values for each member of a batch, by the id of their input."""
@@ -512,6 +551,12 @@ class Network:
         return [self._flat.calls[number] for number in sorted(found)]
 
 
+def _fits(shape: Sequence[int], axes: Sequence[int | None]) -> bool:
+    return len(shape) == len(axes) and all(
+        axis in (None, side) for axis, side in zip(axes, shape, strict=True)
+    )
+
+
 def _check_graph(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a keras.Model, got {type(model).__name__}")
@@ -552,12 +597,6 @@ def _image_input(model: keras.Model, held: Mapping[str, ArrayLike]) -> str:
             f"{model.name} has {len(inputs)} inputs ({_describe_inputs(inputs)}){given}; exactly "
             "one, the images, must be free: hold the others with "
             "convlens.Network(model, held={name: value})"
-        )
-    if not 3 <= len(inputs[free[0]].shape) <= 5:
-        shape = tuple(inputs[free[0]].shape)
-        raise ValueError(
-            f"{model.name} takes inputs of shape {shape}; convlens needs series (n, t, c), images "
-            "(n, h, w, c) or volumes (n, d, h, w, c)"
         )
     return free[0]
 

@@ -22,6 +22,7 @@ from convlens.engine.model.layout import (
     to_last,
 )
 from convlens.engine.model.rectify import is_activation_layer, relu_bound
+from convlens.engine.model.trace import TraceError, as_graph, nodes_restored, traced
 
 PLAIN = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
@@ -90,6 +91,15 @@ class Call:
         """The symbolic tensors among the arguments."""
         return [t for t in keras.tree.flatten((self.args, self.kwargs)) if is_symbolic(t)]
 
+    @property
+    def variables(self) -> list[Any]:
+        """The variables that the call reads."""
+        given = keras.tree.flatten((self.args, self.kwargs))
+        return [
+            *getattr(self.op, "variables", []),
+            *(v for v in given if isinstance(v, keras.Variable)),
+        ]
+
     def compute(self, args: Any, kwargs: Any, training: bool = False) -> list[Any]:
         """Return the results for tensors in place of the symbolic arguments."""
         with keras.name_scope(SCOPE):
@@ -122,12 +132,14 @@ class Graph:
         prefix: the names of the models around it, each followed by a dot.
         inputs: the values of the model's inputs in the flat list.
         nodes: for each node, its operation, its outputs in the model, and those in the list.
+        is_traced: whether it was traced from code, and not kept by the model.
     """
 
     model: Any
     prefix: str
     inputs: list[Any]
     nodes: list[tuple[Any, list[Any], list[Any]]] = field(default_factory=list)
+    is_traced: bool = False
 
 
 @dataclass
@@ -146,6 +158,7 @@ class Flat:
         graphs: the model, and each call of a nested model.
         front: the layout in which the model takes its images.
         image_name: name of the input of the images.
+        untraced: the reason for each layer whose convolutions cannot be reached, by flat name.
         moved: ids of the tensors whose axes are moved: channels last here, first in the model.
     """
 
@@ -159,6 +172,7 @@ class Flat:
     graphs: list[Graph] = field(default_factory=list)
     front: Front = field(default_factory=Front)
     image_name: str = ""
+    untraced: dict[str, str] = field(default_factory=dict)
     moved: set[int] = field(default_factory=set)
 
 
@@ -177,15 +191,24 @@ def flatten(model: keras.Model, image: str | None = None) -> Flat:
         model: a Sequential or functional model.
         image: name of the input that takes the images; None for the first.
     """
-    number = 0 if image is None else [t.name for t in model.inputs].index(image)
-    flat = _flatten(model, number, Front())
-    front = front_of(flat.image, flat.calls)
-    return flat if front.is_plain else _flatten(model, number, front)
+    with nodes_restored(model):
+        graph = model if is_graph(model) else as_graph(model)
+        number = 0 if image is None else [t.name for t in graph.inputs].index(image)
+        flat = _flatten(model, graph, number, Front())
+        front = front_of(flat.image, flat.calls)
+        return flat if front.is_plain else _flatten(model, graph, number, front)
 
 
-def _flatten(model: keras.Model, number: int, front: Front) -> Flat:
-    """Read a model whose images, its input of a number, come in a layout."""
-    flattener = _Flattener(front)
+def _flatten(root: keras.Model, model: keras.Model, number: int, front: Front) -> Flat:
+    """Read a graph whose images, its input of a number, come in a layout.
+
+    Args:
+        root: the user's model.
+        model: its graph: the model itself, or one that calls it.
+        number: number of the input of the images.
+        front: the layout.
+    """
+    flattener = _Flattener(front, root)
     flat = flattener.flat
     inputs = [_fresh(t) for t in model.inputs]
     own = inputs[number]
@@ -223,15 +246,24 @@ def runs_as_keras(layer: Any) -> bool:
 
 
 class _Flattener:
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, root: Any) -> None:
+        self.root = root
         self.flat = Flat()
         self.front = front
         self.moved: set[int] = set()
         self.opened: dict[Any, Any] = {}  # by the id of the user's layer
 
-    def read(self, model: Any, prefix: str, inputs: list[Any], training: bool | None) -> list[Any]:
+    def read(
+        self,
+        model: Any,
+        prefix: str,
+        inputs: list[Any],
+        training: bool | None,
+        *,
+        is_traced: bool = False,
+    ) -> list[Any]:
         """Record a model's calls on given inputs, and return its outputs."""
-        graph = Graph(model, prefix, inputs)
+        graph = Graph(model, prefix, inputs, is_traced=is_traced)
         self.flat.graphs.append(graph)
         function = keras.Model(list(model.inputs), list(model.outputs), name=SCOPE)
         known = {id(t): value for t, value in zip(function.inputs, inputs, strict=True)}
@@ -263,6 +295,16 @@ class _Flattener:
                 )
         if not isinstance(op, keras.Layer):
             return self.record(op, args, kwargs, training)
+        if _is_closed(op):
+            inside = {k: v for k, v in kwargs.items() if k not in ("training", "mask")}
+            try:
+                graph = traced(op, args, inside)
+            except TraceError as reason:
+                self.flat.untraced[prefix + op.name] = str(reason)
+            else:
+                inputs = [t for t in keras.tree.flatten((args, inside)) if is_symbolic(t)]
+                name = prefix if op is self.root else f"{prefix}{op.name}."
+                return self.read(graph, name, inputs, training, is_traced=True)
         own = kwargs.get("training")
         if own is not None and _default_mode(op) is own:
             own = None  # Keras records the default too, so that nobody may have fixed it
@@ -449,6 +491,14 @@ def _fresh(tensor: Any) -> Any:
 
 def _fresh_of(shape: Any, dtype: str) -> Any:
     return keras.KerasTensor(tuple(shape), dtype=dtype)
+
+
+def _is_closed(op: Any) -> bool:
+    """Return whether a layer of the user's own has convolutions inside."""
+    if runs_as_keras(op) or isinstance(op, CONVOLUTIONS):
+        return False
+    inside = op._flatten_layers(include_self=False)
+    return isinstance(op, keras.Model) or any(isinstance(x, CONVOLUTIONS) for x in inside)
 
 
 def _is_own(op: Any) -> bool:

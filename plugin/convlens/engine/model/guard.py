@@ -103,6 +103,8 @@ class _Comparison:
     def first_difference(self) -> tuple[str, float]:
         """Return the first layer that differs, and by how much."""
         graph, inputs, found = self.flat.graphs[0], self.inputs, ("the model", self.whole())
+        if graph.model is not self.model:  # code of the user's own, which keeps no graph
+            return found
         while True:
             node = self.first_node(graph, inputs)
             if node is None:
@@ -110,7 +112,7 @@ class _Comparison:
             op, symbols, difference = node
             found = (f"layer {graph.prefix + op.name!r}", difference)
             inner = next((g for g in self.flat.graphs if _is_run_of(g, op, symbols)), None)
-            if inner is None or any(t is None for t in inner.inputs):
+            if inner is None or inner.is_traced or any(t is None for t in inner.inputs):
                 return found
             graph, inputs = inner, self.run(partial(self.reading, inner.inputs))
 
@@ -134,9 +136,9 @@ class _Comparison:
         return None
 
     def of_model(self) -> list[NDArray[np.float64]]:
-        given = keras.tree.pack_sequence_as(_structure(self.model), self.inputs)
+        given = _arguments(self.model, self.inputs)
         found = self.run(
-            lambda: keras.tree.flatten(self.model(given, training=False)), self.network
+            lambda: keras.tree.flatten(self.model(*given, training=False)), self.network
         )
         return self.in_layout(found, self.flat.results)
 
@@ -165,9 +167,12 @@ class _Comparison:
         return found
 
 
-def _structure(model: Any) -> Any:
-    """Return a model's inputs in the structure in which it takes them."""
-    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+def _arguments(model: Any, inputs: list[Any]) -> list[Any]:
+    """Return the arguments of a model's call for its inputs, in the structure that it takes."""
+    if not getattr(model, "inputs", None):
+        return inputs  # a subclassed model
+    structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    return [keras.tree.pack_sequence_as(structure, inputs)]
 
 
 def _noise(network: Reading) -> NDArray[np.float32] | None:

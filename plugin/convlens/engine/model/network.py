@@ -28,7 +28,6 @@ from convlens.engine.model.flatten import (
     flatten,
     has_graph,
     is_symbolic,
-    runs_as_keras,
 )
 from convlens.engine.model.guard import check_reading
 from convlens.engine.model.layout import to_first
@@ -37,6 +36,7 @@ from convlens.engine.model.rounding import Coarse, roundings, sums_products
 from convlens.engine.model.settings import settings_of, unchanged
 from convlens.engine.model.shapes import Shape, tensor_shapes
 from convlens.engine.model.switches import needs_switches, pooled_by_switches
+from convlens.engine.model.trace import input_symbols
 from convlens.engine.runtime import backend
 from convlens.engine.runtime.lru_cache import LRUCache
 from convlens.engine.runtime.tolerance import Rounding
@@ -101,8 +101,7 @@ class Network:
             name: np.asarray(value, np.dtype(self._flat.inputs[name].dtype))
             for name, value in self._given.items()
         }
-        layers = [call.op for call in self._flat.calls]
-        variables = {id(v): v for op in layers for v in getattr(op, "variables", [])}
+        variables = {id(v): v for call in self._flat.calls for v in call.variables}
         self.variables = backend.Variables(list(variables.values()), self.distribution)
         self._compiled: LRUCache[Any, Callable[..., Any]] = LRUCache(_MAX_COMPILED, lambda _: 1)
         self._makers = {id(t): i for i, call in enumerate(self._flat.calls) for t in call.outputs}
@@ -333,6 +332,11 @@ class Network:
         return self.check_images(array[None] if one else array)
 
     @property
+    def untraced(self) -> dict[str, str]:
+        """The reason for each layer whose convolutions cannot be reached, by the layer's name."""
+        return dict(self._flat.untraced)
+
+    @property
     def is_channels_first(self) -> bool:
         """True if a layer of the model is channels first; it is read as channels last."""
         return self._flat.front.anywhere
@@ -560,23 +564,16 @@ def _fits(shape: Sequence[int], axes: Sequence[int | None]) -> bool:
 def _check_graph(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a keras.Model, got {type(model).__name__}")
-    if not has_graph(model):
-        built = "was never built" if isinstance(model, keras.Sequential) else "is subclassed"
+    if isinstance(model, keras.Sequential) and not has_graph(model):
         raise ValueError(
-            f"{model.name} {built}: give a built Sequential model or a functional one, whose "
-            "layers' outputs can be named"
-        )
-    if not runs_as_keras(model):
-        raise ValueError(
-            f"{model.name} is a {type(model).__name__} with a call() of its own, which can compute "
-            "something else than its layers one after another: move what it does into a layer, or "
-            "give a functional model"
+            f"{model.name} was never built: give a built Sequential model or a functional one, "
+            "whose layers' outputs can be named"
         )
 
 
 def _image_input(model: keras.Model, held: Mapping[str, ArrayLike]) -> str:
     """Return the name of the input that takes the images, the only one without a held value."""
-    inputs = {t.name: t for t in model.inputs}
+    inputs = input_symbols(model)
     for name, value in held.items():
         if name not in inputs:
             raise ValueError(

@@ -241,3 +241,34 @@ def test_the_top_follows_from_weights_and_what_they_read(bound, wanted):
     dense.set_weights([np.float32([[1, -1], [2, -3]]), np.float32([0, 0.25])])
     objectives = [Objective.unit("dense", u) for u in (0, 1)]
     np.testing.assert_allclose(tops(network, objectives), wanted)
+
+
+@pytest.fixture
+def shy():
+    """Return a network whose last unit is highest where the ReLU that it reads is 0 everywhere.
+
+    One of its weights is positive, but the others outweigh it at every position.
+    """
+    image = keras.Input((8, 8, 1))
+    below = layers.Conv2D(1, 1, activation="relu6", name="below")
+    above = layers.DepthwiseConv2D(3, padding="same", name="above")
+    model = keras.Model(image, above(below(image)), name="shy")
+    below.set_weights([np.float32([[[[10]]]]), np.float32([-1])])
+    kernel = np.full((3, 3, 1, 1), -0.1, np.float32)
+    kernel[1, 1] = 0.25
+    above.set_weights([kernel, np.float32([0.5])])
+    return model
+
+
+def test_a_unit_that_nothing_raises_further_has_nothing_to_climb(shy):
+    found = assert_activation_increases(shy, maximize(shy, "above", steps=20))
+    assert found.final.tolist() == [0.5]
+    assert found.top > 1  # which no image reaches
+    assert found.nothing_to_climb.all()
+
+
+def test_a_unit_that_a_plain_color_raises_further_has_not_arrived(shy, monkeypatch):
+    patched(monkeypatch, lambda g: 0 * g)
+    start = START[:8, :8, :1]
+    with pytest.raises(AssertionError, match="rose by 0, at least"):
+        assert_activation_increases(shy, maximize(shy, "above", steps=20, seed_images=start))

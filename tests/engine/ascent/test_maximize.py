@@ -14,7 +14,7 @@ from convlens.engine.ascent.parametrization import Parametrization
 from convlens.engine.ascent.regularizers import image_norm, total_variation
 from convlens.engine.ascent.schedule import Schedule
 from convlens.engine.ascent.scores import objective_values
-from convlens.engine.ascent.starts import plain_starts, tiled_starts
+from convlens.engine.ascent.starts import constant_starts, plain_starts, tiled_starts
 from convlens.engine.ascent.transforms import Transforms
 from convlens.engine.runtime import backend
 from convlens.lens import Lens
@@ -194,6 +194,24 @@ def test_plain_starts_are_of_every_kind_and_within_the_range():
     level = images.mean(axis=(1, 2))
     assert (level.max(axis=0) > 0.7).all()
     assert (level.min(axis=0) < -0.7).all()
+
+
+@pytest.mark.parametrize(("channels", "count"), [(1, 5), (3, 11), (9, 5)])
+def test_constant_starts_are_grays_and_the_corners_of_the_range(channels, count):
+    images = constant_starts((4, 5, channels), (-1.0, 1.0))
+    assert images.shape == (count, 4, 5, channels)
+    assert images.std(axis=(1, 2)).max() == 0
+    assert len(np.unique(images[:, 0, 0], axis=0)) == count
+    assert np.abs(images).max() == 1
+
+
+def test_a_gentle_schedule_takes_small_steps_on_the_image_itself():
+    options = ascent_options(None, (0.0, 1.0), 1, None, steps=10)
+    usual, gentle = (Schedule.of(options, (20, 20), 0, gentle) for gentle in (False, True))
+    assert gentle.rates.max() <= 0.05 * usual.rates.max()
+    assert gentle.settled.all()
+    assert not gentle.shifts.any()
+    assert usual.shifts.any()
 
 
 # A filter of a trained network, (3, 3, 3), whose weights are mostly negative, and its bias.

@@ -129,7 +129,8 @@ def maximize(
     transformations fade out on the way. The threshold of a ReLU unit is lowered at first, for the
     gradient comes only from the positions above it; a unit that is silent everywhere is raised by
     its largest pre-activation. A unit that was silent at the start, or did not rise, starts again
-    from an image that excites it. The best image that was measured is returned.
+    from an image that excites it; if it still does not rise, it climbs on by small steps. The best
+    image that was measured is returned.
 
     If a `tf.distribute` strategy of TensorFlow or a `DataParallel` distribution of Keras is active
     when the `Network` is created, the batch is spread over its devices.
@@ -251,6 +252,7 @@ def maximize(
             climbed = rounds.first(z, report)
             if seed_images is None:
                 climbed = rounds.again(climbed, further, restart_all, report)
+                climbed = rounds.gently(climbed, report)
     except KeyboardInterrupt:
         finished = rounds.finished()
         if finished is None:

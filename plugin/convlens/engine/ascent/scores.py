@@ -163,6 +163,16 @@ class Scores:
             total += weights @ v.T
         return total
 
+    def values(self, images: NDArray[np.float32], batch: int) -> dict[str, NDArray[np.float32]]:
+        """Return the value of each unit at each place on every image, (n, units) by layer.
+
+        Args:
+            images: (n, h, w, c).
+            batch: number of images to compute together; the functions are compiled for it.
+        """
+        pairs = zip(self.places, self._in_batches("vectors", images, batch), strict=True)
+        return {place.layer: vectors for place, vectors in pairs}
+
     def excitement(
         self, images: NDArray[np.float32], index: NDArray[np.int64], batch: int
     ) -> NDArray[np.float32]:
@@ -306,18 +316,19 @@ def objective_values(
     images: NDArray[np.float32],
     graph_layers: Sequence[str] | None = None,
 ) -> NDArray[np.float32]:
-    """Return the value (n,) of objective i on image i, as `maximize` measures it, without jitter.
+    """Return the value (m,) of objectives on images, as `maximize` measures it, without jitter.
 
-    The value of a unit is the mean of its feature map, or its score before the softmax.
+    The value of a unit is the mean of its feature map, or its score before the softmax. Image i
+    belongs to objective i; further images to the objectives from the first on again.
 
     Args:
         network: the network.
         objectives: n objectives.
-        images: (n, h, w, c).
+        images: (m, h, w, c), a multiple of n.
         graph_layers: layers that share a compiled graph; see `Scores`.
     """
     scores = Scores(network, objectives, graph_layers)
-    numbers = np.arange(len(images))
+    numbers = np.arange(len(images)) % len(objectives)
     parts = [
         scores.measure(ops.convert_to_tensor(images[i : i + BATCH]), numbers[i : i + BATCH])
         for i in range(0, len(images), BATCH)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from convlens import Network, Objective, assert_activation_increases, maximize
-from convlens.checks.ascent import random_steps
+from convlens import Lens, Network, Objective, assert_activation_increases, maximize
+from convlens.checks.ascent import Ascent, random_steps
+from convlens.checks.check import Effort, run_check
 from convlens.engine.ascent.ranges import ceilings, tops
 from convlens.engine.ascent.scores import objective_values
 from convlens.engine.runtime import backend
@@ -261,8 +262,10 @@ def shy():
 
 
 def test_a_unit_that_nothing_raises_further_has_nothing_to_climb(shy):
-    found = assert_activation_increases(shy, maximize(shy, "above", steps=20))
-    assert found.final.tolist() == [0.5]
+    dark = np.zeros((8, 8, 1), np.float32)
+    result = maximize(shy, "above", steps=20, seed_images=dark)
+    found = assert_activation_increases(shy, result)
+    assert found.start.tolist() == found.final.tolist() == [0.5]
     assert found.top > 1  # which no image reaches
     assert found.nothing_to_climb.all()
 
@@ -272,3 +275,21 @@ def test_a_unit_that_a_plain_color_raises_further_has_not_arrived(shy, monkeypat
     start = START[:8, :8, :1]
     with pytest.raises(AssertionError, match="rose by 0, at least"):
         assert_activation_increases(shy, maximize(shy, "above", steps=20, seed_images=start))
+
+
+def test_units_about_to_fail_climb_in_more_steps(tiny_network, tiny_images, monkeypatch):
+    tiny_lens = Lens(tiny_network, tiny_images)
+    effort = Effort(units=5, level="quick")
+    check, weak = Ascent(), [[1, 3]]
+    short = effort.maximize(tiny_lens, "conv_b")
+    monkeypatch.setattr("convlens.checks.ascent.AscentGain.failing", property(lambda _: weak[0]))
+    seen = run_check(check, tiny_lens, "conv_b", effort)
+    more = seen.result.steps_taken - short.steps_taken
+    assert (more[[1, 3]] > 0).all()
+    assert (more[[0, 2, 4]] == 0).all()
+    assert (seen.final >= short.trace[-1] * (1 - 1e-5)).all()
+    assert check.verdict(seen) == {}
+    for options, others in ((replace(effort, steps=12), [1]), (effort, [0, 1, 2, 3, 4])):
+        weak[0] = others
+        again = run_check(check, tiny_lens, "conv_b", options)
+        np.testing.assert_array_equal(again.result.steps_taken, short.steps_taken)

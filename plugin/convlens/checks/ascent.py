@@ -89,6 +89,13 @@ class AscentGain:
         return np.minimum(self.spread, self.room)
 
     @property
+    def failing(self) -> list[int]:
+        """The numbers of the units that rose too little, though they are not dead."""
+        live = self.spread > self.rounding * np.abs(self.final)
+        weak = np.isfinite(self.searched) & ~self.nothing_to_climb & live
+        return [int(i) for i in np.flatnonzero(weak)]
+
+    @property
     def nothing_to_climb(self) -> NDArray[np.bool_]:
         """True for units that rose too little, but for which no image is known that is higher."""
         slack = _NOTHING * self.own_range + self.rounding * np.abs(self.final)
@@ -163,7 +170,10 @@ class Ascent(LayerCheck):
             ("spreads", plan.graph_layers, shape, given),
             lambda: layer_spreads(lens.network, plan.graph_layers, shape, given),
         )
-        return _measure(lens.network, result, 0, plan, by_layer[result.layer][result.units])
+        spread = by_layer[result.layer][result.units]
+        seen = _measure(lens.network, result, 0, plan, spread)
+        longer = effort.maximize_longer(lens, layer, result, seen.failing)
+        return seen if longer is result else _measure(lens.network, longer, 0, plan, spread)
 
     def measures(self, seen: AscentGain) -> Measures:
         trace = seen.result.trace

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -71,6 +71,26 @@ class Maximization:
             str(u) if _is_unit(o) else str(o)
             for u, o in zip(self.units, self.objectives, strict=True)
         ]
+
+    def with_longer(self, index: NDArray[np.int64], longer: Maximization) -> Maximization:
+        """Return a copy in which some images are those of longer ascents that ended higher.
+
+        Args:
+            index: (m,) numbers of the images.
+            longer: the longer ascents of these units, with at most as many rows in the trace.
+        """
+        rows = np.minimum(np.arange(len(self.trace)), len(longer.trace) - 1)
+        higher = longer.trace[-1] > self.trace[-1, index]
+        at = index[higher]
+        arrays = {
+            name: getattr(self, name).copy()
+            for name in ("images", "start", "trace", "steps_taken", "path_length")
+        }
+        arrays["trace"][:, at] = longer.trace[rows][:, higher]
+        for name in ("images", "start", "steps_taken", "path_length"):
+            arrays[name][at] = getattr(longer, name)[higher]
+        steps = np.maximum(self.trace_steps, longer.trace_steps[rows]) if len(at) else None
+        return replace(self, trace_steps=self.trace_steps if steps is None else steps, **arrays)
 
 
 class AscentInterrupted(KeyboardInterrupt):

@@ -120,10 +120,12 @@ class Lens:
         if self._shared is None:
             self._whole = Wanted.all_of(self.network, seed)
             self._shared = {}
+            self.network.remember(True)
 
     def unshare(self) -> None:
         """Let go of what was shared: from now on each call reads the current weights."""
         self._shared = None
+        self.network.remember(False)
 
     @property
     def is_shared(self) -> bool:

@@ -87,8 +87,6 @@ class Network:
 
     def _open(self, image: str) -> None:
         """Read the model as it is now."""
-        if self._memo is not None:
-            self._memo = {}
         self._flat: Flat = flatten(self.model, image)
         self._image_name = image
         self.layers: dict[str, Any] = self._flat.layers
@@ -141,28 +139,29 @@ class Network:
     def variables_restored(self) -> Iterator[None]:
         """Put the values of all variables back at the end; meanwhile nothing is remembered."""
         values = [(v, ops.copy(v)) for v in self.variables.own]
-        memo, self._memo = self._memo, None
         try:
-            yield
+            with self.remembering(None):
+                yield
         finally:
             for variable, value in values:
                 variable.assign(value)
             self.variables.refresh()
-            self._memo = memo
 
-    def remember(self, kept: bool) -> None:
-        """Keep the results of `remembered`, or let go of them.
+    @contextmanager
+    def remembering(self, memo: dict[Hashable, Any] | None) -> Iterator[None]:
+        """Keep the results of `remembered` in a dictionary, meanwhile.
 
         Args:
-            kept: True from a caller who vouches that no weight changes until he passes False.
+            memo: what the caller keeps as long as no weight changes; None to keep nothing.
         """
-        if not kept:
-            self._memo = None
-        elif self._memo is None:
-            self._memo = {}
+        before, self._memo = self._memo, memo
+        try:
+            yield
+        finally:
+            self._memo = before
 
     def remembered(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return `make()`; while results are kept, see `remember`, that of the first call."""
+        """Return `make()`; while results are kept, see `remembering`, that of the first call."""
         if self._memo is None:
             return make()
         if key not in self._memo:

@@ -19,7 +19,7 @@ from convlens.drawings import draw_curves, draw_maximized
 from convlens.engine.ascent.maximize import Maximization
 from convlens.engine.ascent.objectives import places_of
 from convlens.engine.ascent.plan import AscentPlan
-from convlens.engine.ascent.ranges import ceilings, layer_spreads, spreads, tops
+from convlens.engine.ascent.ranges import ceilings, spreads, tops
 from convlens.engine.ascent.scores import BATCH, objective_values
 from convlens.engine.ascent.search import highest_without_gradient
 from convlens.engine.model.network import Network
@@ -165,15 +165,10 @@ class Ascent(LayerCheck):
     def run(self, lens: Lens, layer: Any, effort: Effort) -> AscentGain:
         plan = effort.plan(lens, layer)
         result = effort.maximize(lens, layer)
-        shape, given = result.images.shape[1:], _range_of(result)
-        by_layer = lens.once(
-            ("spreads", plan.graph_layers, shape, given),
-            lambda: layer_spreads(lens.network, plan.graph_layers, shape, given),
-        )
-        spread = by_layer[result.layer][result.units]
-        seen = _measure(lens.network, result, 0, plan, spread)
-        longer = effort.maximize_longer(lens, layer, result, seen.failing)
-        return seen if longer is result else _measure(lens.network, longer, 0, plan, spread)
+        with lens.sharing():
+            seen = _measure(lens.network, result, 0, plan)
+            longer = effort.maximize_longer(lens, layer, result, seen.failing)
+            return seen if longer is result else _measure(lens.network, longer, 0, plan)
 
     def measures(self, seen: AscentGain) -> Measures:
         trace = seen.result.trace
@@ -220,7 +215,6 @@ def _measure(
     result: Maximization,
     seed: int,
     plan: AscentPlan | None = None,
-    spread: NDArray[np.float32] | None = None,
     gain: float = _GAIN,
     over_control: float = _OVER_CONTROL,
 ) -> AscentGain:
@@ -229,8 +223,6 @@ def _measure(
 
     start, final, *controls = _values(network, result, seed, shared)
     given = _range_of(result)
-    if spread is None:
-        spread = spreads(network, objectives, result.images.shape[1:], given, seed, shared)
     places, _ = places_of(network, objectives)
     behind = Rounding.join(network.rounding(place.layer) for place in places)
     seen = AscentGain(
@@ -238,7 +230,7 @@ def _measure(
         start=start,
         final=final,
         control=np.max(controls, axis=0),
-        spread=spread,
+        spread=spreads(network, objectives, result.images.shape[1:], given, seed, shared),
         ceiling=ceilings(network, objectives),
         top=tops(network, objectives),
         searched=np.full(len(objectives), np.inf, np.float32),

@@ -55,30 +55,6 @@ def spreads(
     return values.std(axis=1)
 
 
-def layer_spreads(
-    network: Network,
-    layers: Sequence[str],
-    shape: tuple[int, int, int],
-    value_range: tuple[float, float],
-    seed: int = 0,
-) -> dict[str, NDArray[np.float32]]:
-    """Return the standard deviation of each unit of some layers over random images, by layer.
-
-    One pass serves all the layers, which have one compiled graph.
-
-    Args:
-        network: the network.
-        layers: the layers' names.
-        shape: (h, w, c) of the images.
-        value_range: (low, high) of their pixels.
-        seed: seed of the images; see `plain_starts`.
-    """
-    images = plain_starts(shape, value_range, seed)[::_EVERY]
-    scores = Scores(network, [Objective.unit(layers[0], 0)], layers)
-    found = scores.values(images, len(images))
-    return {name: values.std(axis=0) for name, values in found.items()}
-
-
 def ceilings(network: Network, objectives: Sequence[Objective]) -> NDArray[np.float32]:
     """Return the largest value that the activation of each objective's unit can take, (n,).
 

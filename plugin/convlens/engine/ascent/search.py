@@ -39,15 +39,18 @@ def highest_without_gradient(
         graph_layers: layers that share a compiled graph; see `Scores`.
     """
     shape = images.shape[1], images.shape[2], images.shape[3]
-    made = [images, plain_starts(shape, value_range, seed), constant_starts(shape, value_range)]
+    known = np.concatenate(
+        [plain_starts(shape, value_range, seed), constant_starts(shape, value_range)]
+    )
     # An image that was not clipped may leave the range.
     limits = min(value_range[0], float(images.min())), max(value_range[1], float(images.max()))
     scores = Scores(network, objectives, graph_layers)
-    highest = scores.table(np.concatenate(made), BATCH).max(axis=1)
+    tables = [scores.table(known, BATCH), scores.table(images, BATCH, common=False)]
+    highest = np.concatenate(tables, axis=1).max(axis=1)
     patterns = _patterns(shape, value_range, seed)
     for i, image in enumerate(images):
         near = np.clip(np.concatenate([image + patterns, image - patterns]), *limits)
-        highest[i] = max(highest[i], scores.table(near, BATCH)[i].max())
+        highest[i] = max(highest[i], scores.table(near, BATCH, common=False)[i].max())
     return highest
 
 

@@ -150,7 +150,8 @@ def test_units_of_every_kind_pass(kinds, risen):
     assert (assert_activation_increases(kinds, risen).gain > 0).all()
 
 
-@pytest.mark.parametrize("factor", [pytest.param(-1.0, marks=pytest.mark.slow), 0.0])
+@pytest.mark.slow
+@pytest.mark.parametrize("factor", [-1.0, 0.0])
 def test_in_units_of_every_kind_a_wrong_gradient_is_caught(kinds, factor, monkeypatch):
     patched(monkeypatch, lambda g: factor * g)
     network = Network(kinds.model)

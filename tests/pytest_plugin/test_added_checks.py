@@ -64,10 +64,12 @@ def add(
     pytester.makeconftest(CHECKS.format(added=added, limit=limit, figures=figures))
 
 
-def test_added_checks_are_items_with_a_column_a_line_and_a_place_in_the_report(pytester, tiny_file):
+def test_added_checks_are_items_with_a_column_a_line_and_a_place_in_the_report(
+    pytester, tiny_file, tiny_items
+):
     add(pytester)
     result = pytester.runpytest(str(tiny_file), "-v", *RUN, *SHOWN)
-    result.assert_outcomes(passed=3, deselected=16)
+    result.assert_outcomes(passed=3, deselected=tiny_items)
     result.stdout.fnmatch_lines(
         [
             "tiny.keras::largest?conv_a? PASSED*",
@@ -88,10 +90,12 @@ def test_added_checks_are_items_with_a_column_a_line_and_a_place_in_the_report(p
     assert "one kernel" in report
 
 
-def test_an_added_check_that_fails_is_reported_with_its_message_and_numbers(pytester, tiny_file):
+def test_an_added_check_that_fails_is_reported_with_its_message_and_numbers(
+    pytester, tiny_file, tiny_items
+):
     add(pytester, limit=0.0)
     result = pytester.runpytest(str(tiny_file), *RUN, "--convlens-report=report.html")
-    result.assert_outcomes(failed=2, passed=1, deselected=16)
+    result.assert_outcomes(failed=2, passed=1, deselected=tiny_items)
     result.stdout.fnmatch_lines(["a weight is too large", "conv_a * 0.[0-9][0-9] *largest"])
     assert "Traceback" not in result.stdout.str()
     report = (pytester.path / "report.html").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import hypothesis
 import keras
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, find, given, settings, strategies as st
+from hypothesis import HealthCheck, Phase, find, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from keras import layers
 
@@ -180,7 +180,8 @@ def test_arrays_and_networks_shrink_to_simple_ones():
 
 
 def test_a_failing_network_is_shown_as_its_spec():
-    @settings(quick, print_blob=False)
+    # Another test shrinks networks, which takes many seconds where each is built.
+    @settings(quick, print_blob=False, phases=[Phase.generate])
     @given(model=cnn_models(classifier=True))
     def fails(model: keras.Model) -> None:
         assert model.output_shape[-1] == 0

@@ -133,7 +133,7 @@ def test_it_works_with_xdist(pytester, tiny_file):
     result.stdout.fnmatch_lines(["conv_b * 5 *"])
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_a_shipped_model_works_with_xdist(pytester):
     result = pytester.runpytest_subprocess("-n", "2", "--convlens", "mnist_cnn", "-k", "gram")
     result.assert_outcomes(passed=3)

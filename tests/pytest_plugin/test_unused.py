@@ -89,7 +89,8 @@ PARTS = [
     ("more", "arguments", "reason", "workers"),
     [
         *((*part, ()) for part in PARTS),
-        *(pytest.param(*part, ("-n2",), marks=pytest.mark.slow) for part in PARTS[:2]),
+        pytest.param(*PARTS[0], ("-n2",), marks=pytest.mark.slow),
+        pytest.param(*PARTS[1], ("-n2",), marks=pytest.mark.weekly),
     ],
 )
 def test_nothing_is_removed_or_listed_after_a_part_of_the_suite(

@@ -270,7 +270,7 @@ def test_options_of_the_ascent_reach_it(pytester, tiny_file, option, tiny_items)
     ("options", "steps"),
     [
         (("--convlens-effort=quick",), 12),
-        (("-o", "convlens_effort=quick"), 12),
+        pytest.param(("-o", "convlens_effort=quick"), 12, marks=pytest.mark.slow),
         (("-o", "convlens_effort=full", "--convlens-effort=quick"), 12),
         (("--convlens-effort=quick", "--convlens-steps=9", "--convlens-units=2"), 9),
     ],

@@ -153,7 +153,13 @@ def test_report_survives_figures_that_fail_and_the_verdicts_stand(pytester, mnis
     assert "✗" in (pytester.path / "summary.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("place", ["overview", "article", "markdown", "all", "assemble"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("overview", "markdown"),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("article", "all", "assemble")),
+    ],
+)
 def test_report_survives_a_template_that_fails(pytester, monkeypatch, place):
     def broken(*args, **options):
         raise ZeroDivisionError(f"planted in {place}")
@@ -233,13 +239,13 @@ def test_report_shows_the_name_of_the_layer(pytester):
 @pytest.mark.parametrize(
     "options",
     [
-        ("-p", "no:terminal"),
         ("--collect-only",),
         ("-x",),
-        ("--maxfail=1",),
-        ("--junitxml=out.xml",),
         ("-W", "error"),
-        ("-p", "no:capture"),
+        pytest.param(("-p", "no:terminal"), marks=pytest.mark.slow),
+        pytest.param(("--maxfail=1",), marks=pytest.mark.slow),
+        pytest.param(("--junitxml=out.xml",), marks=pytest.mark.slow),
+        pytest.param(("-p", "no:capture"), marks=pytest.mark.slow),
     ],
 )
 def test_options_of_pytest_with_pictures_and_a_report(pytester, tiny, options):

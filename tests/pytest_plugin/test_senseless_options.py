@@ -55,9 +55,7 @@ def attempt(pytester, monkeypatch, tiny_file):
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_a_few_senseless_values(option, attempt):
-    for value in FEW:
-        if not (option in WRITING and value in OUTSIDE):
-            attempt(f"--convlens{option}={value}", "test_it.py", "--collect-only")
+    attempt(f"--convlens{option}={FEW[OPTIONS.index(option) % 2]}", "test_it.py", "--collect-only")
 
 
 @pytest.mark.parametrize("option", OPTIONS)

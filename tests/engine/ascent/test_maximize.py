@@ -326,7 +326,7 @@ def test_jitter_does_not_make_a_layer_near_the_output_descend(activation):
     assert rise.min() > 0.6
 
 
-@pytest.mark.parametrize("keep_best", [None, False])
+@pytest.mark.parametrize("keep_best", [None, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_best_checkpoint_is_returned(tiny, keep_best, monkeypatch):
     """Climb downwards: the start is the best iterate."""
     true = backend.vjp
@@ -385,7 +385,10 @@ def test_the_schedule_goes_by_the_share_of_the_steps():
         assert schedule.reaches[steps // 2 - 1] < 2 < schedule.reaches[steps // 2]
 
 
-@pytest.mark.parametrize("options", [{}, {"optimizer": "sgd", "tv_weight": 1.0}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, pytest.param({"optimizer": "sgd", "tv_weight": 1.0}, marks=pytest.mark.slow)],
+)
 def test_other_steps_and_sizes_compile_nothing_anew(tiny, options, monkeypatch):
     network = Network(tiny)
     maximize(network, "conv_b", steps=3, jitter=1, **options)

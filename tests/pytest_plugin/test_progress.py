@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import pytest
+from tests.patience import HANGS
 
 from convlens.pytest_plugin import progress
 
@@ -38,7 +39,7 @@ def test_a_long_ascent_shows_how_far_it_is_and_ctrl_c_keeps_its_pictures(tmp_pat
             if interrupted is None and b" of 100000 steps, " in shown:
                 interrupted = time.monotonic()
                 process.send_signal(signal.SIGINT)
-        assert process.wait(60) == pytest.ExitCode.INTERRUPTED, shown.decode()
+        assert process.wait(HANGS) == pytest.ExitCode.INTERRUPTED, shown.decode()
     finally:
         process.kill()
         os.close(main)

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from tests.patience import HANGS
 from tests.pytest_plugin.test_report import outcomes, read
 
 REPORT = ("--convlens-report=report.html", "--convlens-markdown=summary.md")
@@ -278,7 +279,7 @@ def test_report_survives_sigterm(pytester, handled):
         def test_first(lens): pass
         def test_slow(mnist_cnn):
             open("started", "w").close()
-            time.sleep(120)
+            time.sleep(3600)
         """
     )
     process = subprocess.Popen(
@@ -288,13 +289,13 @@ def test_report_survives_sigterm(pytester, handled):
         text=True,
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + HANGS
         while not (pytester.path / "started").exists():
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.1)
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=HANGS)
     finally:
         process.kill()
     if handled:

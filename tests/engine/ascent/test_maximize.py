@@ -125,6 +125,7 @@ def silent_model(bias, seed=1):
     return model
 
 
+@pytest.mark.slow
 def test_a_unit_that_needs_strong_contrast_wakes():
     result = maximize(silent_model(-6.0), "conv", steps=40)
     assert result.trace[0, 0] == 0
@@ -244,6 +245,7 @@ def best_tile(kernel, bias, draw):
     return best
 
 
+@pytest.mark.slow
 def test_a_unit_that_wants_strong_contrast_at_every_pixel_reaches_it():
     draw = np.random.default_rng(0)
     mixed = [WEAK_FILTER[:, :, draw.permutation(3)] for _ in range(2)]
@@ -412,7 +414,13 @@ def test_the_range_that_a_model_carries_is_used(tiny):
     assert maximize(tiny, "conv_a", steps=2, value_range=(0, 1)).value_range == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("preset", [None, "keras-vis", "feature-visualization"])
+@pytest.mark.parametrize(
+    "preset",
+    [
+        None,
+        *(pytest.param(p, marks=pytest.mark.slow) for p in ("keras-vis", "feature-visualization")),
+    ],
+)
 def test_an_image_of_one_pixel_is_climbed(preset):
     model = keras.Sequential([keras.Input((1, 1, 1)), layers.Conv2D(2, 1, name="conv")])
     found = maximize(model, "conv", steps=10, preset=preset, decorrelate=False)
@@ -429,7 +437,7 @@ def test_jitter_reaches_both_ends_and_is_whole_pixels():
         assert (transforms.shifts((side, side), np.zeros(9), 0) == 0).all()
 
 
-@pytest.mark.parametrize("keep_best", [None, False])
+@pytest.mark.parametrize("keep_best", [None, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_keras_vis_preset_follows_its_update_rule(keep_best):
     """Compare steps of the preset with NumPy, on a linear filter, without jitter."""
     model = linear_model()

@@ -147,11 +147,13 @@ def risen(kinds):
 FAILED = f"the ascent of {len(KINDS)} of {len(KINDS)} units failed"
 
 
+@pytest.mark.slow
 def test_units_of_every_kind_pass(kinds, risen):
     assert (assert_activation_increases(kinds, risen).gain > 0).all()
 
 
-@pytest.mark.parametrize("factor", [pytest.param(-1.0, marks=pytest.mark.slow), 0.0])
+@pytest.mark.slow
+@pytest.mark.parametrize("factor", [-1.0, 0.0])
 def test_in_units_of_every_kind_a_wrong_gradient_is_caught(kinds, factor, monkeypatch):
     patched(monkeypatch, lambda g: factor * g)
     network = Network(kinds.model)
@@ -159,6 +161,7 @@ def test_in_units_of_every_kind_a_wrong_gradient_is_caught(kinds, factor, monkey
         assert_activation_increases(network, maximize(network, GOALS, steps=40, seed_images=START))
 
 
+@pytest.mark.slow
 def test_in_units_of_every_kind_random_steps_are_caught(kinds, risen):
     images = random_steps(risen, seed=9)
     trace = risen.trace.copy()
@@ -167,6 +170,7 @@ def test_in_units_of_every_kind_random_steps_are_caught(kinds, risen):
         assert_activation_increases(kinds, replace(risen, images=images, trace=trace))
 
 
+@pytest.mark.slow
 def test_in_units_of_every_kind_a_jittered_trace_is_caught(kinds, risen):
     with pytest.raises(AssertionError, match=FAILED) as failure:
         assert_activation_increases(kinds, with_jittered_trace(kinds, risen))

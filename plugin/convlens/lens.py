@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import keras
@@ -146,6 +146,12 @@ class Lens:
         found: T = self._shared[key]
         return found
 
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Let the network's own functions share results too, while the lens is shared."""
+        with self.network.remembering(self._shared):
+            yield
+
     def survey(self, wanted: Wanted) -> Survey:
         """Return the survey of the images; while the lens is shared, one of all there is to see."""
 
@@ -192,7 +198,8 @@ class Lens:
                 starts = [(n - side) // 2 for n, side in zip(whole, size, strict=True)]
                 middle = [slice(a, a + side) for a, side in zip(starts, size, strict=True)]
                 options.setdefault("restart_images", self.images[(slice(None), *middle)])
-        return maximize(self.network, layer, units, **options)
+        with self.sharing():
+            return maximize(self.network, layer, units, **options)
 
     def plan_ascent(self, layer: str | None, level: EffortLevel = "standard") -> AscentPlan:
         """Return the units, steps and image size of a layer's ascents at a level of effort.

@@ -51,7 +51,7 @@ def plain_starts(
 def constant_starts(
     shape: tuple[int, ...], value_range: tuple[float, float]
 ) -> NDArray[np.float32]:
-    """Return images of one color, (m, *positions, c) float32: five grays, and the corners of the range.
+    """Return images of one color, (m, *positions, c): five grays, and the corners of the range.
 
     A unit that anything inhibits is highest on one of them.
 
@@ -60,7 +60,7 @@ def constant_starts(
         value_range: (low, high) of the pixels.
     """
     low, high = value_range
-    channels = shape[2]
+    channels = shape[-1]
     shares = [np.full(channels, gray) for gray in (0.0, 0.25, 0.5, 0.75, 1.0)]
     if 1 < channels <= _MAX_CORNERED:
         shares += [np.array(c) for c in product((0.0, 1.0), repeat=channels) if len({*c}) > 1]

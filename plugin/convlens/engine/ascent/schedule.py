@@ -72,7 +72,7 @@ class Schedule:
             reaches=reaches.astype(np.float32),
             settled=(done >= waking) & ~moved,
             shifts=transforms.shifts(size, strength, seed),
-            matrices=transforms.matrices(len(size), strength, seed)
+            matrices=transforms.matrices(strength, seed, len(size))
             if transforms.resamples
             else None,
         )

@@ -69,9 +69,9 @@ class Transforms:
         Rotations are within the last two sides.
 
         Args:
-            sides: number of sides of an image.
             strength: (steps,) factor of the angle and of the scale's logarithm, 0 to 1.
             seed: seed of the draws.
+            sides: number of sides of an image.
         """
         draw = np.random.default_rng([seed, 0x5CA1E])
         low, high = self.scale

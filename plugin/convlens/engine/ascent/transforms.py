@@ -63,7 +63,9 @@ class Transforms:
             np.int32
         )
 
-    def matrices(self, sides: int, strength: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
+    def matrices(
+        self, strength: NDArray[np.float64], seed: int, sides: int = 2
+    ) -> NDArray[np.float32]:
         """Return the matrix of each step from output to input positions, (steps, sides, sides).
 
         Rotations are within the last two sides.

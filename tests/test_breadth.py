@@ -106,6 +106,24 @@ class Subclassed(keras.Model):
         return self.conv(x)
 
 
+def subclassed() -> Any:
+    model = Subclassed()
+    model(np.zeros((1, 16, 16, 3), np.float32))
+    return model
+
+
+class Block(layers.Layer):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.conv = layers.Conv2D(6, 3, padding="same", activation="relu", name="conv")
+
+    def build(self, shape: Any) -> None:
+        self.conv.build(shape)
+
+    def call(self, x: Any) -> Any:
+        return x + self.conv(x)
+
+
 def sequential(*body: Any, shape: tuple[int, ...], name: str = "model") -> Callable[[], Any]:
     return lambda: keras.Sequential([keras.Input(shape), *(make() for make in body)], name=name)
 
@@ -124,7 +142,8 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "two outputs": two_outputs,
     "two inputs": two_inputs,
     "two inputs, one held": held,
-    "subclassed": Subclassed,
+    "subclassed": subclassed,
+    "convolutions inside custom layers": stack(Block, Block),
     "channels first": sequential(
         lambda: layers.Conv2D(4, 3, data_format="channels_first", name="conv"),
         lambda: layers.MaxPooling2D(data_format="channels_first"),

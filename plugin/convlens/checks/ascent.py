@@ -132,7 +132,8 @@ class Ascent(LayerCheck):
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> AscentGain:
         plan = effort.plan(lens, layer)
-        return _measure(lens.network, effort.maximize(lens, layer), 0, plan)
+        with lens.sharing():
+            return _measure(lens.network, effort.maximize(lens, layer), 0, plan)
 
     def measures(self, seen: AscentGain) -> Measures:
         trace = seen.result.trace

@@ -191,9 +191,9 @@ class Rounds:
         flat = np.flatnonzero(~gradient.any(axis=(1, 2, 3)))
         if len(flat):
             batch = len(self._parts[0].index)
-            values = scores.excitement(np.concatenate([common, images[flat]]), index[flat], batch)
-            own = values[np.arange(len(flat)), len(common) + np.arange(len(flat))]
-            far = np.abs(values[:, : len(common)] - own[:, None]).argmax(axis=1)
+            values = scores.excitement(common, index[flat], batch, common=True)
+            own = scores.excitement(images[flat], index[flat], batch).diagonal()
+            far = np.abs(values - own[:, None]).argmax(axis=1)
             gradient[flat] = self._gradients(common[far], index[flat])
         return tiled_starts(gradient, space.value_range)
 
@@ -225,10 +225,11 @@ class Rounds:
         """
         n, k = each.shape[:2]
         batch = len(self._parts[0].index)
-        images = np.concatenate([common, each.reshape(-1, *each.shape[2:])])
-        found = self.climb.scores.excitement(images, index, batch)
-        own = found[:, len(common) :].reshape(n, n, k)[np.arange(n), np.arange(n)]
-        return np.concatenate([found[:, : len(common)], own], axis=1)
+        scores = self.climb.scores
+        found = scores.excitement(common, index, batch, common=True)
+        own = scores.excitement(each.reshape(-1, *each.shape[2:]), index, batch)
+        own = own.reshape(n, n, k)[np.arange(n), np.arange(n)]
+        return np.concatenate([found, own], axis=1)
 
     def finished(self) -> Climbed | None:
         """Return what was finished when an interruption came; None if nothing was.

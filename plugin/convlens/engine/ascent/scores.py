@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -157,14 +158,18 @@ class Scores:
             images: (n, h, w, c).
             batch: number of images to compute together; the functions are compiled for it.
         """
-        vectors = self._in_batches("vectors", images, batch)
+        vectors = self._once("vectors", images, batch)
         total = np.zeros((len(self.weights[0]), len(images)), np.float32)
         for v, weights in zip(vectors, self.weights, strict=True):
             total += weights @ v.T
         return total
 
     def excitement(
-        self, images: NDArray[np.float32], index: NDArray[np.int64], batch: int
+        self,
+        images: NDArray[np.float32],
+        index: NDArray[np.int64],
+        batch: int,
+        common: bool = False,
     ) -> NDArray[np.float32]:
         """Return how near each image is to exciting some objectives, (objectives, n).
 
@@ -175,15 +180,25 @@ class Scores:
             images: (n, h, w, c).
             index: (objectives,) numbers of the objectives.
             batch: number of images to compute together; the functions are compiled for it.
+            common: True for images that the ascents of other layers see too.
         """
-        vectors = self._in_batches("vectors", images, batch)
+        run = self._once if common else self._in_batches
+        vectors = run("vectors", images, batch)
         wake = self.may_wake[index]
-        peaks = self._in_batches("peaks", images, batch) if wake.any() else vectors
+        peaks = run("peaks", images, batch) if wake.any() else vectors
         total = np.zeros((len(index), len(images)), np.float32)
         for place, weights in enumerate(self.weights):
             share, peak = (weights[index] @ v[place].T for v in (vectors, peaks))
             total += np.where(wake[:, place, None] & (share <= 0), peak, share)
         return total
+
+    def _once(
+        self, name: Literal["vectors", "peaks"], images: NDArray[np.float32], batch: int
+    ) -> list[NDArray[np.float32]]:
+        """Return what `_in_batches` does, computed once for all layers that share a graph."""
+        content = hashlib.sha256(images.tobytes()).digest()
+        key = ("scores", name, self.places, images.shape, content)
+        return self.network.remembered(key, lambda: self._in_batches(name, images, batch))
 
     def _in_batches(
         self, name: Literal["vectors", "peaks"], images: NDArray[np.float32], batch: int

@@ -78,7 +78,7 @@ def test_the_items_of_a_group_trace_once(traces, monkeypatch):
 
 
 def test_a_shared_graph_does_not_change_an_image():
-    network = dense_blocks(4)
+    network = dense_blocks(3)
     group = network.conv_layers
     for layer in group[1:]:
         alone = maximize(network, layer, [0, 3], steps=6, jitter=1)

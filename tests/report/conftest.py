@@ -26,6 +26,7 @@ class Layer:
     relative_error: float | None = 0.7
     worst_channel: int | None = 3
     passed: bool = False
+    note: str = ""
 
 
 @dataclass

@@ -75,7 +75,7 @@ class Run:
     @property
     def failed(self) -> bool:
         """True if an item failed, for whatever cause."""
-        return bool(self.bad or self.counts.get("follows"))
+        return bool(self.bad or self.counts.get("follow"))
 
     @property
     def headline(self) -> str:
@@ -83,7 +83,7 @@ class Run:
         total = sum(self.counts.values())
         if not total:
             return "No tests were run"
-        follow = self.counts.get("follows", 0)
+        follow = self.counts.get("follow", 0)
         if self.failed:
             words = f"{self.bad} of {_plural(total, 'item')} failed"
             return f"{words}, and {follow} follow" if follow else words

@@ -68,19 +68,18 @@ def acceptance(first: str | None, layers: Sequence[LayerComparison], update: str
     if not layers:
         return Acceptance("Accepting records this value anew, as it is now.")
     with_it = [layer.layer for layer in layers if not layer.passed and layer.layer != first]
+    agree = sum(layer.passed for layer in layers)
     parts = f"{first!r}" if first else "the network"
     if with_it:
-        parts += f" and {_plural(len(with_it), 'layer')} that diverge{'s' * (len(with_it) == 1)} too"
-    agree = sum(layer.passed for layer in layers)
-    rest = f"; {_plural(agree, 'layer')} agree{'s' * (agree == 1)} and stay the same" * bool(agree)
-    return Acceptance(f"Accepting records the whole model anew, as it is now: {parts}{rest}.", with_it)
+        parts += f", and {_plural(len(with_it), 'layer')} behind it that the change reaches"
+    if agree:
+        parts += f" ({_plural(agree, 'other')} agree with the baseline)"
+    return Acceptance(f"Accepting records the whole model anew, as it is now: {parts}.", with_it)
 
 
 def _card(run: Run, cause: Cause, entry: Entry | None) -> Card:
     compared = entry.exhibit.comparisons if entry is not None else []
-    same = [
-        one for one in compared if (one.key, one.fingerprint) == (cause.key, cause.fingerprint)
-    ]
+    same = [one for one in compared if (one.key, one.fingerprint) == (cause.key, cause.fingerprint)]
     comparison = same[-1] if same else None
     layers = run.tables.get(comparison.table, []) if comparison is not None else []
     own = next((layer for layer in layers if layer.layer == cause.layer), None)

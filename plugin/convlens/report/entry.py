@@ -16,10 +16,10 @@ OUTCOMES: tuple[Outcome, ...] = (
     *("xpassed", "passed", "xfailed", "skipped"),
 )
 BAD: frozenset[str] = frozenset(("crashed", "failed", "error", "unfinished"))
-# An outcome, or "follows" for an item that fails only because another one does.
-Status = Outcome | Literal["follows"]
+# An outcome, or "follow" for an item that fails only because another one does.
+Status = Outcome | Literal["follow"]
 STATUSES: tuple[Status, ...] = (
-    *("crashed", "failed", "error", "unfinished", "follows"),
+    *("crashed", "failed", "error", "unfinished", "follow"),
     *("xpassed", "passed", "xfailed", "skipped"),
 )
 
@@ -185,8 +185,8 @@ class Entry:
 
     @property
     def status(self) -> Status:
-        """The outcome; "follows" for a failure that another item is the cause of."""
-        return "follows" if self.follows and self.outcome in BAD else self.outcome
+        """The outcome; "follow" for a failure that another item is the cause of."""
+        return "follow" if self.follows and self.outcome in BAD else self.outcome
 
 
 def exhibit_from_json(data: dict[str, Any]) -> Exhibit:

@@ -108,7 +108,7 @@ def _table(table: Overview, block: Block) -> str:
     lines.append(_row("layer", [escape_markdown(name) for name in table.properties]))
     lines.append(_row("---", ["---"] * len(table.properties)))
     for group in block.groups:
-        if group.kind == "follows" and group.folded:
+        if group.kind == "follow" and group.folded:
             lines.append(_row(_shortened(group.title), [""] * len(table.properties)))
             continue
         for row in group.rows:

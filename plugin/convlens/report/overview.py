@@ -41,7 +41,7 @@ class Cell:
     @property
     def following(self) -> int:
         """Number of items that fail only because another one does."""
-        return sum(entry.status == "follows" for entry in self.entries)
+        return sum(entry.status == "follow" for entry in self.entries)
 
     @property
     def count(self) -> str:
@@ -68,11 +68,11 @@ class Row:
 
     @property
     def kind(self) -> str:
-        """The row's part in the table: "bad", "follows" or "passed"."""
+        """The row's part in the table: "bad", "follow" or "passed"."""
         found = {cell.status for cell in self.cells}
         if found & BAD:
             return "bad"
-        return "follows" if "follows" in found else "passed"
+        return "follow" if "follow" in found else "passed"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Group:
     def title(self) -> str:
         """The rows in a few words, such as "b … z: 37 follow"."""
         names = [row.layer or "whole model" for row in self.rows]
-        word = "follow" if self.kind == "follows" else "passed"
+        word = "follow" if self.kind == "follow" else "passed"
         return f"{names[0]} … {names[-1]}: {len(names)} {word}"
 
 
@@ -167,7 +167,7 @@ def _block(model: str, entries: Sequence[Entry], names: Sequence[str], few: bool
 
 def _fold(rows: Sequence[Row]) -> list[Group]:
     """Return the rows in groups of one kind; long groups without a cause are folded."""
-    min_count = {"passed": _MIN_PASSED, "follows": _MIN_FOLLOWING}
+    min_count = {"passed": _MIN_PASSED, "follow": _MIN_FOLLOWING}
     groups = []
     for kind, found in itertools.groupby(rows, lambda row: row.kind):
         own = list(found)

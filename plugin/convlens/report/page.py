@@ -28,7 +28,7 @@ SYMBOLS: dict[Status, str] = {
     "failed": "✗",
     "error": "!",
     "unfinished": "…",
-    "follows": "↳",
+    "follow": "↳",
     "xpassed": "?",
     "passed": "✓",
     "xfailed": "~",
@@ -217,11 +217,11 @@ def _arrange(entries: Sequence[Entry]) -> tuple[list[Entry], list[_Fold]]:
             by_model.setdefault(entry.exhibit.model, []).append(entry)
     good = []
     for model, own in by_model.items():
-        for layer in dict.fromkeys(e.follows for e in own if e.status == "follows"):
-            after = [e for e in own if e.status == "follows" and e.follows == layer]
+        for layer in dict.fromkeys(e.follows for e in own if e.status == "follow"):
+            after = [e for e in own if e.status == "follow" and e.follows == layer]
             title = f"{len(after)} follow {layer}" if layer else f"{len(after)} follow"
-            folds.append(_Fold("follows", model, title, after))
-        rest = [entry for entry in own if entry.status != "follows"]
+            folds.append(_Fold("follow", model, title, after))
+        rest = [entry for entry in own if entry.status != "follow"]
         if rest:
             good.append(_Fold(_shown_status(rest), model, _tell(rest), rest))
     return bad[:_MAX_FAILURES], [*folds, *good]

@@ -324,7 +324,7 @@ def test_no_container_of_items_is_a_grid_in_print(page):
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
         display = "return getComputedStyle(arguments[0]).display"
-        for name in ("#items", ".body", ".figures", ".comparison", ".pairs", ".pair"):
+        for name in ("#items", ".body", ".figures", "section.comparison", ".pairs", ".pair"):
             assert page.execute_script(display, find(page, name)) == "block", name
         assert not find(page, ".filters").is_displayed()
     finally:

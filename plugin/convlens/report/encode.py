@@ -63,8 +63,9 @@ def add_comparison(spool: Spool, exhibit: Exhibit, comparison: Any) -> None:
     Args:
         spool: spool for the pictures.
         exhibit: exhibit to add to.
-        comparison: object with the attributes of `convlens.report.entry.Comparison`. Each of its
-            pictures has a title and two arrays `expected` and `actual`, (h, w) or (h, w, 3) uint8.
+        comparison: object with the attributes of `convlens.report.entry.Comparison`, and `layers`
+            with those of `convlens.report.entry.LayerComparison`. Each of its pictures has a title
+            and two arrays `expected` and `actual`, (h, w) or (h, w, 3) uint8.
     """
     layers = [
         LayerComparison(
@@ -73,6 +74,7 @@ def add_comparison(spool: Spool, exhibit: Exhibit, comparison: Any) -> None:
             _number(part.relative_error),
             None if part.worst_channel is None else int(part.worst_channel),
             bool(part.passed),
+            str(part.note),
         )
         for part in comparison.layers
     ]
@@ -83,7 +85,7 @@ def add_comparison(spool: Spool, exhibit: Exhibit, comparison: Any) -> None:
             comparison.verdict,
             bool(comparison.passed),
             comparison.first,
-            layers,
+            spool.write_table(layers) if layers else "",
             [_pair(spool, part.title, part.expected, part.actual) for part in comparison.pictures],
         )
     )

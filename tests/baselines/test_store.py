@@ -83,7 +83,9 @@ def test_similar_names_have_separate_baselines_in_the_folder(place, tmp_path):
 def test_a_header_keeps_the_order_of_layers(place):
     path = place.folder / "k~.npz"
     weights = {"conv_2": "b", "conv_10": "a", "conv_1": "c"}
-    store.write(path, store.Stored("k", "values", {}, {"provenance": {"weights": weights}}))
+    store.write(
+        path, store.Stored("k", "values", {}, {"provenance": {"weights": weights}}), b"", ""
+    )
     assert list(store.read(path, "k").header["provenance"]["weights"]) == list(weights)
 
 
@@ -319,14 +321,14 @@ path, value = Path(sys.argv[1]), 0
 print("ready", flush=True)
 while True:
     value += 1
-    write(path, Stored("k", "values", {"a": np.full(200_000, value % 250, np.uint8)}))
+    write(path, Stored("k", "values", {"a": np.full(200_000, value % 250, np.uint8)}), b"", "")
 """
 
 
 @pytest.mark.slow
 def test_a_process_killed_during_a_write_leaves_a_complete_file(tmp_path):
     path = tmp_path / "k.npz"
-    write(path, Stored("k", "values", {"a": np.zeros(200_000, np.uint8)}))
+    write(path, Stored("k", "values", {"a": np.zeros(200_000, np.uint8)}), b"", "")
     draw = np.random.default_rng(0)
     seen, cut_short = set(), 0
     for _ in range(200):

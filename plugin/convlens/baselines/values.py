@@ -271,7 +271,7 @@ def compare_values(
         first=None if first is None else first.layer,
         layers=tuple(found),
         pictures=tuple(
-            PicturePair(path, before[path], pixels)
+            PicturePair(path, before[path], pixels, layer=path)
             for path, pixels in actual.shown.items()
             if path in before
         ),

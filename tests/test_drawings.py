@@ -9,6 +9,7 @@ import pytest
 
 from convlens import invariance, maximize, occlude, top_images, top_patches
 from convlens.drawings import draw_invariance, draw_maximized, draw_occlusion, draw_top
+from convlens.pictures import deprocess, stretched_pixels
 from convlens.pictures.sheet import font
 
 
@@ -42,12 +43,22 @@ def test_invariance_is_drawn_as_curves(mnist_network, digits):
     assert draw_invariance(curves).image().size == (760, 460)
 
 
-@pytest.mark.parametrize("basis", ["pixel", "fourier"])
-def test_images_are_brought_to_one_contrast_in_the_pixel_basis_alone(mnist_network, basis):
-    found = maximize(mnist_network, "conv2d_1", [0], steps=3, basis=basis)
-    stretched = replace(found, images=(found.images - 0.5) * 0.2 + 0.5)
-    same = np.array_equal(shown(draw_maximized(found)), shown(draw_maximized(stretched)))
-    assert same is (basis == "pixel")
+@pytest.mark.parametrize("preset", [None, "feature-visualization", "keras-vis"])
+def test_images_are_brought_to_one_contrast_and_measured_as_they_are(mnist_network, preset):
+    found = maximize(mnist_network, "conv2d_1", [0], steps=3, preset=preset)
+    assert found.preset == preset
+    assert found.model_range == (0.0, 1.0)
+    paler = replace(found, images=(found.images - 0.5) * 0.5 + 0.5)
+    assert np.array_equal(draw_maximized(found).pixels, draw_maximized(paler).pixels)
+    assert (
+        draw_maximized(found).labels
+        == draw_maximized(paler).labels
+        == [f"0: {found.trace[-1, 0]:.3g}"]
+    )
+    shade = stretched_pixels(found.images[0], (0.0, 1.0))
+    if preset == "keras-vis":
+        shade = deprocess(found.images[0])
+    assert np.array_equal(draw_maximized(found).pixels[0], shade)
 
 
 def test_the_font_has_every_character_of_the_texts(tiny_network):

@@ -208,4 +208,9 @@ def test_a_file_of_format_version_2_is_read(tmp_path):
     found = compare_records(again, record, key="k")
     assert found.passed
     assert max(layer.worst_error for layer in found.layers) == 0
-    assert len(found.pictures) == 4  # of three layers and the output
+    for name, layer in record.layers.items():
+        assert again.layers[name].shown == pytest.approx(layer.shown, abs=0.01)
+    layer = record.layers["layer_1"]
+    layers = {**record.layers, "layer_1": replace(layer, mean=layer.mean + 1)}
+    (pair,) = compare_records(again, replace(record, layers=layers), key="k").pictures
+    assert pair.layer == "layer_1"

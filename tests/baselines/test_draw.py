@@ -37,12 +37,14 @@ def drawn(layers):
 
 def test_a_layer_deep_in_the_network_changes_its_own_place_in_the_picture():
     layers = {f"conv_{i}": sketch(i) for i in range(76)}
+    for layer in layers.values():
+        layer.projection[:, [3, 77]] = 0.8, -0.2
     before = drawn(layers)
     first = layers["conv_0"]
     for name in ("conv_0", "conv_40", "conv_75"):
         layer = layers[name]
         sums = layer.projection.copy()
-        sums[:, [3, 77]] = sums[:, [77, 3]] + 0.5
+        sums[:, [3, 77]] = sums[:, [77, 3]]
         now = drawn({**layers, name: replace(layer, projection=sums)})
         rows, columns = np.nonzero((now != before).any(axis=2))
         assert rows.size >= 2 * 3 * 3, name  # two squares
@@ -56,7 +58,7 @@ def test_all_layers_are_shown_and_counted():
     assert page.height > 300 / 8 * 76
     content = io.BytesIO()
     page.save(content, format="PNG", optimize=True)
-    assert len(content.getvalue()) < 150_000
+    assert len(content.getvalue()) < 400_000  # of noise, which can hardly be compressed
 
 
 def test_layers_without_maps_and_of_one_channel_are_drawn():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -252,8 +252,11 @@ def _values(
     network: Network, result: Maximization, seed: int, shared: Sequence[str] | None
 ) -> NDArray[np.float32]:
     """Return the activations of the first, the last and the controls' images, (k, n)."""
-    made = [lambda: result.start, lambda: result.images]
-    made += [partial(random_steps, result, [seed, k]) for k in range(_CONTROLS)]
+    made: list[Callable[[], NDArray[np.float32]]] = [
+        lambda: result.start,
+        lambda: result.images,
+        *(partial(random_steps, result, [seed, k]) for k in range(_CONTROLS)),
+    ]
     # As many at once as fill a batch: calls for single images take long.
     together = max(1, BATCH // len(result.images))
     rows = []

@@ -23,6 +23,7 @@ from convlens.pictures import (
     feature_map_pixels,
     grid,
     signed_pixels,
+    stretched_pixels,
     viridis,
 )
 from convlens.pictures.normalize import Pixels, range_pixels
@@ -76,8 +77,8 @@ def _shown_units(flat: NDArray[np.bool_]) -> list[int]:
 def draw_maximized(result: Maximization, count: int | None = None) -> Tiles:
     """Return the images that excite a layer's units, with each unit's final activation.
 
-    Images of the pixel basis are normalized to the same contrast. Images of the Fourier basis have
-    meaningful colors and contrasts and are drawn unchanged.
+    Each image is stretched to the full contrast; those of the preset "keras-vis" are shown as that
+    library shows them. The activations are those of the images as they are.
 
     Args:
         result: the images.
@@ -86,10 +87,15 @@ def draw_maximized(result: Maximization, count: int | None = None) -> Tiles:
     shown = (
         f"{len(result.units)} units" if count is None else f"{len(result.units)} of {count} units"
     )
-    own_range = result.value_range if result.basis == "fourier" else None
+    as_keras_vis = result.preset == "keras-vis"
     pixels = [
-        _shown(deprocess if own_range is None else partial(range_pixels, value_range=own_range), x)
-        for x in result.images
+        _shown(
+            deprocess
+            if as_keras_vis
+            else partial(stretched_pixels, value_range=result.model_range),
+            image,
+        )
+        for image in result.images
     ]
     labels = [f"{name}: {a:.3g}" for name, a in zip(result.labels, result.trace[-1], strict=True)]
     return Tiles(

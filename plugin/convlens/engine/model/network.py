@@ -381,13 +381,21 @@ class Network:
         Raises:
             ValueError: as `check_images`; a model of series or volumes.
         """
+        self.check_takes_pictures()
+        return self.check_batch(images)
+
+    def check_takes_pictures(self) -> None:
+        """Check that the model takes images of two dimensions.
+
+        Raises:
+            ValueError: a model of series or volumes.
+        """
         if len(self.input_shape) != 3:
             shape = ", ".join("any" if s is None else str(s) for s in self.input_shape)
             raise ValueError(
                 f"{self.name} takes inputs of shape (n, {shape}), but pictures (n, h, w, c) are "
                 "needed here"
             )
-        return self.check_batch(images)
 
     def run(
         self,

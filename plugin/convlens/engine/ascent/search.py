@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,6 @@ def _patterns(
             tiles = (
                 change * (high - low) * draw.standard_normal((_DRAWS, *(period for _ in sides), c))
             )
-            at = np.ix_(*(np.arange(side) % period for side in sides))
+            at: tuple[Any, ...] = np.ix_(*(np.arange(side) % period for side in sides))
             made.append(tiles[(slice(None), *at)])
     return np.concatenate(made).astype(np.float32)

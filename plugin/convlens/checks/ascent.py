@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,6 +36,8 @@ _ARRIVED = 0.9
 # A search without gradient that finds no more than this share of the unit's range above the last
 # image finds nothing.
 _NOTHING = 0.02
+# So many units of a layer, or half of them, are few.
+_FEW = 4
 # One draw of random steps may fall anywhere; the best of a few says what chance can do.
 _CONTROLS = 8
 
@@ -90,10 +92,14 @@ class AscentGain:
 
     @property
     def failing(self) -> list[int]:
-        """The numbers of the units that rose too little, though they are not dead."""
+        """The numbers of the units that rose too little, though they are not dead.
+
+        None where they are so many that the number of steps is not the reason.
+        """
         live = self.spread > self.rounding * np.abs(self.final)
         weak = np.isfinite(self.searched) & ~self.nothing_to_climb & live
-        return [int(i) for i in np.flatnonzero(weak)]
+        found = [int(i) for i in np.flatnonzero(weak)]
+        return found if len(found) <= max(_FEW, len(self.units) // 2) else []
 
     @property
     def nothing_to_climb(self) -> NDArray[np.bool_]:
@@ -252,8 +258,11 @@ def _values(
     network: Network, result: Maximization, seed: int, shared: Sequence[str] | None
 ) -> NDArray[np.float32]:
     """Return the activations of the first, the last and the controls' images, (k, n)."""
-    made = [lambda: result.start, lambda: result.images]
-    made += [partial(random_steps, result, [seed, k]) for k in range(_CONTROLS)]
+    made: list[Callable[[], NDArray[np.float32]]] = [
+        lambda: result.start,
+        lambda: result.images,
+        *(partial(random_steps, result, [seed, k]) for k in range(_CONTROLS)),
+    ]
     # As many at once as fill a batch: calls for single images take long.
     together = max(1, BATCH // len(result.images))
     rows = []

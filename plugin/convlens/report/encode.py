@@ -65,7 +65,8 @@ def add_comparison(spool: Spool, exhibit: Exhibit, comparison: Any) -> None:
         exhibit: exhibit to add to.
         comparison: object with the attributes of `convlens.report.entry.Comparison`, and `layers`
             with those of `convlens.report.entry.LayerComparison`. Each of its pictures has a title
-            and two arrays `expected` and `actual`, (h, w) or (h, w, 3) uint8.
+            and two arrays `expected` and `actual`, (h, w) or (h, w, 3) uint8. It may have a
+            `difference`, drawn in colors of its own, and then a `note` about these.
     """
     layers = [
         LayerComparison(
@@ -86,7 +87,7 @@ def add_comparison(spool: Spool, exhibit: Exhibit, comparison: Any) -> None:
             bool(comparison.passed),
             comparison.first,
             spool.write_table(layers) if layers else "",
-            [_pair(spool, part.title, part.expected, part.actual) for part in comparison.pictures],
+            [_drawn_pair(spool, part) for part in comparison.pictures],
         )
     )
 
@@ -126,6 +127,15 @@ def _lines(figure: Curves) -> Lines:
     ]
     x = [float(figure.x[i]) for i in kept]
     return Lines(figure.title, figure.x_label, figure.y_label, x, series)
+
+
+def _drawn_pair(spool: Spool, part: Any) -> Pair:
+    """Return a pair whose difference is drawn, or that of its two pictures."""
+    if getattr(part, "difference", None) is None:
+        return _pair(spool, part.title, part.expected, part.actual)
+    drawn = {"expected": part.expected, "actual": part.actual, "difference": part.difference}
+    shown = {name: _picture(spool, pixels, name, _LARGE) for name, pixels in drawn.items()}
+    return Pair(part.title, **shown, note=part.note)
 
 
 def _pair(spool: Spool, title: str, expected: Pixels, actual: Pixels) -> Pair:

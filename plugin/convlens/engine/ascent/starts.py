@@ -14,7 +14,7 @@ from convlens.pictures.synthetic import synthetic_images
 
 _COLORED, _FULL, _TEXTURES = 48, 16, 48
 # Below 1, so that an ascent from an image that is all a unit could want still has room to rise.
-_TILED_CONTRAST = 0.75
+_CONTRAST = 0.75
 # Images of more channels have too many corners.
 _MAX_CORNERED = 4
 
@@ -51,7 +51,7 @@ def plain_starts(
 def constant_starts(
     shape: tuple[int, ...], value_range: tuple[float, float]
 ) -> NDArray[np.float32]:
-    """Return images of one color, (m, *positions, c): five grays, and the corners of the range.
+    """Return images of one color, (m, *positions, c): five grays, and near the range's corners.
 
     A unit that anything inhibits is highest on one of them.
 
@@ -64,7 +64,7 @@ def constant_starts(
     shares = [np.full(channels, gray) for gray in (0.0, 0.25, 0.5, 0.75, 1.0)]
     if 1 < channels <= _MAX_CORNERED:
         shares += [np.array(c) for c in product((0.0, 1.0), repeat=channels) if len({*c}) > 1]
-    colors = low + (high - low) * np.stack(shares)
+    colors = (low + high) / 2 + _CONTRAST * (high - low) * (np.stack(shares) - 0.5)
     return np.broadcast_to(
         colors[(slice(None), *(None for _ in shape[:-1]))], (len(colors), *shape)
     ).astype(np.float32)
@@ -109,6 +109,6 @@ def _tiles(
         tile = np.zeros((*periods, c), np.float64)
         np.add.at(tile, at, gradient)
         signs = np.sign(tile)[at]
-        contrast = _TILED_CONTRAST * (high - low) / 2
+        contrast = _CONTRAST * (high - low) / 2
         images.append(((low + high) / 2 + signs * contrast).astype(np.float32))
     return images

@@ -91,13 +91,17 @@ class AscentGain:
         return np.minimum(self.spread, self.room)
 
     @property
+    def live(self) -> NDArray[np.bool_]:
+        """True for units that differ between random images."""
+        return self.spread > self.rounding * np.abs(self.final)
+
+    @property
     def failing(self) -> list[int]:
         """The numbers of the units that rose too little, though they are not dead.
 
         None where they are so many that the number of steps is not the reason.
         """
-        live = self.spread > self.rounding * np.abs(self.final)
-        weak = np.isfinite(self.searched) & ~self.nothing_to_climb & live
+        weak = np.isfinite(self.searched) & ~self.nothing_to_climb & self.live
         found = [int(i) for i in np.flatnonzero(weak)]
         return found if len(found) <= max(_FEW, len(self.units) // 2) else []
 
@@ -184,7 +188,7 @@ class Ascent(LayerCheck):
             "maximized": len(seen.units),
             "gain_min": float(gain.min()),
             "gain_median": float(np.median(gain)),
-            "nothing_to_climb": int(seen.nothing_to_climb.sum()),
+            "nothing_to_climb": int((seen.nothing_to_climb & seen.live).sum()),
         }
 
     def verdict(self, seen: AscentGain) -> Measures:

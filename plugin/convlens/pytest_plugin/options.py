@@ -26,7 +26,7 @@ def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
         action="append",
         default=[],
         metavar="MODEL",
-        help="check a model: a .keras file, a shipped model "
+        help="check a model: a .keras or .h5 file, a shipped model "
         f"({', '.join(SHIPPED)}), a network of keras.applications such as VGG19 with its trained "
         "weights, or module:factory, a function that returns a Keras model. "
         "Without paths on the command line only the models are checked; with paths, tests run too, "
@@ -109,7 +109,8 @@ def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
     group.addoption(
         "--convlens-allow-legacy",
         action="store_true",
-        help="also load .h5 models, which can run code that they hold: only from those you trust",
+        help="also load .h5 models that can run code, such as that of a Lambda layer: only from "
+        "those you trust",
     )
     group.addoption(
         "--convlens-weights",

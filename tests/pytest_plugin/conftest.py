@@ -48,7 +48,9 @@ def _models_are_shared(
     known[id(mnist_network.model)] = mnist_network
 
     def load_once(path: str | os.PathLike[str], **options: Any) -> Any:
-        content = Path(path).read_bytes() if Path(path).is_file() else b""
+        if not Path(path).is_file():
+            return load(path, **options)
+        content = Path(path).read_bytes()
         if content not in _networks:
             model = load(path, **options)
             try:

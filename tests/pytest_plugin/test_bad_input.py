@@ -237,3 +237,27 @@ def test_models_of_other_formats_are_told_what_to_do(pytester, argument):
     assert "Traceback" not in text
     pytester.makepyfile("def test_it(): pass")
     pytester.runpytest(".").assert_outcomes(passed=1)  # nobody asked for them
+
+
+def test_a_saved_model_gets_the_items_that_need_no_layers(pytester, tiny):
+    import numpy as np
+
+    images = np.random.default_rng(0).random((30, 13, 13, 2), np.float32)
+    kernel, bias = tiny.layers[-1].get_weights()
+    bias = bias - np.log(tiny.predict(images, verbose=0)).mean(axis=0)  # so that classes differ
+    tiny.layers[-1].set_weights([kernel, bias])
+    tiny.export(pytester.path / "exported", verbose=False)
+    answers = tiny.predict(images, verbose=0).argmax(axis=1)
+    np.savez(pytester.path / "data.npz", images=images, labels=answers)
+    arguments = ("--convlens-allow-legacy", "--convlens-images=data.npz", "-rs")
+    recorded = ("--convlens-baselines=b", "--convlens-update=missing", "--convlens-accuracy=1")
+    result = pytester.runpytest("exported", *arguments, *recorded, "-v")
+    text = result.stdout.str()
+    for name in ("finite[saved_model]", "repeatable", "accuracy", "baseline[saved_model]"):
+        assert f"exported::{name} PASSED" in text
+    assert "is a SavedModel, a compiled graph without filters to look at" in text
+    assert "is a SavedModel, whose graph hides the scores before its softmax" in text
+    result.assert_outcomes(passed=5, skipped=2)
+    np.savez(pytester.path / "data.npz", images=images, labels=(answers + 1) % 3)
+    result = pytester.runpytest("--convlens=exported", *arguments, *recorded, "-k", "accuracy")
+    result.assert_outcomes(failed=1, deselected=6)

@@ -109,8 +109,8 @@ def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
     group.addoption(
         "--convlens-allow-legacy",
         action="store_true",
-        help="also load .h5 models that can run code, such as that of a Lambda layer: only from "
-        "those you trust",
+        help="also load models that can run code, .h5 files with Lambda layers and SavedModel "
+        "folders: only from those you trust",
     )
     group.addoption(
         "--convlens-weights",

@@ -23,7 +23,7 @@ from convlens.engine.model.declared import (
 from convlens.engine.model.legacy import RunsCodeError, UnknownClassError, parse_config
 from convlens.engine.model.losses import stated_loss
 from convlens.files.archive import open_archive
-from convlens.files.formats import format_of
+from convlens.files.formats import format_of, is_saved_model
 
 _NATIVE = ".keras"
 _LEGACY = (".h5", ".hdf5")
@@ -54,9 +54,10 @@ def load_model(path: str | os.PathLike[str], *, allow_legacy: bool = False) -> k
     file (`.h5`) is examined first: it may name nothing but Keras's own layers without code.
 
     Args:
-        path: path of the file.
-        allow_legacy: also load HDF5 files that can run code: those with Lambda layers, or with
-            layers that are registered outside Keras. Only for files from a trusted source.
+        path: path of the file, or of the folder of a SavedModel.
+        allow_legacy: also load what can run code: HDF5 files with Lambda layers, or with layers
+            that are registered outside Keras, and SavedModel folders, as models of one layer. Only
+            for those from a trusted source.
 
     Returns:
         The model, not compiled, ready for inference.
@@ -66,12 +67,14 @@ def load_model(path: str | os.PathLike[str], *, allow_legacy: bool = False) -> k
 
     Raises:
         ModelFileError: a missing or truncated file, or one of another format; a Lambda layer, or
-            an HDF5 file that can run code, without `allow_legacy`; a custom layer that is not
-            registered; a file that declares more than it holds or than fits in memory; a version
-            of Keras with known vulnerabilities.
+            an HDF5 file or SavedModel that can run code, without `allow_legacy`; a custom layer
+            that is not registered; a file that declares more than it holds or than fits in
+            memory; a version of Keras with known vulnerabilities.
     """
     file = Path(path)
     _check_keras(keras.__version__)
+    if allow_legacy and is_saved_model(file):
+        return _load_graph(file)
     try:
         kind, refusal = format_of(file)
     except OSError as error:
@@ -104,6 +107,17 @@ def _load(file: Path, suffixes: tuple[str, ...], safe: bool) -> keras.Model:
                 shutil.copyfile(file, renamed)
             file = renamed
         return keras.models.load_model(file, compile=False, safe_mode=safe)
+
+
+def _load_graph(folder: Path) -> keras.Model:
+    """Load a SavedModel from a trusted source."""
+    from convlens.engine.model.saved_model import load_saved_model
+
+    try:
+        return load_saved_model(folder)
+    except Exception as error:  # TensorFlow raises errors of nearly every type
+        reason = f"{type(error).__name__}: {_reason(error)[:_MAX_REASON].rstrip('.')}"
+        raise ModelFileError(f"{folder} could not be loaded ({reason})") from error
 
 
 def _check_keras(version: str) -> None:

@@ -167,7 +167,7 @@ def test_image_sources_that_cannot_be_read(pytester, tiny_file):
         "none.npz": "none.npz cannot be read as .npz (No such file",
         "other.npz": "it has weights (3,), but no array of images",
         "empty": "the folder holds no picture",
-        "what": "give a folder of pictures, an .npz file or module:factory",
+        "what": "give a folder of pictures, a saved tf.data.Dataset, an .npz file or",
         "nomodule:images": "there is no module 'nomodule'",
     }.items():
         assert message in collection_error(pytester, str(tiny_file), "--convlens-images", source)

@@ -35,8 +35,10 @@ def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
     group.addoption(
         "--convlens-images",
         metavar="SOURCE",
-        help="images to look with: a folder, an .npz (arrays 'images' and perhaps 'labels'), or "
-        "module:factory. By default the shipped model's own digits, else seeded textures",
+        help="images to look with: a folder of pictures or of a folder a class, a saved "
+        "tf.data.Dataset, an .npz (arrays 'images', perhaps 'labels', and further inputs by their "
+        "names), or module:factory. By default the shipped model's own digits, else seeded "
+        "textures",
     )
     group.addoption(
         "--convlens-range",

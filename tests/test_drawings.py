@@ -42,7 +42,7 @@ def test_invariance_is_drawn_as_curves(mnist_network, digits):
     assert draw_invariance(curves).image().size == (760, 460)
 
 
-@pytest.mark.parametrize("basis", ["pixel", "fourier"])
+@pytest.mark.parametrize("basis", ["pixel", pytest.param("fourier", marks=pytest.mark.slow)])
 def test_images_are_brought_to_one_contrast_in_the_pixel_basis_alone(mnist_network, basis):
     found = maximize(mnist_network, "conv2d_1", [0], steps=3, basis=basis)
     stretched = replace(found, images=(found.images - 0.5) * 0.2 + 0.5)

@@ -75,7 +75,10 @@ def stored(record, folder):
     return path, check._load(path, "k")
 
 
-@pytest.mark.parametrize(("channels", "limit"), [(MOBILENET, 500_000), (DEEP, 1_500_000)])
+@pytest.mark.parametrize(
+    ("channels", "limit"),
+    [(MOBILENET, 500_000), pytest.param(DEEP, 1_500_000, marks=pytest.mark.slow)],
+)
 def test_the_files_of_a_large_network_are_small(tmp_path, channels, limit):
     record = network(channels)
     _path, again = stored(record, tmp_path)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from convlens.files import atomic
@@ -52,8 +53,10 @@ def test_the_next_write_removes_what_a_killed_process_left(writer, tmp_path):
 
 
 def test_a_killed_process_that_its_parent_has_not_read_counts_as_killed(writer, tmp_path):
+    process = psutil.Process(writer.pid)
     writer.kill()
-    time.sleep(0.2)
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
     write_atomic(tmp_path / "b.txt", b"other")
     assert temporary(tmp_path) == []
 

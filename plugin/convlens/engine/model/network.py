@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -38,6 +38,8 @@ from convlens.engine.model.shapes import Shape, tensor_shapes
 from convlens.engine.runtime import backend
 from convlens.engine.runtime.lru_cache import LRUCache
 from convlens.engine.runtime.tolerance import Rounding
+
+T = TypeVar("T")
 
 Units = int | Iterable[int] | None
 INPUT, PREDICTIONS = "input", "predictions"
@@ -79,6 +81,7 @@ class Network:
         self.model = model
         self.distribution = backend.distribution_of(model)
         self._given = dict(held or {})
+        self._memo: dict[Hashable, Any] | None = None
         self._sample: NDArray[np.float32] | None = None
         self._open(image)
 
@@ -109,6 +112,7 @@ class Network:
         self._names = {id(self._flat.image): INPUT}
         self._names.update((id(t), name) for name, t in self.outputs.items())
         self.numbers = {name: i for i, name in enumerate(self.outputs)}
+        self._below: dict[str, list[str]] = {}
         self._reached: set[int] | None = None
         self._bounds: dict[int, float | None] = {}
         self._roundings: dict[int, Rounding] | None = None
@@ -133,14 +137,37 @@ class Network:
 
     @contextmanager
     def variables_restored(self) -> Iterator[None]:
-        """Put the values of all variables back at the end."""
+        """Put the values of all variables back at the end; meanwhile nothing is remembered."""
         values = [(v, ops.copy(v)) for v in self.variables.own]
         try:
-            yield
+            with self.remembering(None):
+                yield
         finally:
             for variable, value in values:
                 variable.assign(value)
             self.variables.refresh()
+
+    @contextmanager
+    def remembering(self, memo: dict[Hashable, Any] | None) -> Iterator[None]:
+        """Keep the results of `remembered` in a dictionary, meanwhile.
+
+        Args:
+            memo: what the caller keeps as long as no weight changes; None to keep nothing.
+        """
+        before, self._memo = self._memo, memo
+        try:
+            yield
+        finally:
+            self._memo = before
+
+    def remembered(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return `make()`; while results are kept, see `remembering`, that of the first call."""
+        if self._memo is None:
+            return make()
+        if key not in self._memo:
+            self._memo[key] = make()
+        found: T = self._memo[key]
+        return found
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
@@ -394,10 +421,11 @@ class Network:
 
     def below(self, layer: str) -> list[str]:
         """Return the names of all layers that `layer` depends on, and `layer` itself, last."""
-        needed = {
-            id(t) for c in self._needed_calls([self.outputs[self.find(layer)]]) for t in c.outputs
-        }
-        return [name for name, t in self.outputs.items() if id(t) in needed]
+        layer = self.find(layer)
+        if layer not in self._below:
+            needed = {id(t) for call in self.calls(layer) for t in call.outputs}
+            self._below[layer] = [name for name, t in self.outputs.items() if id(t) in needed]
+        return list(self._below[layer])
 
     def reaches(self, layer: str) -> bool:
         """Return whether a layer depends on the images, and not on held inputs alone."""

@@ -37,6 +37,8 @@ def load_saved_model(folder: Path) -> keras.Model:
     if not inputs:
         raise ValueError(f"its signature {endpoint!r} has no input")
     results = GraphLayer(str(folder), call_endpoint=endpoint, name=LAYER)(inputs)
+    # TensorFlow gives them in any order.
+    results = dict(sorted(results.items(), key=lambda item: (len(item[0]), item[0])))
     outputs = list(results.values())
     if len(outputs) > 1:  # each as a layer, so that it has a name
         named = zip(results, outputs, strict=True)

@@ -59,6 +59,22 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+def test_a_package_index_shows_the_pictures_and_follows_the_links_of_the_readme(wheel: Path):
+    with zipfile.ZipFile(wheel) as archive:
+        (file,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = archive.read(file).decode()
+    assert "Description-Content-Type: text/markdown" in metadata
+    links = re.findall(r"(!?)\[[^\[\]]*\]\(([^)\s]+)\)", metadata)
+    assert len(links) == len(re.findall(r"\]\(", (ROOT / "README.md").read_text(encoding="utf-8")))
+    for picture, link in links:
+        host = "raw.githubusercontent.com" if picture else "github.com"
+        branch = "main" if picture else "blob/main"
+        place = f"https://{host}/pytest-convlens/pytest-convlens/{branch}/"
+        assert link.startswith(place), link
+        assert (ROOT / link.removeprefix(place).partition("#")[0]).exists(), link
+
+
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_beside_it(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()

@@ -107,11 +107,15 @@ def _models_are_shared(
 
     monkeypatch.setattr(loading, "load_model", load_once)
     monkeypatch.setattr(shipped, "load_mnist_cnn", lambda: mnist_network.model)
-    monkeypatch.setattr(
-        models,
-        "network_of",
-        lambda config, model: known.get(id(model)) or network_of(config, model),
-    )
+
+    def known_network(config: pytest.Config, model: Any) -> Network:
+        network = known.get(id(model))
+        if network is None:
+            return network_of(config, model)
+        network.name = models.name_of(config, model) or network.model.name
+        return network
+
+    monkeypatch.setattr(models, "network_of", known_network)
 
 
 @pytest.fixture

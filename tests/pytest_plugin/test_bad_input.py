@@ -205,7 +205,7 @@ def test_nan_weights_are_located_by_every_item(pytester, tiny):
     result.stdout.fnmatch_lines(
         [
             "*finite?conv_b? _*",
-            "tiny layer 'conv_b' is not finite:",
+            "nan.keras layer 'conv_b' is not finite:",
             "*kernel: 1 of 270 values (1 NaN, 0 infinite), the first at (0, 0, 0, 0)",
         ]
     )

@@ -424,7 +424,7 @@ def test_comparisons_that_were_used_are_let_go_of(monkeypatch, tmp_path):
     layers = (LayerDifference("a", 1.0, 0.0, None, True),)
 
     def compare(place, key, observed, tol):
-        pictures = (PicturePair("a", pixels.copy(), pixels.copy()),)
+        pictures = (PicturePair("a", pixels.copy(), pixels.copy(), layer="a"),)
         return Comparison(key, "", "", True, layers=layers, pictures=pictures)
 
     monkeypatch.setattr("convlens.baselines.check.compare_with_baseline", compare)

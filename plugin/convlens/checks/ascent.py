@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,6 +36,8 @@ _ARRIVED = 0.9
 # A search without gradient that finds no more than this share of the unit's range above the last
 # image finds nothing.
 _NOTHING = 0.02
+# So many units of a layer, or half of them, are few.
+_FEW = 4
 # One draw of random steps may fall anywhere; the best of a few says what chance can do.
 _CONTROLS = 8
 
@@ -89,11 +91,19 @@ class AscentGain:
         return np.minimum(self.spread, self.room)
 
     @property
+    def live(self) -> NDArray[np.bool_]:
+        """True for units that differ between random images."""
+        return self.spread > self.rounding * np.abs(self.final)
+
+    @property
     def failing(self) -> list[int]:
-        """The numbers of the units that rose too little, though they are not dead."""
-        live = self.spread > self.rounding * np.abs(self.final)
-        weak = np.isfinite(self.searched) & ~self.nothing_to_climb & live
-        return [int(i) for i in np.flatnonzero(weak)]
+        """The numbers of the units that rose too little, though they are not dead.
+
+        None where they are so many that the number of steps is not the reason.
+        """
+        weak = np.isfinite(self.searched) & ~self.nothing_to_climb & self.live
+        found = [int(i) for i in np.flatnonzero(weak)]
+        return found if len(found) <= max(_FEW, len(self.units) // 2) else []
 
     @property
     def nothing_to_climb(self) -> NDArray[np.bool_]:
@@ -178,7 +188,7 @@ class Ascent(LayerCheck):
             "maximized": len(seen.units),
             "gain_min": float(gain.min()),
             "gain_median": float(np.median(gain)),
-            "nothing_to_climb": int(seen.nothing_to_climb.sum()),
+            "nothing_to_climb": int((seen.nothing_to_climb & seen.live).sum()),
         }
 
     def verdict(self, seen: AscentGain) -> Measures:
@@ -252,8 +262,11 @@ def _values(
     network: Network, result: Maximization, seed: int, shared: Sequence[str] | None
 ) -> NDArray[np.float32]:
     """Return the activations of the first, the last and the controls' images, (k, n)."""
-    made = [lambda: result.start, lambda: result.images]
-    made += [partial(random_steps, result, [seed, k]) for k in range(_CONTROLS)]
+    made: list[Callable[[], NDArray[np.float32]]] = [
+        lambda: result.start,
+        lambda: result.images,
+        *(partial(random_steps, result, [seed, k]) for k in range(_CONTROLS)),
+    ]
     # As many at once as fill a batch: calls for single images take long.
     together = max(1, BATCH // len(result.images))
     rows = []

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -31,6 +32,8 @@ _MADE = pytest.StashKey[dict[str, Any]]()
 _FILES = pytest.StashKey["LRUCache[str, Any]"]()
 _VERSIONS = pytest.StashKey[dict[str, tuple[int, ...]]]()
 _HELD = pytest.StashKey["dict[int, HeldInputs]"]()
+# Name of the file that a model was read from: what messages call it.
+_NAMES = pytest.StashKey["WeakKeyDictionary[Any, str]"]()
 _NETWORKS = pytest.StashKey["LRUCache[int, Network]"]()
 _LENSES = pytest.StashKey["LRUCache[str, Lens]"]()
 
@@ -46,7 +49,10 @@ def load_target(config: pytest.Config, target: Target) -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     if target.kind == "file":
         files = config.stash.setdefault(_FILES, LRUCache(_BUDGET, _model_bytes))
-        return files.get(target.spec, lambda: _load_file(config, target.spec))
+        model = files.get(target.spec, lambda: _load_file(config, target.spec))
+        names = config.stash.setdefault(_NAMES, WeakKeyDictionary())
+        names[model] = Path(target.spec).name
+        return model
     made = config.stash.setdefault(_MADE, {})
     if target.spec not in made:
         made[target.spec] = _make(config, target)
@@ -76,7 +82,7 @@ def network_of(config: pytest.Config, model: Any) -> Network:
     networks = config.stash.setdefault(
         _NETWORKS, LRUCache(_BUDGET, lambda n: _model_bytes(n.model))
     )
-    # A network holds its model, and so its id.
+    # The network holds the model, and so its id.
     return networks.get(id(model), lambda: _open(config, model))
 
 
@@ -95,7 +101,7 @@ def _open(config: pytest.Config, model: Any) -> Network:
         value_range(config) or (0.0, 1.0),
         config.getoption("convlens_seed"),
     )
-    network = Network(model, held=held.values)
+    network = Network(model, held=held.values, name=name_of(config, model))
     config.stash.setdefault(_HELD, {})[id(model)] = held
     return network
 
@@ -105,6 +111,12 @@ def _held(config: pytest.Config, network: Network) -> HeldInputs:
     from convlens.pytest_plugin.inputs import HeldInputs
 
     return config.stash.get(_HELD, {}).get(id(network.model)) or HeldInputs({})
+
+
+def name_of(config: pytest.Config, model: Any) -> str | None:
+    """Return the name of the file that a model was read from; None for another model."""
+    names = config.stash.setdefault(_NAMES, WeakKeyDictionary())
+    return names.get(model)
 
 
 def images_for(config: pytest.Config, model: Any) -> ImageSet:

@@ -43,6 +43,8 @@ class Maximization:
         value_range: the pixels' range (low, high); None if the pixels were not clipped.
         basis: parametrization of the ascent, 'pixel' or 'fourier'.
         seed: seed of all random draws.
+        model_range: (low, high) of the pixels that the model takes.
+        preset: the recipe that was asked for; None for the default.
     """
 
     images: NDArray[np.float32]
@@ -58,6 +60,8 @@ class Maximization:
     value_range: tuple[float, float] | None
     basis: Basis
     seed: int
+    model_range: tuple[float, float] = (0.0, 1.0)
+    preset: Preset | None = None
 
     @property
     def steps(self) -> int:
@@ -398,4 +402,6 @@ def _result(climb: Climb, goals: _Goals, climbed: Climbed) -> Maximization:
         value_range=space.value_range if space.clip else None,
         basis=space.basis,
         seed=climb.seed,
+        model_range=space.value_range,
+        preset=climb.options.preset,
     )

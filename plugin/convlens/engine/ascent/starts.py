@@ -14,7 +14,7 @@ from convlens.pictures.synthetic import synthetic_images
 
 _COLORED, _FULL, _TEXTURES = 48, 16, 48
 # Below 1, so that an ascent from an image that is all a unit could want still has room to rise.
-_TILED_CONTRAST = 0.75
+_CONTRAST = 0.75
 # Images of more channels have too many corners.
 _MAX_CORNERED = 4
 
@@ -50,7 +50,7 @@ def plain_starts(
 def constant_starts(
     shape: tuple[int, int, int], value_range: tuple[float, float]
 ) -> NDArray[np.float32]:
-    """Return images of one color, (m, h, w, c) float32: five grays, and the corners of the range.
+    """Return images of one color, (m, h, w, c) float32: five grays, and near the range's corners.
 
     A unit that anything inhibits is highest on one of them.
 
@@ -63,7 +63,7 @@ def constant_starts(
     shares = [np.full(channels, gray) for gray in (0.0, 0.25, 0.5, 0.75, 1.0)]
     if 1 < channels <= _MAX_CORNERED:
         shares += [np.array(c) for c in product((0.0, 1.0), repeat=channels) if len({*c}) > 1]
-    colors = low + (high - low) * np.stack(shares)
+    colors = (low + high) / 2 + _CONTRAST * (high - low) * (np.stack(shares) - 0.5)
     return np.broadcast_to(colors[:, None, None], (len(colors), *shape)).astype(np.float32)
 
 
@@ -105,6 +105,6 @@ def _tiles(
         tile = np.zeros((down, right, gradient.shape[2]), np.float64)
         np.add.at(tile, (row[:, None], column[None]), gradient)
         signs = np.sign(tile)[row[:, None], column[None]]
-        contrast = _TILED_CONTRAST * (high - low) / 2
+        contrast = _CONTRAST * (high - low) / 2
         images.append(((low + high) / 2 + signs * contrast).astype(np.float32))
     return images

@@ -51,7 +51,7 @@ class Network:
     """A model opened up: its layers, their outputs, and functions computed from them.
 
     Attributes:
-        name: the model's name.
+        name: the model's name for people, which messages have.
         model: the user's own model.
         layers: the user's own layers by flat name, in the order of the graph.
         outputs: each layer's symbolic output (None, h, w, c) or (None, units), by flat name.
@@ -62,22 +62,29 @@ class Network:
         numbers: each layer's place in the order of the graph, by flat name.
     """
 
-    def __init__(self, model: keras.Model, *, held: Mapping[str, ArrayLike] | None = None) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        held: Mapping[str, ArrayLike] | None = None,
+        name: str | None = None,
+    ) -> None:
         """Open up a model.
 
         Args:
             model: a Sequential or functional model.
             held: constant values for a model with several inputs: one for each input except the
                 images, by name, without the batch axis. Every image is computed with them.
+            name: name for messages, such as that of the model's file; by default Keras's.
 
         Raises:
             TypeError: not a Keras model.
             ValueError: a subclassed or unbuilt model, a second input without a held value, a held
                 value of a wrong shape, a channels-first model.
         """
-        _check_graph(model)
-        image = _image_input(model, held or {})
-        self.name: str = model.name
+        self.name = name or str(getattr(model, "name", ""))
+        _check_graph(model, self.name)
+        image = _image_input(model, held or {}, self.name)
         self.model = model
         self.distribution = backend.distribution_of(model)
         self._given = dict(held or {})
@@ -512,51 +519,49 @@ class Network:
         return [self._flat.calls[number] for number in sorted(found)]
 
 
-def _check_graph(model: Any) -> None:
+def _check_graph(model: Any, called: str) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a keras.Model, got {type(model).__name__}")
     if not has_graph(model):
         built = "was never built" if isinstance(model, keras.Sequential) else "is subclassed"
         raise ValueError(
-            f"{model.name} {built}: give a built Sequential model or a functional one, whose "
+            f"{called} {built}: give a built Sequential model or a functional one, whose "
             "layers' outputs can be named"
         )
     if not runs_as_keras(model):
         raise ValueError(
-            f"{model.name} is a {type(model).__name__} with a call() of its own, which can compute "
+            f"{called} is a {type(model).__name__} with a call() of its own, which can compute "
             "something else than its layers one after another: move what it does into a layer, or "
             "give a functional model"
         )
 
 
-def _image_input(model: keras.Model, held: Mapping[str, ArrayLike]) -> str:
+def _image_input(model: keras.Model, held: Mapping[str, ArrayLike], called: str) -> str:
     """Return the name of the input that takes the images, the only one without a held value."""
     inputs = {t.name: t for t in model.inputs}
     for name, value in held.items():
         if name not in inputs:
             raise ValueError(
-                f"{model.name} has no input {name!r}; its inputs are {_describe_inputs(inputs)}"
+                f"{called} has no input {name!r}; its inputs are {_describe_inputs(inputs)}"
             )
         want = tuple(inputs[name].shape[1:])
         shape = np.shape(value)
         if len(shape) != len(want) or any(
             w not in (None, s) for w, s in zip(want, shape, strict=True)
         ):
-            raise ValueError(
-                f"{model.name}'s input {name!r} takes values of shape {want}, not {shape}"
-            )
+            raise ValueError(f"{called}'s input {name!r} takes values of shape {want}, not {shape}")
     free = [name for name in inputs if name not in held]
     if len(free) != 1:
         given = "" if not held else f", {len(free)} of them without a held value"
         raise ValueError(
-            f"{model.name} has {len(inputs)} inputs ({_describe_inputs(inputs)}){given}; exactly "
+            f"{called} has {len(inputs)} inputs ({_describe_inputs(inputs)}){given}; exactly "
             "one, the images, must be free: hold the others with "
             "convlens.Network(model, held={name: value})"
         )
     if len(inputs[free[0]].shape) != 4:
         shape = tuple(inputs[free[0]].shape)
         raise ValueError(
-            f"{model.name} takes inputs of shape {shape}; convlens needs images (n, h, w, c)"
+            f"{called} takes inputs of shape {shape}; convlens needs images (n, h, w, c)"
         )
     return free[0]
 

@@ -169,7 +169,7 @@ class Ascent(LayerCheck):
     min_steps = 20
     columns = (
         Column("ascent gain (min, median)", "{gain_min:.3g}, {gain_median:.3g}"),
-        Column("ascents", "{maximized} of {units} units, {steps} steps, {height}×{width}"),
+        Column("ascents", "{maximized} of {units} units, {steps} steps, {size}"),
     )
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> AscentGain:
@@ -216,8 +216,8 @@ def plan_measures(plan: AscentPlan | None) -> Measures:
     """Return the numbers of a plan: units of the layer, steps, and the images' size."""
     if plan is None:
         return {}
-    height, width = plan.size
-    return {"units": plan.count, "steps": plan.steps, "height": height, "width": width}
+    size = "×".join(map(str, plan.size))
+    return {"units": plan.count, "steps": plan.steps, "size": size}
 
 
 def _measure(
@@ -347,7 +347,7 @@ def random_steps(result: Maximization, seed: int | list[int] = 0) -> NDArray[np.
     """
     draw = np.random.default_rng(np.append(seed, 0xC0))
     step = draw.standard_normal(result.start.shape, dtype=np.float32)
-    norm = np.sqrt((step * step).sum(axis=(1, 2, 3), keepdims=True))
+    norm = np.sqrt((step * step).sum(axis=tuple(range(1, step.ndim)), keepdims=True))
     length = (result.path_length / np.sqrt(result.steps_taken)).astype(np.float32)
-    moved = result.start + length[:, None, None, None] * step / norm
+    moved = result.start + length.reshape(norm.shape) * step / norm
     return moved if result.value_range is None else np.clip(moved, *result.value_range)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # Units about to fail are climbed in this many times the steps.
 _LONGER = 4
 
-Measures = Mapping[str, float | int]
+Measures = Mapping[str, float | int | str]
 Figures = Mapping[str, "Callable[[], Figure]"]
 
 

@@ -78,7 +78,7 @@ class Classes(ClassesCheck):
     min_steps = 20
     line = (
         "classes: {classes} recognized, the closest by {margin_min:.3g} "
-        "({classes} of {units} classes, {steps} steps, {height}×{width})"
+        "({classes} of {units} classes, {steps} steps, {size})"
     )
 
     def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:

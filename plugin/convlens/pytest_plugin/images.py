@@ -34,7 +34,7 @@ class ImageSet:
     """Images to look at a model with.
 
     Attributes:
-        images: (n, h, w, c).
+        images: (n, *positions, c).
         labels: classes in one of the forms that `class_numbers` takes, or None.
         value_range: (low, high) of the pixels.
         source: where they came from, in words.
@@ -62,13 +62,13 @@ def textures(shape: Shape, value_range: tuple[float, float], seed: int) -> Image
     """Return seeded synthetic textures of a model's input shape."""
     from convlens.pictures.synthetic import synthetic_images
 
-    h, w, c = (FREE_SIZE if s is None else s for s in shape)
-    if h * w * c > LARGEST_IMAGE:
+    size = tuple(FREE_SIZE if s is None else s for s in shape)
+    if math.prod(size) > LARGEST_IMAGE:
         raise ValueError(
-            f"the model takes images of {h}×{w}×{c}, too large to draw textures for: give images "
-            "with --convlens-images"
+            f"the model takes images of {'×'.join(map(str, size))}, too large to draw textures "
+            "for: give images with --convlens-images"
         )
-    images = synthetic_images((h, w, c), value_range, seed=seed)
+    images = synthetic_images(size, value_range, seed=seed)
     source = f"{len(images)} synthetic textures (seed {seed}); --convlens-images gives real ones"
     return ImageSet(images, None, value_range, source)
 
@@ -84,7 +84,7 @@ def read_images(
     Args:
         source: a folder of pictures, a folder with one folder of pictures for each class, a data
             set that tf.data saved, an .npz, or module:factory.
-        shape: (h, w, c) of the model's input; pictures of a folder are resized to it.
+        shape: shape of the model's input for one image; pictures of a folder are resized to it.
         value_range: what pixel values of a picture, 0 to 255, are mapped to; (0, 1) for None.
             Arrays are taken as they are.
         name: name of the model's input, which may name the array of an .npz.
@@ -133,6 +133,11 @@ def _values(shape: Shape) -> int:
 def _read_folder(folder: Path, shape: Shape, value_range: tuple[float, float] | None) -> ImageSet:
     """Return the images of a folder, labeled by the folders of classes that it may have."""
     found = find_pictures(folder)
+    if len(shape) != 3:
+        raise ValueError(
+            f"--convlens-images {folder}: the model takes inputs of shape {shape}, not pictures "
+            "(h, w, c); give an .npz"
+        )
     h, w, c = (FREE_SIZE if s is None else s for s in shape)
     if c not in (1, 3):
         raise ValueError(

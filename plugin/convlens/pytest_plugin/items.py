@@ -138,7 +138,7 @@ class ModelItem(pytest.Item):
         """Keep a measurement for the summary and for JUnit."""
         self.user_properties.append((f"convlens.{name}", value))
 
-    def _record_all(self, measures: Mapping[str, float | int]) -> None:
+    def _record_all(self, measures: Mapping[str, float | int | str]) -> None:
         for name, value in measures.items():
             self.record(name, value)
 

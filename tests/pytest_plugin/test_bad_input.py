@@ -153,7 +153,7 @@ def test_images_outside_the_stated_range(pytester, tiny_file):
     np.savez(pytester.path / "images.npz", images=np.full((2, 13, 13, 2), 200.0))
     arguments = (str(tiny_file), "--convlens-images", "images.npz", "--convlens-range", "0,1")
     line = collection_error(pytester, *arguments)
-    assert "the images' values range from 200 to 200, but tiny takes 0 to 1" in line
+    assert "the images' values range from 200 to 200, but tiny.keras takes 0 to 1" in line
 
 
 def test_image_sources_that_cannot_be_read(pytester, tiny_file):

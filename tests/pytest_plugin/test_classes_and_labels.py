@@ -49,7 +49,7 @@ def test_labels_of_every_form_are_used(pytester, labels):
             marks=pytest.mark.slow,
         ),
         (np.array(["a", "b", "c"])[LABELS], "*the labels cannot be used: *not <U1*"),
-        (LABELS + 1, "*labels range from 1 to 3, but functional* has classes 0 to 2*"),
+        (LABELS + 1, "*labels range from 1 to 3, but m.keras has classes 0 to 2*"),
     ],
 )
 def test_labels_that_cannot_be_used_skip_accuracy_alone(pytester, labels, reason):

@@ -104,7 +104,7 @@ def test_a_defect_fails_with_its_layer_unit_and_numbers_and_no_traceback(
     result.stdout.fnmatch_lines(
         [
             "*_ broken.keras: dead?conv_a? _*",
-            "tiny.keras has filters that never fire on 48 images (allowed in a layer: 0):",
+            "broken.keras has filters that never fire on 48 images (allowed in a layer: 0):",
             "  layer 'conv_a': 1 of 6 are dead, units 2 (always 0)",
             "conv_a * 6 * 1 * dead",
         ]
@@ -167,7 +167,9 @@ def test_a_model_without_convolutions_skips_what_cannot_apply(pytester):
     model.save(pytester.path / "mlp.keras")
     result = pytester.runpytest(str(pytester.path / "mlp.keras"), "-rs", *QUICK)
     assert result.parseoutcomes()["skipped"] == 1
-    result.stdout.fnmatch_lines(["SKIPPED*mlp has no convolutional layer*(its layers: flat, out)"])
+    result.stdout.fnmatch_lines(
+        ["SKIPPED*mlp.keras has no convolutional layer*(its layers: flat, out)"]
+    )
 
 
 def test_a_model_without_classes_skips_their_images(pytester):
@@ -177,7 +179,7 @@ def test_a_model_without_classes_skips_their_images(pytester):
     model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(3, 3, name="c")], name="maps")
     model.save(pytester.path / "maps.keras")
     result = pytester.runpytest(str(pytester.path / "maps.keras"), "-rs", "-k", "classes")
-    result.stdout.fnmatch_lines(["SKIPPED*maps has no vector of classes as its output"])
+    result.stdout.fnmatch_lines(["SKIPPED*maps.keras has no vector of classes as its output"])
 
 
 def test_a_factory_is_a_model(pytester):

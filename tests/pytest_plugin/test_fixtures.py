@@ -47,7 +47,7 @@ def test_the_option_names_the_model_under_test(pytester, tiny_file, tiny_items):
     pytester.makepyfile(
         """
         def test_model(lens):
-            assert lens.name == "tiny"
+            assert lens.name == "tiny.keras"
             assert lens.source.startswith("48 synthetic textures")
 
         def test_layer(conv_layer):
@@ -61,7 +61,7 @@ def test_the_option_names_the_model_under_test(pytester, tiny_file, tiny_items):
 def test_a_test_runs_for_each_of_several_models(pytester, tiny_file, mnist_items, tiny_items):
     pytester.makepyfile(
         """
-        def test_model(lens): assert lens.name in ("tiny", "mnist_cnn")
+        def test_model(lens): assert lens.name in ("tiny.keras", "mnist_cnn")
         def test_layer(lens, conv_layer): assert conv_layer in lens.conv_layers
         """
     )

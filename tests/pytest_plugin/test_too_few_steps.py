@@ -15,7 +15,7 @@ def test_too_few_steps_are_told_and_fail_no_healthy_model(pytester, tiny_file):
         ["*1 step is too few to judge the model: at least 20 are needed; leave --convlens-steps*"]
     )
     (line,) = [line for line in result.outlines if line.startswith("SKIPPED")]
-    assert "it would fail: tiny does not recognize" in line
+    assert "it would fail: tiny.keras does not recognize" in line
 
 
 def test_enough_steps_judge(pytester, tiny_file, monkeypatch):

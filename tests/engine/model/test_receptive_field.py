@@ -153,8 +153,8 @@ def test_a_convolution_with_a_call_of_the_users_own_is_not_taken_for_keras():
         receptive_field(network, "top", (4, 4), (9, 9)),
         reached(network, "top", (4, 4)),
     )
-    assert box.top <= touched.top
-    assert box.bottom >= touched.bottom
+    assert box.start[0] <= touched.start[0]
+    assert box.end[0] >= touched.end[0]
 
 
 def test_a_branch_that_reads_only_padding_adds_nothing():
@@ -315,7 +315,8 @@ def test_the_reach_of_a_map_is_the_field_of_each_of_its_positions():
         )
         field = tuple(b - a for a, b in zip(first.start, first.end, strict=True))
         assert reach.size == (min(64, field[0]), min(80, field[1])), name
-        assert reach.stride == (others[0].top - first.top, others[1].left - first.left), name
+        steps = tuple(b.start[i] - first.start[i] for i, b in enumerate(others[:2]))
+        assert reach.stride == steps, name
     assert found[id(network.outputs["up"])].stride == (
         pytest.approx(4, rel=0.1),
         pytest.approx(2, rel=0.1),

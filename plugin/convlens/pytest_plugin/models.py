@@ -83,16 +83,27 @@ def images_for(config: pytest.Config, model: Any) -> ImageSet:
     Raises:
         ValueError: images that cannot be read, or that do not fit the model.
     """
-    from convlens.pytest_plugin.images import read_images, shipped_digits, textures
+    from convlens.pytest_plugin.images import shipped_digits
 
-    network = network_of(config, model)
+    asked = config.getoption("convlens_images") is not None
+    if not asked and config.stash.get(_MADE, {}).get("mnist_cnn") is model:
+        return shipped_digits()
+    return images_for_shape(config, network_of(config, model).input_shape)
+
+
+def images_for_shape(config: pytest.Config, shape: tuple[int | None, ...]) -> ImageSet:
+    """Return the images that were given, or seeded textures, for inputs of a shape (h, w, c).
+
+    Raises:
+        ValueError: images that cannot be read.
+    """
+    from convlens.pytest_plugin.images import read_images, textures
+
     source = config.getoption("convlens_images")
     given = value_range(config)
     if source is not None:
-        return read_images(source, network.input_shape, given)
-    if config.stash.get(_MADE, {}).get("mnist_cnn") is model:
-        return shipped_digits()
-    drawn = textures(network.input_shape, given or (0.0, 1.0), config.getoption("convlens_seed"))
+        return read_images(source, shape, given)
+    drawn = textures(shape, given or (0.0, 1.0), config.getoption("convlens_seed"))
     return replace(drawn, range_given=given is not None)
 
 

@@ -58,6 +58,8 @@ class Sameness:
         unmatched: layers that have no counterpart and are fused with none.
         notes: findings on how the models are called, each a sentence.
         images: number of images whose layers were compared.
+        convention: difference in how the models are called that explains all others, such as the
+            order of colors; "" where there is none. Layers are not compared then.
     """
 
     new: str
@@ -71,6 +73,7 @@ class Sameness:
     unmatched: tuple[str, ...]
     notes: tuple[str, ...]
     images: int
+    convention: str = ""
 
     @property
     def failing(self) -> tuple[LayerSameness, ...]:
@@ -104,6 +107,11 @@ class Sameness:
     @property
     def verdict(self) -> str:
         """The result in a sentence."""
+        if self.convention:
+            return (
+                f"{self.new} differs from {self.reference} in how it is called: it "
+                f"{self.convention}"
+            )
         if self.first is not None:
             before = sum(layer.passed for layer in self.layers[: self.layers.index(self.first)])
             return (
@@ -116,7 +124,7 @@ class Sameness:
             where = (
                 "no layer that was compared differs"
                 if self.layers
-                else "no layer can be named, as it takes a Keras model and one that shows its tensors"
+                else "no layer can be named: that takes a Keras model, and one with tensors"
             )
             return f"the outputs of {self.new} differ from those of {self.reference}; {where}"
         return f"{self.new} behaves as {self.reference} does"

@@ -22,7 +22,7 @@ GIT = "git:"
 MERGE_BASE = "merge-base"
 _BRANCHES = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
-TFLITE_SUFFIX = ".tflite"
+TFLITE_SUFFIX, ONNX_SUFFIX = ".tflite", ".onnx"
 # A function that opens a name that is no file: of keras.applications, or module:factory.
 Named = Callable[[str], Any]
 
@@ -32,7 +32,7 @@ def open_source(source: Any, *, named: Named | None = None, allow_legacy: bool =
 
     Args:
         source: a Keras model, a `Network`, a function of images that returns outputs, a path of a
-            .keras, .h5 or .tflite file, or ``git:REV:path``, where REV may be ``merge-base``.
+            .keras, .h5, .tflite or .onnx file, or ``git:REV:path``; REV may be ``merge-base``.
         named: function that opens other names; None refuses them.
         allow_legacy: also load HDF5 files; see `load_model`.
 
@@ -46,7 +46,7 @@ def open_source(source: Any, *, named: Named | None = None, allow_legacy: bool =
     if not isinstance(source, str | os.PathLike):
         raise ValueError(
             f"{source!r} is no model: give a Keras model, a function of images, or the path of a "
-            ".keras, .h5 or .tflite file"
+            ".keras, .h5, .tflite or .onnx file"
         )
     text = os.fspath(source)
     if text.startswith(GIT):
@@ -54,7 +54,7 @@ def open_source(source: Any, *, named: Named | None = None, allow_legacy: bool =
     path = Path(text)
     if path.is_file():
         return open_file(path, allow_legacy=allow_legacy)
-    if named is None or path.suffix in (*KERAS_SUFFIXES, TFLITE_SUFFIX):
+    if named is None or path.suffix in (*KERAS_SUFFIXES, TFLITE_SUFFIX, ONNX_SUFFIX):
         raise ValueError(f"{text} does not exist: give the path of a model file")
     return open_source(named(text), allow_legacy=allow_legacy)
 
@@ -71,6 +71,10 @@ def open_file(path: Path, *, allow_legacy: bool = False) -> Runtime:
         from convlens.compare.tflite import TFLiteModel
 
         return TFLiteModel(path)
+    if path.suffix == ONNX_SUFFIX:
+        from convlens.compare.onnx_model import OnnxModel
+
+        return OnnxModel(path)
     return KerasModel(Network(load_model(path, allow_legacy=allow_legacy)))
 
 

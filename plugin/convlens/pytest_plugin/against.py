@@ -38,7 +38,7 @@ def add_options(group: pytest.OptionGroup) -> None:
         _OPTION,
         metavar="REFERENCE",
         help="hold each model layer by layer against another that must behave the same, such as "
-        "the one that it was converted from: a .keras, .h5 or .tflite file, a network of "
+        "the one that it was converted from: a .keras, .h5, .tflite or .onnx file, a network of "
         "keras.applications, module:factory (a model, or any function of images), or "
         "git:REV:path, where REV may be merge-base",
     )
@@ -211,7 +211,8 @@ class SameItem(ModelItem):
         if not fails(own):
             covered = own.outputs or found.of_layer(own.layer) is not None
             if not covered:
-                pytest.skip(f"no tensor of {found.new} corresponds to this layer")
+                why = "the models are called otherwise" if found.convention else ""
+                pytest.skip(why or f"no tensor of {found.new} corresponds to this layer")
             return own
         first = found.first
         named = [name for name in failing if first is not None and name in first.group]

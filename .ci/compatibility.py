@@ -66,7 +66,8 @@ def try_it(python: str, oldest: bool, tests: list[str]) -> tuple[list[str], int]
     summary = done.stdout.rstrip().splitlines()[-1]
     counts = re.sub(r" in [\d.]+s.*", "", summary).strip("= ")
     today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
-    return [version, *versions, counts, today], done.returncode
+    folders = ", ".join(name.removeprefix("tests/") for name in tests)
+    return [version, *versions, counts, today, folders], done.returncode
 
 
 def write(row: list[str]) -> None:

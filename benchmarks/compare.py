@@ -13,30 +13,78 @@ class NotComparableError(ValueError):
     """There is no stored run for a comparison; the message says why."""
 
 
+# A limit judges only where the quartiles of the ratio to it are at most this far apart, as a share
+# of its median. NumPy's product with several threads swings more than that, by several times.
+MAX_SPREAD = 0.25
+
+
+@dataclass(frozen=True)
+class Slowdown:
+    """A time of the new run over the same time of the stored run.
+
+    Attributes:
+        factor: new median divided by the stored one; 1.25 is a quarter longer.
+        significant: True if the new run is slower and the quartiles of both runs do not overlap.
+    """
+
+    factor: float
+    significant: bool
+
+    def fails(self, limit: float) -> bool:
+        """Return whether the factor exceeds the limit and is larger than the spread."""
+        return self.factor > limit and self.significant
+
+    def __str__(self) -> str:
+        overlap = "" if self.significant or self.factor <= 1 else ", within the spread"
+        return f"{self.factor:.2f} times as long as stored{overlap}"
+
+
 @dataclass(frozen=True)
 class Change:
     """Change of a core's speed.
 
     Attributes:
         name: name of the case.
-        slowdown: new time divided by the stored time; 1.25 is a quarter longer.
-        against: reference that both times are divided by; None for absolute times.
-        significant: True if the new run is slower and the quartiles of both runs do not overlap.
+        own: slowdown of the core's own time.
+        against: the core's limit, such as the bare passes; None for a core without one.
+        relative: slowdown of the core's time divided by the limit's in the same run; None without
+            a limit.
+        spread: distance between the quartiles of the ratio to the limit, as a share of its median,
+            in the run where it is wider; 0 without a limit.
     """
 
     name: str
-    slowdown: float
-    against: str | None
-    significant: bool
+    own: Slowdown
+    against: str | None = None
+    relative: Slowdown | None = None
+    spread: float = 0.0
+
+    @property
+    def limit_judges(self) -> bool:
+        """Return whether there is a limit whose time is steady enough to judge the core."""
+        return self.relative is not None and self.spread <= MAX_SPREAD
 
     def fails(self, limit: float) -> bool:
-        """Return whether the slowdown exceeds the limit and is larger than the spread."""
-        return self.slowdown > limit and self.significant
+        """Return whether the core is slower than the limit allows, beyond the spread.
+
+        Its own time has to have risen, as a limit that became faster makes no core slower. The time
+        relative to the core's limit has to have risen too, as other load on the machine lengthens
+        both times.
+        """
+        relative = self.relative if self.limit_judges else None
+        return self.own.fails(limit) and (relative is None or relative.fails(limit))
 
     def __str__(self) -> str:
-        relative = f", relative to {self.against}" if self.against else ""
-        overlap = "" if self.significant or self.slowdown <= 1 else ", within the spread"
-        return f"{self.name}: {self.slowdown:.2f} times as long as stored{relative}{overlap}"
+        text = f"{self.name}: {self.own}"
+        if self.relative is None:
+            return text
+        text += f"; relative to {self.against}: {self.relative}"
+        if self.limit_judges:
+            return text
+        return (
+            f"{text}, which does not count: within a run, that ratio's quartiles are "
+            f"{self.spread:.0%} of its median apart (allowed: {MAX_SPREAD:.0%})"
+        )
 
 
 def latest_run(
@@ -76,30 +124,27 @@ def latest_run(
 
 
 def compare(now: Mapping[str, Info], stored: Mapping[str, Info]) -> list[Change]:
-    """Return the change of each case that is in both runs, from medians and quartiles.
+    """Return the change of each case that is in both runs, from medians and quartiles."""
+    return [
+        _change(name, mine, stored[name])
+        for name, mine in now.items()
+        if name in stored and stored[name]["title"] == mine["title"]
+    ]
 
-    If a case has a limit, such as the bare passes, its time is divided by that of the limit in the
-    same run, so that other load on the machine does not appear as a slower core. Otherwise,
-    absolute times are compared.
-    """
-    changes = []
-    for name, mine in now.items():
-        theirs = stored.get(name)
-        if theirs is None or theirs["title"] != mine["title"]:
-            continue
-        against = next((r for r in mine["references"] if _has(mine, r) and _has(theirs, r)), None)
-        new, old = _spread(mine, against), _spread(theirs, against)
-        changes.append(Change(name, new["median"] / old["median"], against, new["q1"] > old["q3"]))
-    return changes
+
+def _change(name: str, mine: Info, theirs: Info) -> Change:
+    own = _slowdown(mine["seconds"][mine["ours"]], theirs["seconds"][theirs["ours"]])
+    against = next((r for r in mine["references"] if _has(mine, r) and _has(theirs, r)), None)
+    if against is None:
+        return Change(name, own)
+    new, old = (info["ratios"][info["ours"]][against] for info in (mine, theirs))
+    spread = max((ratio["q3"] - ratio["q1"]) / ratio["median"] for ratio in (new, old))
+    return Change(name, own, against, _slowdown(new, old), spread)
+
+
+def _slowdown(new: Mapping[str, float], old: Mapping[str, float]) -> Slowdown:
+    return Slowdown(new["median"] / old["median"], new["q1"] > old["q3"])
 
 
 def _has(info: Info, reference: str) -> bool:
     return reference in info["ratios"].get(info["ours"], {})
-
-
-def _spread(info: Info, against: str | None) -> dict[str, float]:
-    ours = info["ours"]
-    found: dict[str, float] = (
-        info["seconds"][ours] if against is None else info["ratios"][ours][against]
-    )
-    return found

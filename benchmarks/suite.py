@@ -49,6 +49,10 @@ class Suite:
         self._page_errors: list[str] = []
 
     @property
+    def _limit(self) -> float:
+        return float(self.config.getoption("convlens_bench_fail"))
+
+    @property
     def _sessions(self) -> Any:
         return self.config.pluginmanager.get_plugin("pytest-benchmark")
 
@@ -57,7 +61,7 @@ class Suite:
         return cases(self.full, bool(accelerators()), subjects(self.config))
 
     def run(self, case: Case, benchmark: Any) -> None:
-        """Run a case and store its figures."""
+        """Run a case, store its figures, and fail it if it is slower than in the stored run."""
         with case.setting.applied(), item_progress(self.config, case.name, "rounds") as progress:
             try:
                 contest = case.build(case.setting)
@@ -75,6 +79,18 @@ class Suite:
         info = {"case": case.name, "core": case.core, **info}
         benchmark.extra_info.update(info)
         self.figures[case.name] = info
+        self._judge(case.name, info)
+
+    def _judge(self, name: str, info: Info) -> None:
+        """Fail the case if it is slower than in the stored run, so that pytest counts it."""
+        if self._stored is None:
+            return
+        stored, figures = self._stored
+        for change in compare({name: info}, figures):
+            self.changes.append(change)
+            if change.fails(self._limit):
+                allowed = f"allowed: {self._limit:g} times as long"
+                pytest.fail(f"slower than in {stored} ({allowed}): {change}", pytrace=False)
 
     def machine(self, cpu: Mapping[str, Any]) -> dict[str, Any]:
         """Return a description of the machine with the key of its hardware."""
@@ -106,12 +122,7 @@ class Suite:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Compare the run with the stored one, and write the pages."""
-        limit = self.config.getoption("convlens_bench_fail")
-        if self._stored is not None:
-            self.changes = compare(self.figures, self._stored[1])
-            if any(change.fails(limit) for change in self.changes):
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        """Write the pages."""
         if self.figures:
             self._write_pages()
         if self._page_errors:
@@ -154,7 +165,7 @@ class Suite:
             terminalreporter.write_line(f"a page was not written: {problem}", red=True)
 
     def _show_changes(self, reporter: pytest.TerminalReporter, stored: str) -> None:
-        limit = self.config.getoption("convlens_bench_fail")
+        limit = self._limit
         reporter.write_line(f"compared with {stored} (limit: {limit:g} times as long):")
         if not self.changes:
             reporter.write_line("  the stored run has none of the cases of this run", yellow=True)

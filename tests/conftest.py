@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,24 @@ def _inner_runs_are_no_ci_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs of pytest within these tests behave as on a desk, wherever these tests run."""
     for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _models_are_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all calls within a test that are given the same model share its compiled functions.
+
+    As for a `Network`, each call follows the model's current weights and settings.
+    """
+    module = sys.modules.get("convlens.engine.model.network")
+    if module is None:
+        return
+    network, of = module.Network, module.Network.of
+    opened = functools.lru_cache(maxsize=8)(network)
+
+    def same(model: Any) -> Any:
+        return of(model if isinstance(model, network) else opened(model))
+
+    monkeypatch.setattr(network, "of", staticmethod(same))
 
 
 @pytest.fixture(scope="session")
@@ -147,6 +167,28 @@ def mnist_network(mnist_cnn: Any) -> Any:
     from convlens import Network
 
     return Network(mnist_cnn)
+
+
+@pytest.fixture(scope="session")
+def tiny_items(tiny_network: Any, tiny_images: Any) -> int:
+    """The number of items of the small model in the zero-code run."""
+    return count_items(tiny_network, tiny_images)
+
+
+@pytest.fixture(scope="session")
+def mnist_items(mnist_network: Any, digits: Any) -> int:
+    """The number of items of the shipped model in the zero-code run."""
+    return count_items(mnist_network, digits.images, digits.labels)
+
+
+def count_items(network: Any, images: Any, labels: Any = None) -> int:
+    """Return the number of items that the battery has for a model."""
+    from convlens import Lens
+    from convlens.checks.battery import BATTERY
+    from convlens.checks.check import Effort
+
+    lens = Lens(network, images, labels)
+    return sum(len(check.layers(lens, Effort())) for check in BATTERY)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import pytest
 
 from convlens import invariance, maximize, occlude, top_images, top_patches
 from convlens.drawings import draw_invariance, draw_maximized, draw_occlusion, draw_top
+from convlens.pictures import deprocess, stretched_pixels
 from convlens.pictures.sheet import font
 
 
@@ -42,12 +43,19 @@ def test_invariance_is_drawn_as_curves(mnist_network, digits):
     assert draw_invariance(curves).image().size == (760, 460)
 
 
-@pytest.mark.parametrize("basis", ["pixel", "fourier"])
-def test_images_are_brought_to_one_contrast_in_the_pixel_basis_alone(mnist_network, basis):
-    found = maximize(mnist_network, "conv2d_1", [0], steps=3, basis=basis)
-    stretched = replace(found, images=(found.images - 0.5) * 0.2 + 0.5)
-    same = np.array_equal(shown(draw_maximized(found)), shown(draw_maximized(stretched)))
-    assert same is (basis == "pixel")
+@pytest.mark.parametrize("preset", [None, "keras-vis"])
+def test_images_are_brought_to_one_contrast_and_measured_as_they_are(tiny_network, preset):
+    found = maximize(tiny_network, "conv_b", [0], steps=1, preset=preset, value_range=(-1.0, 1.0))
+    assert found.preset == preset
+    assert found.model_range == (-1.0, 1.0)
+    gray = np.random.default_rng(0).uniform(-0.3, 0.3, (1, 13, 13, 1)).astype(np.float32)
+    shown, paler = (draw_maximized(replace(found, images=gray * part)) for part in (1, 0.5))
+    expected = deprocess(gray[0]) if preset else stretched_pixels(gray[0], (-1.0, 1.0))
+    assert np.array_equal(shown.pixels[0], expected)
+    assert np.abs(shown.pixels[0].astype(int) - paler.pixels[0]).max() <= 1
+    assert shown.labels == paler.labels == [f"0: {found.trace[-1, 0]:.3g}"]
+    flat = draw_maximized(replace(found, images=gray * 0.05)).pixels[0]
+    assert bool(np.ptp(flat) < 10) is (preset is None)
 
 
 def test_the_font_has_every_character_of_the_texts(tiny_network):

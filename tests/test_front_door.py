@@ -181,6 +181,26 @@ def test_the_oldest_versions_are_those_of_the_metadata():
     )
 
 
+def test_the_table_of_versions_has_the_oldest_and_none_that_is_older():
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text_of("docs/compatibility.md").splitlines()
+        if line.startswith("|")
+    ]
+    tried = [
+        {canonicalize_name(name): text for name, text in zip(head, row, strict=True)}
+        for row in rows
+    ]
+    limits = runpy.run_path(str(ROOT / ".ci/compatibility.py"))["constraints"]()
+    oldest = [want for want in map(Requirement, limits) if want.name in tried[0]]
+    assert len(oldest) == 4
+    allowed = [want for want in map(Requirement, PROJECT["dependencies"]) if want.name in tried[0]]
+    for row in tried:
+        for want in allowed:
+            assert want.specifier.contains(row[want.name]), f"{want} is not met by {row}"
+    assert any(all(want.specifier.contains(row[want.name]) for want in oldest) for row in tried)
+
+
 def test_the_oldest_keras_is_one_everywhere():
     oldest = ".".join(map(str, MIN_KERAS))
     assert f"keras>={oldest}" in PROJECT["dependencies"]

@@ -22,6 +22,7 @@ from convlens.pictures import (
     feature_map_pixels,
     grid,
     signed_pixels,
+    stretched_pixels,
     viridis,
 )
 from convlens.pictures.normalize import range_pixels
@@ -74,8 +75,8 @@ def _shown_units(flat: NDArray[np.bool_]) -> list[int]:
 def draw_maximized(result: Maximization, count: int | None = None) -> Tiles:
     """Return the images that excite a layer's units, with each unit's final activation.
 
-    Images of the pixel basis are normalized to the same contrast. Images of the Fourier basis have
-    meaningful colors and contrasts and are drawn unchanged.
+    Each image is stretched to the full contrast; those of the preset "keras-vis" are shown as that
+    library shows them. The activations are those of the images as they are.
 
     Args:
         result: the images.
@@ -85,9 +86,9 @@ def draw_maximized(result: Maximization, count: int | None = None) -> Tiles:
     shown = (
         f"{len(result.units)} units" if count is None else f"{len(result.units)} of {count} units"
     )
-    own_range = result.value_range if result.basis == "fourier" else None
+    as_keras_vis = result.preset == "keras-vis"
     pixels = [
-        deprocess(image) if own_range is None else range_pixels(image, own_range)
+        deprocess(image) if as_keras_vis else stretched_pixels(image, result.model_range)
         for image in map(_displayed, result.images)
     ]
     labels = [f"{name}: {a:.3g}" for name, a in zip(result.labels, result.trace[-1], strict=True)]

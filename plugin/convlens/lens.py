@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import keras
@@ -145,6 +145,12 @@ class Lens:
         found: T = self._shared[key]
         return found
 
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Let the network's own functions share results too, while the lens is shared."""
+        with self.network.remembering(self._shared):
+            yield
+
     def survey(self, wanted: Wanted) -> Survey:
         """Return the survey of the images; while the lens is shared, one of all there is to see."""
 
@@ -191,7 +197,8 @@ class Lens:
                 top, left = (size[0] - h) // 2, (size[1] - w) // 2
                 middle = self.images[:, top : top + h, left : left + w]
                 options.setdefault("restart_images", middle)
-        return maximize(self.network, layer, units, **options)
+        with self.sharing():
+            return maximize(self.network, layer, units, **options)
 
     def plan_ascent(self, layer: str | None, level: EffortLevel = "standard") -> AscentPlan:
         """Return the units, steps and image size of a layer's ascents at a level of effort.

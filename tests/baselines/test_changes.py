@@ -396,7 +396,7 @@ def test_the_weights_are_hashed_only_if_something_differs(subject, monkeypatch, 
         return describe(weights)
 
     monkeypatch.setattr(provenance.Weights, "describe", counted)
-    check = partial(assert_matches_baseline, subject.model, tmp_path, "k", images=subject.images)
+    check = partial(assert_matches_baseline, subject.network, tmp_path, "k", images=subject.images)
     check(update="missing")
     assert len(hashed) == 1
     assert check().passed
@@ -422,7 +422,7 @@ def turned(values):
     ],
 )
 def test_what_was_done_to_the_weights_is_told(subject, tmp_path, change, text):
-    check = partial(assert_matches_baseline, subject.model, tmp_path, "k", images=subject.images)
+    check = partial(assert_matches_baseline, subject.network, tmp_path, "k", images=subject.images)
     check(update="missing")
     subject.change("conv2d_2", change)
     with pytest.raises(AssertionError, match=re.escape(text)):

@@ -45,8 +45,15 @@ def sketch(c, draw, side=48):
         projection=numbers(8, c),
         samples=numbers(4096),
         gram=numbers(c, 4),
-        shown=np.sin(np.add.outer(numbers(min(c, 8), side).cumsum(1), np.arange(side) / 9)),
+        shown=textures(numbers(min(c, 32), side)),
+        channels=tuple(np.linspace(0, c - 1, min(c, 32)).astype(int).tolist()),
+        mixed=textures(numbers(8, side)) + 0.1 * numbers(8, side, side),
     )
+
+
+def textures(drawn):
+    """Maps (m, side, side) from as many rows of numbers."""
+    return np.sin(np.add.outer(drawn.cumsum(1), np.arange(drawn.shape[1]) / 9)).astype(np.float32)
 
 
 def network(channels, seed=0, classes=1000):
@@ -75,7 +82,10 @@ def stored(record, folder):
     return path, check._load(path, "k")
 
 
-@pytest.mark.parametrize(("channels", "limit"), [(MOBILENET, 500_000), (DEEP, 1_500_000)])
+@pytest.mark.parametrize(
+    ("channels", "limit"),
+    [(MOBILENET, 500_000), pytest.param(DEEP, 1_500_000, marks=pytest.mark.slow)],
+)
 def test_the_files_of_a_large_network_are_small(tmp_path, channels, limit):
     record = network(channels)
     _path, again = stored(record, tmp_path)
@@ -195,10 +205,15 @@ def test_a_file_of_format_version_2_is_read(tmp_path):
     header = {"layers": described, "outputs": list(record.outputs)}
     path = tmp_path / "k~.npz"
     header["provenance"] = record.provenance
-    store.write(path, store.Stored("k", "network", arrays, header))
+    store.write(path, store.Stored("k", "network", arrays, header), b"", "")
     rewrite(path, lambda header: header.update(version=2))
     again = check._load(path, "k")
     found = compare_records(again, record, key="k")
     assert found.passed
     assert max(layer.worst_error for layer in found.layers) == 0
-    assert len(found.pictures) == 4  # of three layers and the output
+    for name, layer in record.layers.items():
+        assert again.layers[name].shown == pytest.approx(layer.shown, abs=0.01)
+    layer = record.layers["layer_1"]
+    layers = {**record.layers, "layer_1": replace(layer, mean=layer.mean + 1)}
+    (pair,) = compare_records(again, replace(record, layers=layers), key="k").pictures
+    assert pair.layer == "layer_1"

@@ -109,7 +109,8 @@ def test_another_order_of_sums_passes(subject, machine):
 
 
 @each_network
-@pytest.mark.parametrize("machine", ["TF32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", ["TF32", "bfloat16"])
 def test_coarser_products_pass_and_are_named(subject, machine):
     here, there = subject.on("this one"), subject.on(machine)
     for found in (compare(there, here), compare(here, there, machine)):

@@ -131,13 +131,14 @@ def test_compilation_with_xla_passes(subject):
     assert max(layer.worst_error for layer in found.layers) > 0, "XLA was not used"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "arguments", "changed"),
     [
-        ({"TF_ENABLE_ONEDNN_OPTS": "0"}, [], {"oneDNN": False}),
-        ({}, ["1"], {"threads": 1}),
-        ({}, ["2"], {"threads": 2}),
+        pytest.param(
+            {"TF_ENABLE_ONEDNN_OPTS": "0"}, [], {"oneDNN": False}, marks=pytest.mark.weekly
+        ),
+        pytest.param({}, ["1"], {"threads": 1}, marks=pytest.mark.slow),
+        pytest.param({}, ["2"], {"threads": 2}, marks=pytest.mark.weekly),
     ],
     ids=["without oneDNN", "one thread", "two threads"],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -25,6 +26,7 @@ from convlens.baselines.store import (
     read,
     write,
 )
+from convlens.files import atomic
 
 THIS_DEVICE = Device("Card 9000", "gpu")
 
@@ -83,7 +85,9 @@ def test_similar_names_have_separate_baselines_in_the_folder(place, tmp_path):
 def test_a_header_keeps_the_order_of_layers(place):
     path = place.folder / "k~.npz"
     weights = {"conv_2": "b", "conv_10": "a", "conv_1": "c"}
-    store.write(path, store.Stored("k", "values", {}, {"provenance": {"weights": weights}}))
+    store.write(
+        path, store.Stored("k", "values", {}, {"provenance": {"weights": weights}}), b"", ""
+    )
     assert list(store.read(path, "k").header["provenance"]["weights"]) == list(weights)
 
 
@@ -309,6 +313,44 @@ def test_the_error_for_a_read_only_folder_says_what_to_do(tmp_path):
         assert_matches_baseline([1.0], tmp_path / "b", "k", update="missing")
 
 
+@pytest.mark.parametrize("number", range(3))
+def test_a_full_disk_leaves_the_old_baseline_its_picture_and_its_text(place, monkeypatch, number):
+    path = record(place, "k", np.eye(3))
+    before = {each: each.read_bytes() for each in place.folder.iterdir()}
+    writes, write_one = iter(range(9)), atomic._write
+
+    def limited(path, content, durable):
+        if next(writes) == number:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_one(path, content, durable)
+
+    monkeypatch.setattr(atomic, "_write", limited)
+    with pytest.raises(OSError, match=r"No space left.*: make the folder of baselines writable"):
+        record(place, "k", 2 * np.eye(3))
+    assert {each: each.read_bytes() for each in place.folder.iterdir()} == before
+    assert passes(place, "k", np.eye(3))
+    assert record(place, "k", 2 * np.eye(3)) == path
+    now = {each: each.read_bytes() for each in place.folder.iterdir()}
+    assert now.keys() == before.keys()
+    assert [each.suffix for each in now if now[each] == before[each]] == [".png"]  # same shades
+
+
+def test_a_baseline_whose_files_could_not_all_be_renamed_still_fails(place, monkeypatch):
+    path = record(place, "k", np.eye(3))
+
+    def replace(source, target):
+        if str(target) == str(path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        os.rename(source, target)
+
+    monkeypatch.setattr(atomic.os, "replace", replace)
+    with pytest.raises(OSError, match=r"cannot write .*npz"):
+        record(place, "k", 2 * np.eye(3))
+    monkeypatch.undo()
+    assert passes(place, "k", np.eye(3))  # the file that counts is the old one
+    assert not passes(place, "k", 2 * np.eye(3))
+
+
 WRITER = """
 import sys
 from pathlib import Path
@@ -319,14 +361,14 @@ path, value = Path(sys.argv[1]), 0
 print("ready", flush=True)
 while True:
     value += 1
-    write(path, Stored("k", "values", {"a": np.full(200_000, value % 250, np.uint8)}))
+    write(path, Stored("k", "values", {"a": np.full(200_000, value % 250, np.uint8)}), b"", "")
 """
 
 
 @pytest.mark.slow
 def test_a_process_killed_during_a_write_leaves_a_complete_file(tmp_path):
     path = tmp_path / "k.npz"
-    write(path, Stored("k", "values", {"a": np.zeros(200_000, np.uint8)}))
+    write(path, Stored("k", "values", {"a": np.zeros(200_000, np.uint8)}), b"", "")
     draw = np.random.default_rng(0)
     seen, cut_short = set(), 0
     for _ in range(200):

@@ -10,15 +10,27 @@ from convlens.benchmarks.compare import NotComparableError, compare, latest_run
 from convlens.benchmarks.hardware import describe, hardware_key
 
 
-def figures(median: float, spread: float = 0.02, limit: bool = True, **more: Any) -> dict[str, Any]:
-    around = {"median": median, "q1": median - spread, "q3": median + spread}
+def around(median: float, spread: float) -> dict[str, float]:
+    """Return quartiles; the spread is half their distance, as a share of the median."""
+    return {"median": median, "q1": median * (1 - spread), "q3": median * (1 + spread)}
+
+
+def figures(
+    seconds: float,
+    ratio: float | None = None,
+    spread: float = 0.02,
+    limit_spread: float = 0.02,
+    **more: Any,
+) -> dict[str, Any]:
+    """Return the figures of a core: its time, and its ratio to its limit if it has one."""
+    limits = {} if ratio is None else {"bare passes": around(ratio, limit_spread)}
     return {
         "case": "ascent-mnist_cnn",
         "title": "ascent: 64 filters, 50 steps",
         "ours": "convlens",
-        "references": ["bare passes"] if limit else [],
-        "seconds": {"convlens": {k: 10 * v for k, v in around.items()}},
-        "ratios": {"convlens": {"bare passes": around} if limit else {}},
+        "references": list(limits),
+        "seconds": {"convlens": around(seconds, spread)},
+        "ratios": {"convlens": limits},
     } | more
 
 
@@ -27,41 +39,91 @@ def changed(now: dict[str, Any], then: dict[str, Any]) -> Any:
     return change
 
 
-@pytest.mark.parametrize("limit", [True, False])
-def test_a_slower_core_fails(limit):
-    change = changed(figures(1.5, limit=limit), figures(1.0, limit=limit))
-    assert change.slowdown == pytest.approx(1.5)
+@pytest.mark.parametrize("ratio", [None, 1.0])
+def test_a_slower_core_fails(ratio):
+    slower = None if ratio is None else 1.5 * ratio
+    change = changed(figures(15.0, slower), figures(10.0, ratio))
+    assert change.own.factor == pytest.approx(1.5)
     assert change.fails(1.25)
     assert not change.fails(1.6)
-    assert "a: 1.50 times as long" in str(change)
+    assert "a: 1.50 times as long as stored" in str(change)
+    assert ("relative to bare passes: 1.50 times" in str(change)) == (ratio is not None)
 
 
-def test_a_faster_or_equal_core_passes():
-    for median in (0.5, 1.0):
-        assert not changed(figures(median), figures(1.0)).fails(1.0)
+@pytest.mark.parametrize("ratio", [None, 1.0])
+@pytest.mark.parametrize("factor", [0.5, 1.0])
+def test_a_faster_or_equal_core_passes(ratio, factor):
+    now = figures(10.0 * factor, None if ratio is None else ratio * factor)
+    assert not changed(now, figures(10.0, ratio)).fails(1.0)
 
 
-def test_a_slowdown_within_the_spread_passes_with_a_note():
-    change = changed(figures(1.5, spread=0.3), figures(1.0, spread=0.3))
-    assert change.slowdown > 1.25
-    assert not change.fails(1.25)
-    assert "within the spread" in str(change)
+@pytest.mark.parametrize("ratio", [None, 1.0])
+def test_a_slowdown_within_the_spread_passes_with_a_note(ratio):
+    slower = None if ratio is None else 1.15 * ratio
+    now = figures(15.0, slower, spread=0.3, limit_spread=0.12)
+    change = changed(now, figures(10.0, ratio, spread=0.3, limit_spread=0.12))
+    assert change.own.factor > 1.1
+    assert not change.fails(1.1)
+    assert "a: 1.50 times as long as stored, within the spread" in str(change)
 
 
 def test_load_on_the_machine_does_not_appear_as_a_slower_core():
-    busy = figures(1.0, seconds={"convlens": {"median": 30.0, "q1": 29.0, "q3": 31.0}})
-    assert changed(busy, figures(1.0)).slowdown == pytest.approx(1.0)
+    change = changed(figures(30.0, 1.0), figures(10.0, 1.0))
+    assert not change.fails(1.25)
+    assert "a: 3.00 times as long as stored; relative to bare passes: 1.00 times" in str(change)
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.0, 1.2])
+def test_a_limit_that_became_faster_does_not_make_the_core_slower(factor):
+    """The limit is steady in both runs, but 41 times as fast in the new one."""
+    change = changed(figures(10.0 * factor, 41 * factor), figures(10.0, 1.0))
+    assert change.limit_judges
+    assert not change.fails(1.25)
+
+
+def test_a_core_that_became_slower_on_a_faster_machine_is_not_blamed():
+    assert not changed(figures(10.0, 1.5), figures(10.0, 1.0)).fails(1.25)
+
+
+@pytest.mark.parametrize("wide", ["now", "then", "both"])
+@pytest.mark.parametrize(
+    ("factor", "ratio", "fails"),
+    [
+        (0.9, 41.0, False),  # a faster core, whose limit swung
+        (1.0, 1.0, False),
+        (1.0, 41.0, False),
+        (1.5, 1.5, True),
+        (1.5, 0.1, True),  # the limit swung so that it hides the slower core
+    ],
+)
+def test_a_limit_whose_spread_is_wide_does_not_judge(wide, factor, ratio, fails):
+    now = figures(10.0 * factor, ratio, limit_spread=0.5 if wide != "then" else 0.02)
+    then = figures(10.0, 1.0, limit_spread=0.5 if wide != "now" else 0.02)
+    change = changed(now, then)
+    assert not change.limit_judges
+    assert change.fails(1.25) == fails
+    assert "bare passes" in str(change)
+    assert (
+        "which does not count: within a run, that ratio's quartiles are 100% of its median apart "
+        "(allowed: 25%)"
+    ) in str(change)
+
+
+def test_a_limit_judges_up_to_a_spread_of_a_quarter():
+    for spread, judges in ((0.124, True), (0.126, False)):
+        change = changed(figures(10.0, 1.0, limit_spread=spread), figures(10.0, 1.0))
+        assert change.limit_judges == judges
 
 
 def test_work_of_different_size_is_not_compared():
-    assert compare({"a": figures(1.5, title="300 steps")}, {"a": figures(1.0)}) == []
-    assert compare({"b": figures(1.5)}, {"a": figures(1.0)}) == []
+    assert compare({"a": figures(15.0, title="300 steps")}, {"a": figures(10.0)}) == []
+    assert compare({"b": figures(15.0)}, {"a": figures(10.0)}) == []
 
 
 def stored(hardware: str, median: float = 1.0) -> dict[str, Any]:
     return {
         "machine_info": {"convlens": {"hardware": hardware}},
-        "benchmarks": [{"extra_info": figures(median)}, {"extra_info": {}}],
+        "benchmarks": [{"extra_info": figures(10 * median)}, {"extra_info": {}}],
     }
 
 

@@ -37,6 +37,19 @@ def changed(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new), encoding="utf-8")
 
 
+def plant(file: Path, *, seconds: float, ratio: float) -> None:
+    """Multiply the stored time of the core gram, and its stored ratio to its limit."""
+    run = json.loads(file.read_text(encoding="utf-8"))
+    (bench,) = run["benchmarks"]
+    info = bench["extra_info"]
+    for found, factor in (
+        (info["seconds"]["convlens"], seconds),
+        (info["ratios"]["convlens"]["NumPy's product"], ratio),
+    ):
+        found |= {name: value * factor for name, value in found.items()}
+    file.write_text(json.dumps(run), encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_a_run_is_stored_with_a_page_and_compared(pytester, stored):
     run = json.loads(stored.read_text(encoding="utf-8"))
@@ -68,13 +81,20 @@ def test_a_run_is_stored_with_a_page_and_compared(pytester, stored):
     assert (pytester.path / "run.html").exists()
     assert (pytester.path / "pages" / "run.html").exists()
 
-    # Pretend that the stored run was a thousand times faster.
-    ratio = info["ratios"]["convlens"]["NumPy's product"]
-    for value in ratio.values():
-        changed(stored, json.dumps(value), json.dumps(value / 1000))
+    # Pretend that since then the core became faster, and its limit even more.
+    plant(stored, seconds=1000, ratio=1 / 1000)
+    faster = pytester.runpytest_subprocess(*SUITE, "--convlens-bench-fail=1.25")
+    faster.assert_outcomes(passed=1, deselected=len(cases(False, False)) - 1)
+    assert faster.ret == 0
+
+    # Pretend that the core was a thousand times faster.
+    plant(stored, seconds=1e-6, ratio=1)
     slower = pytester.runpytest_subprocess(*SUITE, "--convlens-bench-fail=1.25")
+    slower.assert_outcomes(failed=1, deselected=len(cases(False, False)) - 1)
     assert slower.ret == pytest.ExitCode.TESTS_FAILED
-    slower.stdout.fnmatch_lines(["  FAILED gram: * times as long as stored*"])
+    slower.stdout.fnmatch_lines(
+        ["slower than in *: gram: * times as long as stored*", "  FAILED gram: *", "*1 failed*"]
+    )
 
     changed(stored, machine["hardware"], "an-abacus")
     refused = pytester.runpytest_subprocess(*SUITE, "--convlens-bench-fail=1.25")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from convlens import Network, Objective, assert_activation_increases, maximize
-from convlens.checks.ascent import random_steps
+from convlens import Lens, Network, Objective, assert_activation_increases, maximize
+from convlens.checks.ascent import Ascent, random_steps
+from convlens.checks.check import Effort, run_check
 from convlens.engine.ascent.ranges import ceilings, tops
 from convlens.engine.ascent.scores import objective_values
 from convlens.engine.runtime import backend
@@ -146,11 +147,13 @@ def risen(kinds):
 FAILED = f"the ascent of {len(KINDS)} of {len(KINDS)} units failed"
 
 
+@pytest.mark.slow
 def test_units_of_every_kind_pass(kinds, risen):
     assert (assert_activation_increases(kinds, risen).gain > 0).all()
 
 
-@pytest.mark.parametrize("factor", [pytest.param(-1.0, marks=pytest.mark.slow), 0.0])
+@pytest.mark.slow
+@pytest.mark.parametrize("factor", [-1.0, 0.0])
 def test_in_units_of_every_kind_a_wrong_gradient_is_caught(kinds, factor, monkeypatch):
     patched(monkeypatch, lambda g: factor * g)
     network = Network(kinds.model)
@@ -158,6 +161,7 @@ def test_in_units_of_every_kind_a_wrong_gradient_is_caught(kinds, factor, monkey
         assert_activation_increases(network, maximize(network, GOALS, steps=40, seed_images=START))
 
 
+@pytest.mark.slow
 def test_in_units_of_every_kind_random_steps_are_caught(kinds, risen):
     images = random_steps(risen, seed=9)
     trace = risen.trace.copy()
@@ -166,6 +170,7 @@ def test_in_units_of_every_kind_random_steps_are_caught(kinds, risen):
         assert_activation_increases(kinds, replace(risen, images=images, trace=trace))
 
 
+@pytest.mark.slow
 def test_in_units_of_every_kind_a_jittered_trace_is_caught(kinds, risen):
     with pytest.raises(AssertionError, match=FAILED) as failure:
         assert_activation_increases(kinds, with_jittered_trace(kinds, risen))
@@ -241,3 +246,54 @@ def test_the_top_follows_from_weights_and_what_they_read(bound, wanted):
     dense.set_weights([np.float32([[1, -1], [2, -3]]), np.float32([0, 0.25])])
     objectives = [Objective.unit("dense", u) for u in (0, 1)]
     np.testing.assert_allclose(tops(network, objectives), wanted)
+
+
+@pytest.fixture
+def shy():
+    """Return a network whose last unit is highest where the ReLU that it reads is 0 everywhere.
+
+    One of its weights is positive, but the others outweigh it at every position.
+    """
+    image = keras.Input((8, 8, 1))
+    below = layers.Conv2D(1, 1, activation="relu6", name="below")
+    above = layers.DepthwiseConv2D(3, padding="same", name="above")
+    model = keras.Model(image, above(below(image)), name="shy")
+    below.set_weights([np.float32([[[[10]]]]), np.float32([-1])])
+    kernel = np.full((3, 3, 1, 1), -0.1, np.float32)
+    kernel[1, 1] = 0.25
+    above.set_weights([kernel, np.float32([0.5])])
+    return model
+
+
+def test_a_unit_that_nothing_raises_further_has_nothing_to_climb(shy):
+    dark = np.zeros((8, 8, 1), np.float32)
+    result = maximize(shy, "above", steps=20, seed_images=dark)
+    found = assert_activation_increases(shy, result)
+    assert found.start.tolist() == found.final.tolist() == [0.5]
+    assert found.top > 1  # which no image reaches
+    assert found.nothing_to_climb.all()
+
+
+def test_a_unit_that_a_plain_color_raises_further_has_not_arrived(shy, monkeypatch):
+    patched(monkeypatch, lambda g: 0 * g)
+    start = START[:8, :8, :1]
+    with pytest.raises(AssertionError, match="rose by 0, at least"):
+        assert_activation_increases(shy, maximize(shy, "above", steps=20, seed_images=start))
+
+
+def test_units_about_to_fail_climb_in_more_steps(tiny_network, tiny_images, monkeypatch):
+    tiny_lens = Lens(tiny_network, tiny_images)
+    effort = Effort(units=5, level="quick")
+    check, weak = Ascent(), [[1, 3]]
+    short = effort.maximize(tiny_lens, "conv_b")
+    monkeypatch.setattr("convlens.checks.ascent.AscentGain.failing", property(lambda _: weak[0]))
+    seen = run_check(check, tiny_lens, "conv_b", effort)
+    more = seen.result.steps_taken - short.steps_taken
+    assert (more[[1, 3]] > 0).all()
+    assert (more[[0, 2, 4]] == 0).all()
+    assert (seen.final >= short.trace[-1] * (1 - 1e-5)).all()
+    assert check.verdict(seen) == {}
+    for options, others in ((replace(effort, steps=12), [1]), (effort, [0, 1, 2, 3, 4])):
+        weak[0] = others
+        again = run_check(check, tiny_lens, "conv_b", options)
+        np.testing.assert_array_equal(again.result.steps_taken, short.steps_taken)

@@ -210,10 +210,12 @@ def test_a_wrong_ascent_is_named(network, ascent):
         assert_activation_increases(network, replace(ascent, trace=0.8 * ascent.trace))
 
 
+@pytest.mark.slow
 def test_class_images_are_recognized(network, class_images):
     assert_class_images_recognized(network, class_images)
 
 
+@pytest.mark.slow
 def test_permuted_classes_are_named(network, class_images):
     with pytest.raises(AssertionError, match="does not recognize"):
         assert_class_images_recognized(
@@ -238,6 +240,7 @@ def test_a_changed_network_fails_its_baseline(network, images, tmp_path):
             assert_matches_baseline(broken, tmp_path, "net", images=images)
 
 
+@pytest.mark.slow
 def test_another_type_is_named_as_another_precision(kind, network, mnist_cnn, images, tmp_path):
     """A float64 network agrees with a float32 baseline; a coarser one is named."""
     assert_matches_baseline(mnist_cnn, tmp_path, "net", images=images, update="missing")

@@ -16,7 +16,14 @@ def test_a_trained_network_passes(mnist_cnn, digits):
     assert 0 < np.median(margins) < 40
 
 
-@pytest.mark.parametrize("layer", ["conv2d_1", "conv2d_3", "dense_1", "predictions"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "conv2d_1",
+        "predictions",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("conv2d_3", "dense_1")),
+    ],
+)
 def test_exploding_weights_are_named(mnist_cnn, digits, layer):
     with pytest.raises(AssertionError, match=f"grow most in layer '{layer}'"):
         assert_not_saturated(plant(mnist_cnn, "exploding-scale", layer), digits.images)

@@ -38,6 +38,12 @@ def test_every_page_is_in_the_navigation_once():
     assert inside <= set(listed)
 
 
+def test_the_navigation_lists_the_checks_of_the_zero_code_run_first_and_in_its_order():
+    listed = [page for page in nav_pages() if page.startswith("checks/")]
+    known = [f"checks/{name}.md" for name, _ in checks()]
+    assert listed[: len(known)] == known
+
+
 @pytest.mark.parametrize("name", [name for name, _ in checks()])
 def test_a_check_has_a_page_in_the_navigation(name):
     assert f"checks/{name}.md" in nav_pages()

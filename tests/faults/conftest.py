@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import HANGS
 
 QUICK = ("--convlens-steps=5", "--convlens-units=2")
 
@@ -87,7 +88,7 @@ def run(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., tuple[int,
 
     def whole(*args: str, **environment: Any) -> tuple[int, str]:
         process = start(*args, **environment)
-        said, _ = process.communicate(timeout=300)
+        said, _ = process.communicate(timeout=HANGS)
         return process.returncode, checked(said)
 
     return whole

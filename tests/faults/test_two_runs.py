@@ -6,6 +6,7 @@ import re
 
 import pytest
 from PIL import Image
+from tests.patience import HANGS
 
 from convlens.baselines.store import files, read, read_key
 
@@ -20,7 +21,7 @@ OPTIONS = (
 def test_two_simultaneous_runs_pass(start, run, tiny_file, pytester):
     processes = [start("tiny.keras", *OPTIONS) for _ in range(2)]
     for process in processes:
-        said, _ = process.communicate(timeout=300)
+        said, _ = process.communicate(timeout=HANGS)
         assert process.returncode == 0, said
         assert re.search(r"\d+ passed", said)
     folder = pytester.path / "convlens-baselines"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from convlens.files import atomic
-from convlens.files.atomic import write_atomic
+from convlens.files.atomic import write_all_atomic, write_atomic
 
 # The process stops within a write, before the file has its final name.
 WRITER = """
@@ -52,8 +54,10 @@ def test_the_next_write_removes_what_a_killed_process_left(writer, tmp_path):
 
 
 def test_a_killed_process_that_its_parent_has_not_read_counts_as_killed(writer, tmp_path):
+    process = psutil.Process(writer.pid)
     writer.kill()
-    time.sleep(0.2)
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
     write_atomic(tmp_path / "b.txt", b"other")
     assert temporary(tmp_path) == []
 
@@ -81,3 +85,46 @@ def test_files_of_other_programs_stay(tmp_path):
         os.utime(tmp_path / name, (0, 0))
     write_atomic(tmp_path / "b.txt", b"other")
     assert {path.name for path in tmp_path.iterdir()} == {*names, "b.txt"}
+
+
+def full(monkeypatch, number):
+    """Let the disk be full at the given one of the next writes."""
+    writes = iter(range(1000))
+    write = atomic._write
+
+    def limited(path, content, durable):
+        if next(writes) == number:
+            path.write_bytes(content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, content, durable)
+
+    monkeypatch.setattr(atomic, "_write", limited)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_files_that_belong_together_are_written_all_or_not_at_all(tmp_path, monkeypatch, number):
+    old, new = ({tmp_path / name: f"{name} {age}".encode() for name in "abc"} for age in (1, 2))
+    write_all_atomic(old)
+    full(monkeypatch, number)
+    with pytest.raises(OSError, match=rf"cannot write .*{'abc'[number]} \(No space left"):
+        write_all_atomic(new)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == old
+    write_all_atomic(new)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == new
+
+
+def test_files_are_renamed_in_order_and_no_temporary_one_stays(tmp_path, monkeypatch):
+    names = [tmp_path / name for name in "cab"]
+    renamed = []
+
+    def replace(source, path):
+        if len(renamed) == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        renamed.append(path)
+        os.rename(source, path)
+
+    monkeypatch.setattr(atomic.os, "replace", replace)
+    with pytest.raises(OSError, match=r"cannot write .*b "):
+        write_all_atomic(dict.fromkeys(names, b"new"))
+    assert renamed == names[:2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]

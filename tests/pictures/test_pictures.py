@@ -19,6 +19,7 @@ from convlens.pictures import (
     sheet,
     signed_pixels,
     slug,
+    stretched_pixels,
     viridis,
 )
 from convlens.pictures.sheet import fit, font
@@ -29,6 +30,10 @@ FINITE = hnp.arrays(
     hnp.array_shapes(min_dims=2, max_dims=2, max_side=9),
     elements=st.floats(-99, 99, width=32),
 )
+
+
+def stretched(image):
+    return stretched_pixels(image, (0.0, 1.0))
 
 
 @pytest.mark.parametrize(("count", "size"), [(8, (61, 127)), (10, (94, 127))])
@@ -62,7 +67,27 @@ def test_a_feature_map_is_normalized_by_the_formula():
     assert np.abs(feature_map_pixels(values) - expected).max() <= 0.5
 
 
-def test_an_optimized_image_is_shown_by_the_formula():
+def test_an_optimized_image_is_stretched_from_its_1st_to_its_99th_percentile():
+    values = np.random.default_rng(0).standard_normal((40, 50, 3)) * 0.1 + [0.4, 0.5, 0.6]
+    low, high = np.percentile(values, [1, 99])  # of all channels together
+    expected = np.clip((values - low) / (high - low), 0, 1) * 255
+    assert np.abs(stretched_pixels(values, (0.0, 1.0)) - expected).max() <= 0.5
+    assert (stretched_pixels(values, (0.0, 1.0)) == 255).mean() == pytest.approx(0.01, abs=0.005)
+
+
+def test_an_optimized_image_that_hardly_varies_looks_flat():
+    noise = np.random.default_rng(0).uniform(-1, 1, (40, 50, 1))
+    for low, high in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
+        middle, span = (low + high) / 2, high - low
+        flat = stretched_pixels(middle + 0.02 * span * noise, (low, high))
+        assert np.abs(flat.astype(int) - 128).max() <= 6
+        assert np.ptp(stretched_pixels(middle + 0.06 * span * noise, (low, high))) == 255
+    spot = np.zeros((40, 50, 1))
+    spot[3, 4] = 1.0  # fewer pixels than a percent
+    assert np.ptp(stretched_pixels(spot, (0.0, 1.0))) == 255
+
+
+def test_an_image_of_keras_vis_is_shown_by_its_formula():
     values = np.random.default_rng(0).standard_normal((6, 7, 3))
     expected = np.clip((values - values.mean()) / values.std() * 0.1 + 0.5, 0, 1) * 255
     assert np.abs(deprocess(values) - expected).max() <= 0.5
@@ -71,7 +96,7 @@ def test_an_optimized_image_is_shown_by_the_formula():
 @settings(deadline=None)
 @given(FINITE)
 def test_any_finite_map_can_be_shown(values):
-    for show in (feature_map_pixels, deprocess, signed_pixels):
+    for show in (feature_map_pixels, deprocess, stretched, signed_pixels):
         pixels = show(values)
         assert pixels.dtype == np.uint8
         assert pixels.shape == values.shape
@@ -83,7 +108,7 @@ def test_a_reconstruction_has_zero_in_the_middle():
     assert signed_pixels(np.array([[-2.0, 0.0, 1.0]])).tolist() == [[1, 128, 192]]
 
 
-@pytest.mark.parametrize("show", [feature_map_pixels, deprocess, signed_pixels])
+@pytest.mark.parametrize("show", [feature_map_pixels, deprocess, stretched, signed_pixels])
 def test_what_is_not_finite_cannot_be_shown(show):
     with pytest.raises(ValueError, match="finite values"):
         show(np.array([[1.0, np.nan]]))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,49 @@ from convlens.engine.model import loading
 from convlens.engine.model.network import Network
 from convlens.fixtures import mnist_cnn as shipped
 from convlens.pytest_plugin import models
+
+# The time at which Keras saved a model.
+_SAVED = re.compile(rb'"date_saved": "[^"]*"')
+
+
+def identity(path: Path) -> bytes:
+    """Return what is in a model's file, without the time at which it was saved."""
+    if not path.is_file():
+        return b""
+    if not zipfile.is_zipfile(path):
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        parts = [(name.encode(), archive.read(name)) for name in archive.namelist()]
+    return b"".join(name + _SAVED.sub(b"", content) for name, content in parts)
+
+
+class Pool:
+    """Networks of this session's inner runs, which fit each model of the same layers.
+
+    Attributes:
+        used: the networks of the test that runs, by the identity of the model's file.
+    """
+
+    def __init__(self) -> None:
+        self.used: dict[bytes, Network] = {}
+        self._made: dict[str, list[Network]] = {}
+
+    def network(self, model: Any) -> Network:
+        """Return a network with a model's layers and weights that this test does not use yet.
+
+        Raises:
+            ValueError: convlens cannot read the model.
+        """
+        own = self._made.setdefault(model.to_json() + repr(model.convlens_loss), [])
+        free = [network for network in own if network not in self.used.values()]
+        if not free:
+            own.append(Network(model))
+            return own[-1]
+        for variable, value in zip(free[0].model.variables, model.variables, strict=True):
+            variable.assign(value)
+        free[0].refresh()
+        return free[0]
+
 
 # Starts pytest so that Ctrl-C stops it even if the shell has SIGINT ignored, as nohup does.
 INTERRUPTIBLE = """
@@ -30,41 +75,45 @@ def _everything_is_loaded(everything_is_loaded: None) -> None:
 
 
 @pytest.fixture(scope="session")
-def _networks() -> dict[bytes, Network]:
-    """The networks of this session's inner runs by the content of the model's file."""
-    return {}
+def _pool() -> Pool:
+    return Pool()
 
 
 @pytest.fixture(autouse=True)
 def _models_are_shared(
-    _networks: dict[bytes, Network], mnist_network: Network, monkeypatch: pytest.MonkeyPatch
+    _pool: Pool, mnist_network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Give inner runs in this process the model, and what is compiled for it, of earlier runs.
+    """Give inner runs in this process the networks, and what is compiled for them, of earlier runs.
 
-    A file is known again by its content. Each content is read by convlens the first time.
+    Within a test, a network is one model. The next test may give it other weights.
     """
     load, network_of = loading.load_model, models.network_of
-    known = {id(network.model): network for network in _networks.values()}
-    known[id(mnist_network.model)] = mnist_network
+    _pool.used.clear()
+    known = {id(mnist_network.model): mnist_network}
 
     def load_once(path: str | os.PathLike[str], **options: Any) -> Any:
-        content = Path(path).read_bytes() if Path(path).is_file() else b""
-        if content not in _networks:
+        what = identity(Path(path))
+        if what not in _pool.used:
             model = load(path, **options)
             try:
-                _networks[content] = Network(model)
+                _pool.used[what] = _pool.network(model)
             except ValueError:
                 return model  # the run itself is to say so
-            known[id(model)] = _networks[content]
-        return _networks[content].model
+        network = _pool.used[what]
+        known[id(network.model)] = network
+        return network.model
 
     monkeypatch.setattr(loading, "load_model", load_once)
     monkeypatch.setattr(shipped, "load_mnist_cnn", lambda: mnist_network.model)
-    monkeypatch.setattr(
-        models,
-        "network_of",
-        lambda config, model: known.get(id(model)) or network_of(config, model),
-    )
+
+    def known_network(config: pytest.Config, model: Any) -> Network:
+        network = known.get(id(model))
+        if network is None:
+            return network_of(config, model)
+        network.name = models.name_of(config, model) or network.model.name
+        return network
+
+    monkeypatch.setattr(models, "network_of", known_network)
 
 
 @pytest.fixture

@@ -63,25 +63,27 @@ def test_with_an_option_or_the_folder_each_layer_is_an_item(pytester, options):
     ]
 
 
-def test_with_the_ini_option_each_layer_is_an_item(pytester):
+def test_with_the_ini_option_each_layer_is_an_item(pytester, mnist_items):
     pytester.makeini("[pytest]\nconvlens_baselines = kept/here")
     assert failures(pytester.runpytest(*MODEL)) == (1, 8)
-    pytester.runpytest(*MODEL, "--convlens-update=missing").assert_outcomes(passed=9, deselected=24)
+    pytester.runpytest(*MODEL, "--convlens-update=missing").assert_outcomes(
+        passed=9, deselected=mnist_items
+    )
     assert len(list((pytester.path / "kept" / "here").iterdir())) == 3
 
 
-def test_a_missing_baseline_fails_is_recorded_and_then_passes(pytester):
+def test_a_missing_baseline_fails_is_recorded_and_then_passes(pytester, mnist_items):
     result = pytester.runpytest(*MODEL, "--convlens-baselines", FOLDER)
     assert failures(result) == (1, 8)
     result.stdout.fnmatch_lines(
         ["there is no baseline of 'mnist_cnn::baseline' in *: record it with --convlens-update=m*"]
     )
     result = pytester.runpytest(*MODEL, "--convlens-update=missing")
-    result.assert_outcomes(passed=9, deselected=24)
+    result.assert_outcomes(passed=9, deselected=mnist_items)
     result.stdout.fnmatch_lines(["*= convlens: baselines =*", "recorded: *mnist-cnn-baseline~*npz"])
     for suffix in ("npz", "png", "txt"):
         assert len(files(pytester, f"*.{suffix}")) == 1
-    pytester.runpytest(*MODEL).assert_outcomes(passed=9, deselected=24)
+    pytester.runpytest(*MODEL).assert_outcomes(passed=9, deselected=mnist_items)
 
 
 def test_one_item_can_be_named(pytester):
@@ -90,17 +92,19 @@ def test_one_item_can_be_named(pytester):
     result.assert_outcomes(passed=1)
 
 
-def test_a_changed_layer_fails_and_those_after_it_say_which_was_first(pytester, tiny):
+def test_a_changed_layer_fails_and_those_after_it_say_which_was_first(pytester, tiny, tiny_items):
     path = pytester.path / "tiny.keras"
     tiny.save(path)
     run = (*RUN, str(path), "-k", "baseline")
-    pytester.runpytest(*run, "--convlens-update=missing").assert_outcomes(passed=6, deselected=16)
+    pytester.runpytest(*run, "--convlens-update=missing").assert_outcomes(
+        passed=6, deselected=tiny_items
+    )
     kernel, bias = tiny.get_layer("conv_b").get_weights()
     kernel[..., 2] *= 1.01
     tiny.get_layer("conv_b").set_weights([kernel, bias])
     tiny.save(path)
     result = pytester.runpytest(*run)
-    result.assert_outcomes(passed=3, failed=1, deselected=16)
+    result.assert_outcomes(passed=3, failed=1, deselected=tiny_items)
     assert failures(result) == (1, 2)
     result.stdout.fnmatch_lines(
         [
@@ -111,8 +115,8 @@ def test_a_changed_layer_fails_and_those_after_it_say_which_was_first(pytester, 
     )
     assert "Traceback" not in result.stdout.str()
     result = pytester.runpytest(*run, "--convlens-update=failed")
-    result.assert_outcomes(passed=6, deselected=16)
-    pytester.runpytest(*run).assert_outcomes(passed=6, deselected=16)
+    result.assert_outcomes(passed=6, deselected=tiny_items)
+    pytester.runpytest(*run).assert_outcomes(passed=6, deselected=tiny_items)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +256,7 @@ def test_a_change_that_is_not_the_accepted_one_is_not_recorded(pytester, changin
     pytester.runpytest(*RUN).assert_outcomes(passed=1)
 
 
-def test_an_accepted_change_of_a_model(pytester, tiny, tiny_file):
+def test_an_accepted_change_of_a_model(pytester, tiny, tiny_file, tiny_items):
     run = (*RUN, str(tiny_file), "-k", "baseline")
     pytester.runpytest(*run, "--convlens-update=missing")
     kernel, bias = tiny.get_layer("conv_a").get_weights()
@@ -270,9 +274,9 @@ def test_an_accepted_change_of_a_model(pytester, tiny, tiny_file):
     (found,) = set((pytester.path / "found.txt").read_text().splitlines())
     key, mark = found.split()
     pytester.runpytest(*run, accept(pytester, {"key": key, "fingerprint": mark})).assert_outcomes(
-        passed=6, deselected=16
+        passed=6, deselected=tiny_items
     )
-    pytester.runpytest(*run).assert_outcomes(passed=6, deselected=16)
+    pytester.runpytest(*run).assert_outcomes(passed=6, deselected=tiny_items)
 
 
 GOOD = {"key": "k", "fingerprint": "0" * 16}
@@ -420,7 +424,7 @@ def test_comparisons_that_were_used_are_let_go_of(monkeypatch, tmp_path):
     layers = (LayerDifference("a", 1.0, 0.0, None, True),)
 
     def compare(place, key, observed, tol):
-        pictures = (PicturePair("a", pixels.copy(), pixels.copy()),)
+        pictures = (PicturePair("a", pixels.copy(), pixels.copy(), layer="a"),)
         return Comparison(key, "", "", True, layers=layers, pictures=pictures)
 
     monkeypatch.setattr("convlens.baselines.check.compare_with_baseline", compare)
@@ -469,8 +473,8 @@ def test_four_workers_that_update_at_once_lose_nothing(pytester):
 
 
 @pytest.mark.slow
-def test_workers_that_share_a_models_baseline_agree(pytester):
+def test_workers_that_share_a_models_baseline_agree(pytester, mnist_items):
     run = (*MODEL, "-n2", "--dist=each")
     result = pytester.runpytest_subprocess(*run, "--convlens-update=all")
     result.assert_outcomes(passed=18)
-    pytester.runpytest(*MODEL).assert_outcomes(passed=9, deselected=24)
+    pytester.runpytest(*MODEL).assert_outcomes(passed=9, deselected=mnist_items)

@@ -38,8 +38,16 @@ def test_labels_of_every_form_are_used(pytester, labels):
     ("labels", "reason"),
     [
         (LABELS[:7], "*the labels cannot be used: 24 images need 24 whole numbers*"),
-        (LABELS + 0.5, "*the labels cannot be used: *with fractions or NaN*"),
-        (np.full((24, 3), 1 / 3), "*the labels cannot be used: *row 0 is not one-hot*"),
+        pytest.param(
+            LABELS + 0.5,
+            "*the labels cannot be used: *with fractions or NaN*",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            np.full((24, 3), 1 / 3),
+            "*the labels cannot be used: *row 0 is not one-hot*",
+            marks=pytest.mark.slow,
+        ),
         (np.array(["a", "b", "c"])[LABELS], "*the labels cannot be used: *not <U1*"),
         (LABELS + 1, "*labels range from 1 to 3, but functional* has classes 0 to 2*"),
     ],

@@ -18,17 +18,17 @@ ITEMS = [
 ]
 
 
-def test_the_shipped_model_is_collected_by_name(pytester):
+def test_the_shipped_model_is_collected_by_name(pytester, mnist_items):
     result = pytester.runpytest("--convlens", "mnist_cnn", "--collect-only", "-q")
     lines = result.outlines
     assert [item for item in ITEMS if item not in lines] == []
-    assert sum(line.startswith("mnist_cnn::") for line in lines) == 5 + 5 * 3 + 4
+    assert sum(line.startswith("mnist_cnn::") for line in lines) == mnist_items
     assert result.ret == 0
 
 
-def test_the_shipped_model_passes_and_has_a_table(pytester):
+def test_the_shipped_model_passes_and_has_a_table(pytester, mnist_items):
     result = pytester.runpytest("--convlens", "mnist_cnn", "--convlens-steps=60", *SHOWN)
-    result.assert_outcomes(passed=24)
+    result.assert_outcomes(passed=mnist_items)
     for note in ("was not made", "no picture was made"):
         assert note not in result.stdout.str()
     result.stdout.fnmatch_lines(
@@ -45,10 +45,10 @@ def test_the_shipped_model_passes_and_has_a_table(pytester):
 
 
 @pytest.mark.parametrize("how", ["path", "option"])
-def test_a_model_file_is_collected_by_path_and_by_option(pytester, tiny_file, how):
+def test_a_model_file_is_collected_by_path_and_by_option(pytester, tiny_file, how, tiny_items):
     named = [str(tiny_file)] if how == "path" else ["--convlens", str(tiny_file)]
     result = pytester.runpytest(*named, "-v", *QUICK, "-k", "conv_a and not ascent")
-    result.assert_outcomes(passed=5, deselected=11)
+    result.assert_outcomes(passed=5, deselected=tiny_items - 5)
     result.stdout.fnmatch_lines(["*tiny.keras::deconvnet?conv_a?*PASSED*"])
     result.stdout.fnmatch_lines(["images: 48 synthetic textures (seed 0)*"])
 
@@ -95,14 +95,16 @@ def plant_dead_filter(tiny, folder):
     return "broken.keras"
 
 
-def test_a_defect_fails_with_its_layer_unit_and_numbers_and_no_traceback(pytester, tiny):
+def test_a_defect_fails_with_its_layer_unit_and_numbers_and_no_traceback(
+    pytester, tiny, tiny_items
+):
     model = plant_dead_filter(tiny, pytester.path)
     result = pytester.runpytest(model, "-k", "dead or gram")
-    result.assert_outcomes(failed=1, passed=3, deselected=12)
+    result.assert_outcomes(failed=1, passed=3, deselected=tiny_items - 4)
     result.stdout.fnmatch_lines(
         [
             "*_ broken.keras: dead?conv_a? _*",
-            "tiny has filters that never fire on 48 images (allowed in a layer: 0):",
+            "tiny.keras has filters that never fire on 48 images (allowed in a layer: 0):",
             "  layer 'conv_a': 1 of 6 are dead, units 2 (always 0)",
             "conv_a * 6 * 1 * dead",
         ]
@@ -111,10 +113,10 @@ def test_a_defect_fails_with_its_layer_unit_and_numbers_and_no_traceback(pyteste
     assert ".py:" not in result.stdout.str()
 
 
-def test_exitfirst_last_failed_and_junit(pytester, tiny):
+def test_exitfirst_last_failed_and_junit(pytester, tiny, tiny_items):
     model = plant_dead_filter(tiny, pytester.path)
     first = pytester.runpytest(model, "-x", "-k", "dead or gram")
-    first.assert_outcomes(failed=1, deselected=12)
+    first.assert_outcomes(failed=1, deselected=tiny_items - 4)
     again = pytester.runpytest(model, "--lf", "-v", "--junitxml=out.xml")
     again.assert_outcomes(failed=1)
     xml = (pytester.path / "out.xml").read_text()
@@ -131,18 +133,18 @@ def test_it_works_with_xdist(pytester, tiny_file):
     result.stdout.fnmatch_lines(["conv_b * 5 *"])
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_a_shipped_model_works_with_xdist(pytester):
     result = pytester.runpytest_subprocess("-n", "2", "--convlens", "mnist_cnn", "-k", "gram")
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(["*convlens: mnist_cnn*", "conv2d_2*"])
 
 
-def test_strict_markers_and_strict_config(pytester, tiny_file):
+def test_strict_markers_and_strict_config(pytester, tiny_file, tiny_items):
     pytester.makeini("[pytest]\nconvlens_models = *.nothing")
     strict = ("--strict-markers", "--strict-config")
     result = pytester.runpytest(str(tiny_file), *strict, "-m", "convlens", "-k", "gram")
-    result.assert_outcomes(passed=2, deselected=14)
+    result.assert_outcomes(passed=2, deselected=tiny_items - 2)
 
 
 def test_without_the_plugin_nothing_of_it_is_left(pytester):
@@ -254,10 +256,10 @@ def test_a_layers_name_cannot_leave_the_folder(pytester):
         pytest.param("--convlens-preset=feature-visualization", marks=pytest.mark.slow),
     ],
 )
-def test_options_of_the_ascent_reach_it(pytester, tiny_file, option):
+def test_options_of_the_ascent_reach_it(pytester, tiny_file, option, tiny_items):
     def gain(*options):
         result = pytester.runpytest(str(tiny_file), "-k", "ascent and conv_a", *QUICK, *options)
-        result.assert_outcomes(passed=1, deselected=15)
+        result.assert_outcomes(passed=1, deselected=tiny_items - 1)
         return next(line for line in result.outlines if line.startswith("conv_a"))
 
     assert gain() == gain("--convlens-memory=0.0001")
@@ -268,16 +270,16 @@ def test_options_of_the_ascent_reach_it(pytester, tiny_file, option):
     ("options", "steps"),
     [
         (("--convlens-effort=quick",), 12),
-        (("-o", "convlens_effort=quick"), 12),
+        pytest.param(("-o", "convlens_effort=quick"), 12, marks=pytest.mark.slow),
         (("-o", "convlens_effort=full", "--convlens-effort=quick"), 12),
         (("--convlens-effort=quick", "--convlens-steps=9", "--convlens-units=2"), 9),
     ],
 )
-def test_the_effort_decides_how_much_is_climbed(pytester, tiny_file, options, steps):
+def test_the_effort_decides_how_much_is_climbed(pytester, tiny_file, options, steps, tiny_items):
     result = pytester.runpytest(
         str(tiny_file), "-k", "ascent and conv_a", "-p", "no:cacheprovider", *options
     )
-    result.assert_outcomes(passed=1, deselected=15)
+    result.assert_outcomes(passed=1, deselected=tiny_items - 1)
     units = "2 of 6" if steps == 9 else "6 of 6"
     result.stdout.fnmatch_lines([f"conv_a* {units} units, {steps} steps, 13×13*"])
 

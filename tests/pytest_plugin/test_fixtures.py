@@ -43,7 +43,7 @@ def test_a_test_runs_once_for_each_convolution(pytester):
     result.stdout.fnmatch_lines([f"*test_layer?conv2d_{i}? PASSED*" for i in (1, 2, 3)])
 
 
-def test_the_option_names_the_model_under_test(pytester, tiny_file):
+def test_the_option_names_the_model_under_test(pytester, tiny_file, tiny_items):
     pytester.makepyfile(
         """
         def test_model(lens):
@@ -55,10 +55,10 @@ def test_the_option_names_the_model_under_test(pytester, tiny_file):
         """
     )
     result = pytester.runpytest(".", "--convlens", str(tiny_file), "-m", "not convlens")
-    result.assert_outcomes(passed=3, deselected=16)
+    result.assert_outcomes(passed=3, deselected=tiny_items)
 
 
-def test_a_test_runs_for_each_of_several_models(pytester, tiny_file):
+def test_a_test_runs_for_each_of_several_models(pytester, tiny_file, mnist_items, tiny_items):
     pytester.makepyfile(
         """
         def test_model(lens): assert lens.name in ("tiny", "mnist_cnn")
@@ -66,7 +66,7 @@ def test_a_test_runs_for_each_of_several_models(pytester, tiny_file):
         """
     )
     both = (".", "--convlens", "mnist_cnn", "--convlens", str(tiny_file), "-m", "not convlens")
-    pytester.runpytest(*both).assert_outcomes(passed=2 + 3 + 2, deselected=24 + 16)
+    pytester.runpytest(*both).assert_outcomes(passed=2 + 3 + 2, deselected=mnist_items + tiny_items)
 
 
 def test_the_model_under_test_can_be_overridden(pytester):

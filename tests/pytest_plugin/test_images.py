@@ -158,7 +158,16 @@ FEW = {
 }
 
 
-@pytest.mark.parametrize("given", FEW)
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("one_image", "one_image-labeled", "two"),
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in ("same", "same-labeled", "two-first-same", "one-class")
+        ),
+    ],
+)
 def test_with_one_image_every_check_runs_or_is_skipped_with_its_reason(tiny_network, given):
     images, labels = FEW[given]
     lens = Lens(tiny_network, images, labels)

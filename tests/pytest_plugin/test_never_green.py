@@ -31,6 +31,17 @@ def test_a_model_without_a_baseline_is_told_in_one_loud_line(pytester, tiny_file
     result.stdout.fnmatch_lines(["baseline: 5 layers agree with tiny-keras-baseline~*.npz"])
 
 
+@pytest.mark.parametrize("chosen", [["-k", "finite"], ["-kfinite"], ["-k=finite"]])
+def test_the_command_of_that_line_records_where_other_items_were_chosen(
+    pytester, tiny_file, chosen
+):
+    result = pytester.runpytest(*RUN, *chosen, str(tiny_file))
+    (line,) = [line for line in result.outlines if "NO BASELINE" in line]
+    command = shlex.split(line.split("`")[1])
+    pytester.runpytest(*command[command.index("pytest") + 1 :])
+    assert list(pytester.path.glob(f"{FOLDER}/*.npz"))
+
+
 @pytest.mark.parametrize(
     ("value", "failed"), [("true", 1), ("1", 1), ("", 0), ("false", 0), ("0", 0)]
 )

@@ -39,11 +39,11 @@ def accept_command(result):
 @pytest.mark.parametrize(
     ("options", "ci"),
     [
-        ((), ""),
         ((), "true"),
-        (("-vv",), ""),
         (("--tb=line",), ""),
-        (("-rA",), "true"),
+        pytest.param((), "", marks=pytest.mark.slow),
+        pytest.param(("-vv",), "", marks=pytest.mark.slow),
+        pytest.param(("-rA",), "true", marks=pytest.mark.slow),
         pytest.param(("-n2",), "true", marks=pytest.mark.slow),
     ],
 )

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.patience import HANGS
 
 OPTIONS = ("--convlens-steps=20", "--convlens-report=report.html", "-p", "no:cacheprovider")
 TESTS = """
@@ -177,7 +178,7 @@ def test_an_interrupted_run_leaves_a_report_of_what_was_finished(pytester):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no Ctrl-C to one process alone")
 def test_ctrl_c_leaves_a_report_of_what_was_finished(pytester, interruptible):
-    wait = "import time; open('started', 'w').close(); time.sleep(120)"
+    wait = "import time; open('started', 'w').close(); time.sleep(3600)"
     pytester.makepyfile(test_mine=INTERRUPTED.format(wait=wait))
     process = subprocess.Popen(
         [*interruptible, *OPTIONS],
@@ -187,13 +188,13 @@ def test_ctrl_c_leaves_a_report_of_what_was_finished(pytester, interruptible):
         text=True,
     )
     try:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + HANGS
         while not (pytester.path / "started").exists():
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.1)
         os.kill(process.pid, signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=HANGS)
     finally:
         process.kill()
     assert process.returncode == pytest.ExitCode.INTERRUPTED

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from tests.patience import HANGS
 from tests.pytest_plugin.test_report import outcomes, read
 
 REPORT = ("--convlens-report=report.html", "--convlens-markdown=summary.md")
@@ -119,10 +120,10 @@ def run(pytester, *options):
     return result
 
 
-def test_report_survives_figures_that_fail_and_the_verdicts_stand(pytester):
+def test_report_survives_figures_that_fail_and_the_verdicts_stand(pytester, mnist_items):
     pytester.makeconftest(CHECKS)
     result = run(pytester, "-k", " or ".join(NAMES), *OPTIONS)
-    result.assert_outcomes(passed=4, failed=2, deselected=24)
+    result.assert_outcomes(passed=4, failed=2, deselected=mnist_items)
     text = read(pytester)
     shown = outcomes(text)
     assert {name.removeprefix("mnist_cnn::"): outcome for name, outcome in shown.items()} == {
@@ -153,7 +154,13 @@ def test_report_survives_figures_that_fail_and_the_verdicts_stand(pytester):
     assert "✗" in (pytester.path / "summary.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("place", ["overview", "article", "markdown", "all", "assemble"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("overview", "markdown"),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("article", "all", "assemble")),
+    ],
+)
 def test_report_survives_a_template_that_fails(pytester, monkeypatch, place):
     def broken(*args, **options):
         raise ZeroDivisionError(f"planted in {place}")
@@ -233,13 +240,13 @@ def test_report_shows_the_name_of_the_layer(pytester):
 @pytest.mark.parametrize(
     "options",
     [
-        ("-p", "no:terminal"),
         ("--collect-only",),
         ("-x",),
-        ("--maxfail=1",),
-        ("--junitxml=out.xml",),
         ("-W", "error"),
-        ("-p", "no:capture"),
+        pytest.param(("-p", "no:terminal"), marks=pytest.mark.slow),
+        pytest.param(("--maxfail=1",), marks=pytest.mark.slow),
+        pytest.param(("--junitxml=out.xml",), marks=pytest.mark.slow),
+        pytest.param(("-p", "no:capture"), marks=pytest.mark.slow),
     ],
 )
 def test_options_of_pytest_with_pictures_and_a_report(pytester, tiny, options):
@@ -272,7 +279,7 @@ def test_report_survives_sigterm(pytester, handled):
         def test_first(lens): pass
         def test_slow(mnist_cnn):
             open("started", "w").close()
-            time.sleep(120)
+            time.sleep(3600)
         """
     )
     process = subprocess.Popen(
@@ -282,13 +289,13 @@ def test_report_survives_sigterm(pytester, handled):
         text=True,
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + HANGS
         while not (pytester.path / "started").exists():
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.1)
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=HANGS)
     finally:
         process.kill()
     if handled:

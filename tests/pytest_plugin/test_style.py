@@ -16,7 +16,7 @@ def pictures(pytester):
     return ("--convlens-content=content.png", "--convlens-style=waves.png")
 
 
-def test_style_is_an_item_where_pictures_are_given(pytester, pictures):
+def test_style_is_an_item_where_pictures_are_given(pytester, pictures, mnist_items):
     result = pytester.runpytest(
         "--convlens",
         "mnist_cnn",
@@ -27,18 +27,18 @@ def test_style_is_an_item_where_pictures_are_given(pytester, pictures):
         "-k",
         "style",
     )
-    result.assert_outcomes(passed=1, deselected=24)
+    result.assert_outcomes(passed=1, deselected=mnist_items)
     result.stdout.fnmatch_lines(["style: the loss fell to * of its start in 60 steps"])
     for name in ("style", "style-losses"):
         with Image.open(pytester.path / "seen" / "mnist_cnn" / f"{name}.png") as picture:
             assert min(picture.size) > 200
 
 
-def test_a_transfer_that_does_not_converge_fails(pytester, pictures):
+def test_a_transfer_that_does_not_converge_fails(pytester, pictures, mnist_items):
     result = pytester.runpytest(
         "--convlens", "mnist_cnn", *pictures, "--convlens-steps=1", "-k", "style"
     )
-    result.assert_outcomes(failed=1, deselected=24)
+    result.assert_outcomes(failed=1, deselected=mnist_items)
     result.stdout.fnmatch_lines(["*mnist_cnn: the style transfer failed:", "*the loss fell from*"])
 
 
@@ -64,8 +64,8 @@ def test_options_that_make_no_sense_are_refused(pytester, pictures, options, mes
     assert result.ret == 4
 
 
-def test_a_file_that_is_no_picture_fails_in_one_line(pytester, pictures):
+def test_a_file_that_is_no_picture_fails_in_one_line(pytester, pictures, mnist_items):
     (pytester.path / "content.png").write_text("no picture")
     result = pytester.runpytest("--convlens", "mnist_cnn", *pictures, "-k", "style")
-    result.assert_outcomes(failed=1, deselected=24)
+    result.assert_outcomes(failed=1, deselected=mnist_items)
     result.stdout.fnmatch_lines(["content.png is not a picture that Pillow can read"])

@@ -89,7 +89,8 @@ PARTS = [
     ("more", "arguments", "reason", "workers"),
     [
         *((*part, ()) for part in PARTS),
-        *(pytest.param(*part, ("-n2",), marks=pytest.mark.slow) for part in PARTS[:2]),
+        pytest.param(*PARTS[0], ("-n2",), marks=pytest.mark.slow),
+        pytest.param(*PARTS[1], ("-n2",), marks=pytest.mark.weekly),
     ],
 )
 def test_nothing_is_removed_or_listed_after_a_part_of_the_suite(
@@ -142,19 +143,17 @@ def test_one_that_cannot_be_read_is_named_and_left(suite):
     assert path.exists()
 
 
-def test_one_of_a_test_that_exists_is_never_removed(suite):
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n2",), marks=pytest.mark.slow)])
+def test_one_of_a_test_that_exists_is_never_removed(suite, workers):
     """A test may check a value under a condition that does not hold on this machine."""
     test = "\ndef test_gpu(baseline):\n    if {}: baseline.check(7, name='gpu')\n"
     suite.makepyfile(test_it=LESS + test.format("True"))
     suite.runpytest(*RUN, "--convlens-update=missing")
     suite.makepyfile(test_it=LESS + test.format("False"))
-    for workers in ((), ("-n2",)):
-        result = suite.runpytest_subprocess(*REMOVE, *workers)
-        result.assert_outcomes(passed=2)
-        result.stdout.fnmatch_lines(
-            ["not used this time: *test-gpu*its test exists, and may need*"]
-        )
-        assert files(suite) == ["test-it-py-test-gpu-gpu", "test-it-py-test-one"]
+    result = suite.runpytest(*REMOVE, *workers)
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["not used this time: *test-gpu*its test exists, and may need*"])
+    assert files(suite) == ["test-it-py-test-gpu-gpu", "test-it-py-test-one"]
     suite.makepyfile(test_it=LESS)
     suite.runpytest(*REMOVE)
     assert files(suite) == ["test-it-py-test-one"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from convlens.pictures import Curves, HeatMap, Tiles
+from convlens.report.cause import Cause
 from convlens.report.encode import add_comparison, add_figure
 from convlens.report.entry import Exhibit
 from convlens.report.spool import Spool
@@ -26,6 +28,7 @@ class Layer:
     relative_error: float | None = 0.7
     worst_channel: int | None = 3
     passed: bool = False
+    note: str = ""
 
 
 @dataclass
@@ -69,6 +72,72 @@ def add(spool: Spool, shown: Exhibit, *figures: Any, **result: Any) -> None:
     spool.write_exhibit(shown)
     spool.add_event(event(shown.nodeid, **result))
     spool.add_event(event(shown.nodeid, when="teardown"))
+
+
+def add_changed_model(
+    spool: Spool,
+    model: str,
+    layers: int,
+    first: int | None,
+    *,
+    others: Sequence[str] = (),
+    with_pictures: bool = True,
+) -> None:
+    """Add a model with a baseline item a layer; all from the one numbered `first` on diverge.
+
+    Args:
+        spool: spool to add to.
+        model: name of the model.
+        layers: number of layers.
+        first: number of the first layer that diverges; None for none.
+        others: further properties, each with an item a layer that passes.
+        with_pictures: whether the baseline's items have pictures.
+    """
+    names = [f"stage_{n // 10}_block_{n % 10}_convolution" for n in range(layers)]
+    differ = set(names[first:] if first is not None else [])
+    table = tuple(
+        Layer(n, 0.5 if n in differ else 1.0, 0.7, 3, n not in differ, "2 of 6 channels diverge")
+        for n in names
+    )
+    leader = names[first] if first is not None else ""
+    for prop in (*others, "baseline"):
+        for number, name in enumerate(names):
+            nodeid = f"{model}::{prop}[{name}]"
+            shown = Exhibit(nodeid, model, name, prop, prop, "it holds", number)
+            result: dict[str, Any] = {"numbers": {"convlens.cosine": 0.5, "convlens.worst": 3}}
+            if prop == "baseline":
+                pairs = (Pair(name, *pictures(number)),) if with_pictures else ()
+                passed = name not in differ
+                found = Comparison(
+                    f"{model}::baseline",
+                    "f00d" if differ else "",
+                    f"{name} {'agrees' if passed else 'diverges'}",
+                    passed,
+                    leader or None,
+                    table,
+                    pairs,
+                )
+                add_comparison(spool, shown, found)
+                if not passed:
+                    result |= {"outcome": "failed", "message": f"{name} diverges"}
+                    result["follows"] = "" if name == leader else leader
+            add(spool, shown, **result)
+    if first is not None:
+        cause = Cause(
+            f"{model}::baseline[{leader}]",
+            model,
+            leader,
+            "baseline",
+            f"the first layer that diverges is {leader!r}",
+            explanation=f"the weights of {leader!r} changed",
+            command=f"pytest --convlens-update=failed {model}::baseline",
+            followers=names[first + 1 :],
+            update="failed",
+            key=f"{model}::baseline",
+            fingerprint="f00d",
+        )
+        causes = [c for e in spool.events() if e["kind"] == "causes" for c in e["causes"]]
+        spool.add_event({"kind": "causes", "causes": [*causes, cause]})
 
 
 @pytest.fixture

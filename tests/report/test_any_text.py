@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.report.conftest import event
 
 from convlens.report.assemble import assemble
+from convlens.report.cause import Cause
 from convlens.report.entry import Comparison, Exhibit, LayerComparison
 from convlens.report.markdown import render_markdown
 from convlens.report.page import render
@@ -28,9 +30,21 @@ def pages(text: str) -> tuple[str, str]:
         spool = Spool(Path(folder))
         spool.add_event({"kind": "facts", "facts": {"command": f"a{text}"}})
         layers = [LayerComparison(f"a{text}", 0.5, 0.1, 1, False)]
-        seen = Comparison(f"a{text}", "0" * 16, f"a{text}", False, f"a{text}", layers, [])
+        table = spool.write_table(layers)
+        seen = Comparison(f"a{text}", "0" * 16, f"a{text}", False, f"a{text}", table, [])
         shown = Exhibit(*(f"a{text}" for _ in range(6)), comparisons=[seen])
         spool.write_exhibit(shown)
+        folded = replace(seen, key=f"c{text}")
+        passed = [Exhibit(f"{n}{text}", *[f"a{text}"] * 5, comparisons=[folded]) for n in "xyz"]
+        for one in passed:
+            spool.write_exhibit(one)
+            spool.add_event(event(one.nodeid, reason=f"a{text}", notes=[f"a{text}"]))
+            spool.add_event(event(one.nodeid, when="teardown"))
+        texts = {"explanation": f"a{text}", "command": f"a{text}", "followers": [f"a{text}"] * 3}
+        texts |= {"key": seen.key, "fingerprint": seen.fingerprint, "file": f"a{text}"}
+        cause = Cause(shown.nodeid, *[f"a{text}"] * 4, **texts)
+        lost = replace(cause, nodeid=f"lost{text}")  # one whose item left nothing
+        spool.add_event({"kind": "causes", "causes": [cause, lost]})
         numbers = {f"convlens.a{text}": f"a{text}"}
         more: dict[str, Any] = {"message": f"a{text}", "reason": f"a{text}", "numbers": numbers}
         more["notes"] = [f"a{text}"]
@@ -86,6 +100,10 @@ def assert_same_elements(text: str) -> None:
     assert set(Elements(page).found) == set(Elements(plain_page).found)
     assert len(Elements(page).found) == len(Elements(plain_page).found)
     assert "7 * 7" not in text or "49" not in page
+    # A command stands in a block of code, indented.
+    markdown, plain_markdown = (
+        re.sub(r"(?m)^  .*\n", "", text) for text in (markdown, plain_markdown)
+    )
     # All lines begin as for plain text, so that no name starts a heading, list or table.
     heads = [re.match(r"[#|-]*", line)[0] for line in markdown.splitlines()]
     assert heads == [re.match(r"[#|-]*", line)[0] for line in plain_markdown.splitlines()]

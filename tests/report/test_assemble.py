@@ -78,11 +78,11 @@ def test_the_overview_shows_the_worst_outcome_and_counts_passed_items(spool):
     table = overview(assemble(spool).entries)
     (block,) = [b for b in table.blocks if b.model == "m"]
     cells = dict(zip(table.properties, block.cells, strict=True))
-    assert cells["baseline"].outcome == "failed"
+    assert cells["baseline"].status == "failed"
     assert (cells["baseline"].good, len(cells["baseline"].entries)) == (0, 2)
-    assert cells["gram"].outcome == "passed"
-    assert cells["classes"].outcome == "skipped"
-    assert cells[EVIL].outcome is None
+    assert cells["gram"].status == "passed"
+    assert cells["classes"].status == "skipped"
+    assert cells[EVIL].status is None
 
 
 def test_terminal_colors_and_unprintable_characters_are_removed():
@@ -124,7 +124,9 @@ def test_the_markdown_starts_with_the_cause_and_tells_it_once(tmp_path):
     spool.add_event({"kind": "causes", "causes": [changed()]})
     spool.add_event({"kind": "finished"})
     text = render_markdown(assemble(spool))
-    assert text.startswith("# 4 of 4 items failed\n\n## What changed\n\n### m\n\n- **cause**: 'a' ")
+    assert text.startswith(
+        "# 1 of 4 items failed, and 3 follow\n\n## What changed\n\n### m\n\n- **cause**: 'a' "
+    )
     assert text.index("**usually**: the weights") < text.index("- to accept it:")
     # No text of a command ends the block that it is in.
     assert "  ````console\n  pytest m`` -k 'x\n  ```'\n  ````\n" in text

@@ -6,15 +6,17 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus
 
 import pytest
-from tests.report.conftest import BIDIRECTIONAL, EVIL, EVIL_SCRIPT
+from tests.report.conftest import BIDIRECTIONAL, EVIL, EVIL_SCRIPT, add_changed_model
 
 from convlens.report.assemble import assemble
 from convlens.report.page import render
+from convlens.report.spool import Spool
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -56,9 +58,27 @@ def driver(tmp_path_factory: pytest.TempPathFactory, downloads: Path) -> Iterato
 
 
 @pytest.fixture
-def page(driver: Any, spool: Any, tmp_path: Path) -> Iterator[Any]:
+def page(driver: Any, spool: Spool, tmp_path: Path) -> Iterator[Any]:
     """Open the report; after the test, check that it logged nothing and loaded nothing."""
-    place = tmp_path / "report.html"
+    with opened(driver, spool, tmp_path) as shown:
+        yield shown
+
+
+@pytest.fixture
+def changed(driver: Any, tmp_path: Path) -> Iterator[Any]:
+    """Open the report of a model of 12 layers of which the fifth changed, and of a green one."""
+    (tmp_path / "spool").mkdir()
+    spool = Spool(tmp_path / "spool")
+    add_changed_model(spool, "changed.keras", 12, 4, others=["finite"])
+    add_changed_model(spool, "green.keras", 5, None)
+    spool.add_event({"kind": "finished"})
+    with opened(driver, spool, tmp_path) as shown:
+        yield shown
+
+
+@contextmanager
+def opened(driver: Any, spool: Spool, folder: Path) -> Iterator[Any]:
+    place = folder / "report.html"
     place.write_text(render(assemble(spool), spool), encoding="utf-8")
     driver.get_log("browser")
     driver.get_log("performance")
@@ -81,8 +101,11 @@ def find(page: Any, selector: str) -> Any:
 
 
 def titles(page: Any) -> list[str]:
-    """Return the titles of the visible items."""
-    shown = page.find_elements(By.CSS_SELECTOR, ".entry:not([hidden]) .title .name")
+    """Return the titles of the items that are not hidden or folded."""
+    shown = page.find_elements(
+        By.CSS_SELECTOR,
+        "#items > .entry:not([hidden]) .name, .items[open] .entry:not([hidden]) .name",
+    )
     return [element.get_attribute("textContent") for element in shown]
 
 
@@ -106,8 +129,8 @@ def test_hostile_names_are_shown_as_text_and_do_not_run(page):
 
 
 def test_the_search_filters_items_and_is_stored_in_the_url(page):
-    everything = titles(page)
-    assert len(everything) == 6
+    failures = titles(page)
+    assert set(failures) == {"dead", "baseline", "baseline too", EVIL_SCRIPT}
     page.find_element(By.TAG_NAME, "body").send_keys("/")
     assert page.switch_to.active_element.get_attribute("id") == "search"
     page.switch_to.active_element.send_keys("dead FILTERS")
@@ -119,7 +142,7 @@ def test_the_search_filters_items_and_is_stored_in_the_url(page):
     find(page, "#search").send_keys("nothing like it")
     assert titles(page) == []
     find(page, "#none-reset").click()
-    assert titles(page) == everything
+    assert titles(page) == failures
 
 
 def test_items_can_be_filtered_by_field_and_status(page):
@@ -301,8 +324,169 @@ def test_no_container_of_items_is_a_grid_in_print(page):
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
         display = "return getComputedStyle(arguments[0]).display"
-        for name in ("#items", ".body", ".figures", ".comparison", ".pairs", ".pair"):
+        for name in ("#items", ".body", ".figures", "section.comparison", ".pairs", ".pair"):
             assert page.execute_script(display, find(page, name)) == "block", name
         assert not find(page, ".filters").is_displayed()
     finally:
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+@contextmanager
+def narrow(page: Any, width: int = 390) -> Iterator[None]:
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": True},
+    )
+    try:
+        page.refresh()
+        yield
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_page_of_300_layers_is_small_and_light(driver, tmp_path):
+    """The numbers grow with the layers and not with their square; the time is only printed."""
+    (tmp_path / "spool").mkdir()
+    spool = Spool(tmp_path / "spool")
+    add_changed_model(spool, "deep.keras", 302, 128, others=["finite", "dead", "gram", "ascent"])
+    with opened(driver, spool, tmp_path) as page:
+        size = (tmp_path / "report.html").stat().st_size
+        elements = page.execute_script("return document.querySelectorAll('*').length")
+        took = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
+        print(f"{size} bytes, {elements} elements, {page.execute_script(took):.0f} ms")
+        assert size < 5_000_000
+        assert elements < 2_000
+        page.find_element(By.TAG_NAME, "body").send_keys("/")
+        page.switch_to.active_element.send_keys("stage_29")
+        assert find(page, "#shown").text == "50 of 1510 items"
+
+
+def test_what_changed_is_told_first_and_whole(changed):
+    card = find(changed, "main > :first-child .card")
+    for text in (
+        "changed.keras",
+        "the first layer that diverges is 'stage_0_block_4_convolution'",
+        "2 of 6 channels diverge; the worst is channel 3",
+        "the weights of 'stage_0_block_4_convolution' changed",
+        "pytest --convlens-update=failed changed.keras::baseline",
+        "stage_0_block_5_convolution … stage_1_block_1_convolution: 7 follow",
+    ):
+        assert text in card.text
+    shots = card.find_elements(By.CSS_SELECTOR, ".shot img")
+    assert [shot.get_attribute("alt") for shot in shots] == ["expected", "actual", "difference"]
+    assert card.rect["y"] < 300
+    assert find(changed, ".filters").rect["y"] < find(changed, ".overview").rect["y"]
+    # The pictures and the button are there once.
+    assert len(changed.find_elements(By.CSS_SELECTOR, ".accept")) == 1
+    find(changed, "#unfold").click()
+    assert len(changed.find_elements(By.CSS_SELECTOR, ".accept")) == 1
+
+
+def test_the_effect_of_accepting_is_told_before_the_click(changed):
+    told = find(changed, ".card .accepting").text
+    assert "Accepting records the whole model anew" in told
+    assert "'stage_0_block_4_convolution', and 7 layers behind it" in told
+    assert "4 others agree" in told
+    names = find(changed, ".accepting .names").text.split(", ")
+    assert names[0] == "stage_0_block_5_convolution"
+    assert len(names) == 7
+
+
+def test_passes_and_followers_are_folded(changed):
+    assert titles(changed) == ["baseline"]
+    folds = changed.find_elements(By.CSS_SELECTOR, "details.items > summary")
+    texts = [" ".join(fold.text.split()) for fold in folds]
+    assert texts[0].endswith("changed.keras 7 follow stage_0_block_4_convolution")
+    assert texts[1].endswith("changed.keras 16 passed")
+    assert texts[2].endswith("green.keras 5 passed")
+    assert not changed.find_elements(By.CSS_SELECTOR, ".items .entry")
+    folds[2].click()
+    until(lambda: len(titles(changed)) == 6)
+
+
+def test_the_overview_has_a_row_for_the_cause_and_folds_the_rest(changed):
+    def rows() -> list[str]:
+        shown = changed.find_elements(By.CSS_SELECTOR, ".overview tbody tr th")
+        return [row.text for row in shown if row.is_displayed()]
+
+    assert rows() == [
+        "changed.keras",
+        "stage_0_block_0_convolution … stage_0_block_3_convolution: 4 passed",
+        "stage_0_block_4_convolution",
+        "stage_0_block_5_convolution … stage_1_block_1_convolution: 7 follow",
+        "green.keras",
+        *(f"stage_0_block_{n}_convolution" for n in range(5)),
+    ]
+    red = changed.find_elements(By.CSS_SELECTOR, ".overview tr.model .cell.failed")
+    assert [cell.text for cell in red] == ["✗\n1 +7"]
+    assert red[0].get_attribute("aria-label") == "1 failed, 7 follow, 4 passed of 12"
+    find(changed, "tr.span.follow .fold").click()
+    assert len(rows()) == 17
+    find(changed, "#layer option[value='=stage_0_block_7_convolution']").click()
+    assert rows() == ["changed.keras", "stage_0_block_7_convolution"]
+
+
+def test_keys_go_to_the_next_and_the_previous_failure(page):
+    body = page.find_element(By.TAG_NAME, "body")
+    seen = []
+    for _ in range(6):
+        body.send_keys("n")
+        focused = page.switch_to.active_element
+        inner = focused.find_elements(By.CSS_SELECTOR, ".name")
+        seen.append(inner[0].text if inner else focused.text)
+    wanted = ["dead", EVIL_SCRIPT, "baseline", "baseline too"]
+    assert set(seen[:4]) == set(wanted)
+    assert "test_bad" in seen[4]
+    assert seen[5] == seen[0]
+    body.send_keys("p")
+    assert "test_bad" in page.switch_to.active_element.text
+    find(page, "#help-open").click()
+    assert "next failure" in find(page, "#help").text
+    find(page, "#help button").click()
+
+
+def test_a_card_is_one_failure_for_the_keys(changed):
+    body = changed.find_element(By.TAG_NAME, "body")
+    for _ in range(2):
+        body.send_keys("n")
+        assert "card" in changed.switch_to.active_element.get_attribute("class")
+
+
+def test_all_columns_and_names_are_in_a_narrow_window(changed):
+    with narrow(changed):
+        find(changed, ".card .fold-table summary").click()
+        until(lambda: changed.find_elements(By.CSS_SELECTOR, ".layers td"))
+        cells = changed.find_elements(By.CSS_SELECTOR, ".layers tr:nth-child(-n+3) > *")
+        cells += changed.find_elements(By.CSS_SELECTOR, ".overview tr.model > *")
+        cells += changed.find_elements(By.CSS_SELECTOR, ".overview thead th")
+        assert len(cells) > 20
+        inside = """
+          const { left, right } = arguments[0].getBoundingClientRect();
+          const { scrollWidth, clientWidth } = arguments[0];
+          return left >= 0 && right <= innerWidth && scrollWidth <= clientWidth + 1;
+        """
+        assert all(changed.execute_script(inside, cell) for cell in cells)
+        names = [th.text for th in changed.find_elements(By.CSS_SELECTOR, ".layers tbody th")]
+        assert names[:2] == ["stage_0_block_0_convolution", "stage_0_block_1_convolution"]
+        assert changed.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
+def test_a_change_is_accepted_from_its_card(changed, downloads):
+    file = downloads / "convlens-accept.json"
+    file.unlink(missing_ok=True)
+    find(changed, ".card .accept").click()
+    assert find(changed, ".card .accept").text == "Accepted"
+    find(changed, "#export").click()
+    until(file.exists)
+    accepted = json.loads(file.read_text(encoding="utf-8"))["accept"]
+    assert accepted == [{"key": "changed.keras::baseline", "fingerprint": "f00d"}]
+    file.unlink()
+
+
+def test_a_link_leads_into_a_folded_part(changed):
+    find(changed, ".card a.go").click()
+    assert find(changed, ".entry.told").is_displayed()
+    cell = find(changed, ".overview tr.model .cell.passed")
+    cell.click()
+    until(lambda: find(changed, ".items[open] .entry:not([hidden])").is_displayed())
+    changed.back()

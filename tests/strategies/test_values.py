@@ -9,7 +9,7 @@ import hypothesis
 import keras
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, find, given, settings, strategies as st
+from hypothesis import HealthCheck, Phase, find, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from keras import layers
 
@@ -165,14 +165,19 @@ def test_arrays_have_the_requested_shape_and_range(batch, maps):
     assert np.abs(maps).max() <= 3
 
 
-def test_arrays_and_networks_shrink_to_simple_ones():
+def test_arrays_shrink_to_simple_ones():
     quick = settings(max_examples=1000, derandomize=True, database=None, deadline=None)
-    spec = find(network_specs(), lambda spec: True, settings=quick)
-    assert spec == NetworkSpec((4, 4, 1), (Step("conv"),))
     smallest = find(images(), lambda batch: True, settings=quick)
     assert smallest.shape == (2, 1, 1, 1)
     assert not smallest.any()
     assert not find(feature_maps(), lambda maps: maps.shape[3] > 2, settings=quick).any()
+
+
+@pytest.mark.slow
+def test_networks_shrink_to_simple_ones():
+    quick = settings(max_examples=1000, derandomize=True, database=None, deadline=None)
+    spec = find(network_specs(), lambda spec: True, settings=quick)
+    assert spec == NetworkSpec((4, 4, 1), (Step("conv"),))
     with_pool = find(
         network_specs(), lambda s: any(x.kind == "max_pool" for x in s.steps), settings=quick
     )
@@ -180,7 +185,8 @@ def test_arrays_and_networks_shrink_to_simple_ones():
 
 
 def test_a_failing_network_is_shown_as_its_spec():
-    @settings(quick, print_blob=False)
+    # Another test shrinks networks, which takes many seconds where each is built.
+    @settings(quick, print_blob=False, phases=[Phase.generate])
     @given(model=cnn_models(classifier=True))
     def fails(model: keras.Model) -> None:
         assert model.output_shape[-1] == 0

@@ -101,6 +101,18 @@ def test_the_checks_detect_each_defect_that_needs_no_baseline(zoo, defect, table
     table.setdefault(defect, {})[zoo.name] = seen
 
 
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_ascents_find_as_much_with_the_quick_effort(zoo, defect):
+    """The rest of the battery does not depend on the effort."""
+    for layer in zoo.places(defect)[-1:]:
+        lens = zoo.broken(defect, layer)
+        standard, quick = (
+            {alarm.check for alarm in battery(lens, effort, ("ascent", "classes"))}
+            for effort in (Effort(), Effort(level="quick"))
+        )
+        assert quick >= standard
+
+
 def _markdown(table: dict[str, Seen]) -> str:
     caught = {name for seen in table.values() for checks in seen.values() for name in checks}
     checks = [name for name in (*(check.name for check in BATTERY), BASELINE) if name in caught]

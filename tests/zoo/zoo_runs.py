@@ -43,10 +43,12 @@ def lens_of(model: keras.Model, high: float) -> Lens:
     return Lens(model, images, labels, value_range=(0.0, high), source="200 shipped digits")
 
 
-def battery(lens: Lens, effort: Effort) -> list[Alarm]:
-    """Return the failed checks in the order of the run."""
+def battery(lens: Lens, effort: Effort, names: tuple[str, ...] | None = None) -> list[Alarm]:
+    """Return the failed checks in the order of the run; all checks, or those of some names."""
     alarms = []
     for check in BATTERY:
+        if names is not None and check.name not in names:
+            continue
         for layer in check.layers(lens, effort):
             if check.reason_to_skip(lens, layer) is not None:
                 continue

@@ -14,7 +14,7 @@ _BACKGROUND, _AXIS, _LEVEL = 24, 96, 230
 
 
 def predictions_pair(
-    title: str, expected: NDArray[np.float32], actual: NDArray[np.float32]
+    layer: str, expected: NDArray[np.float32], actual: NDArray[np.float32]
 ) -> PicturePair | None:
     """Return expected and actual predictions as bar charts with one common scale.
 
@@ -22,7 +22,7 @@ def predictions_pair(
     largest values.
 
     Args:
-        title: title of the pair.
+        layer: name of the output.
         expected, actual: predictions (n, classes).
 
     Returns:
@@ -39,7 +39,7 @@ def predictions_pair(
     tops = np.round((high - shown) / (high - low or 1.0) * (_HEIGHT - 1)).astype(int)
     zero = round(high / (high - low or 1.0) * (_HEIGHT - 1))
     before, now = (grid(np.stack([_bars(row, zero) for row in side]), columns=4) for side in tops)
-    return PicturePair(title, before, now)
+    return PicturePair(f"{layer}: predictions", before, now, layer=layer)
 
 
 def _bars(tops: NDArray[np.int64], zero: int) -> NDArray[np.uint8]:

@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from convlens.baselines import provenance, record, store, values
 from convlens.baselines.compare import compare_records
 from convlens.baselines.comparison import Comparison
 from convlens.baselines.describe import changed_lines, describe
-from convlens.baselines.draw import draw_baseline
+from convlens.baselines.draw import draw_arrays, draw_layers
 from convlens.baselines.record import Record, record_network
 from convlens.baselines.store import BaselineFileError, Device, Store, Stored, Variant
 from convlens.baselines.values import Values, compare_values, record_values
@@ -27,8 +27,6 @@ from convlens.lens import Lens
 
 Update = Literal["missing", "failed", "all"]
 Observed = Record | Values
-# Colors of the picture beside a baseline; as many as a person tells apart in maps and text.
-_COLORS = 64
 
 
 @dataclass(frozen=True)
@@ -272,14 +270,9 @@ def save(
         path = place.new_alternative(key, variant, observed.fingerprint)
     kind, module = ("network", record) if isinstance(observed, Record) else ("values", values)
     arrays, header = module.to_arrays(observed)
-    content = io.BytesIO()
-    _draw(key, observed).quantize(_COLORS).save(content, format="PNG", optimize=True)
     before = store.read_text(path)
     text = describe(key, observed, before)
-    # These are written first, so that no baseline exists without its picture and its text.
-    store.write_bytes(store.picture_of(path), content.getvalue())
-    store.write_bytes(store.text_of(path), text.encode())
-    store.write(path, Stored(key, kind, arrays, header))
+    store.write(path, Stored(key, kind, arrays, header), _draw(key, observed), text)
     if not recording.keep:
         for other in place.alternatives(key, variant):
             if other != path:
@@ -308,7 +301,12 @@ def _compare(expected: Observed, actual: Observed, key: str, tol: float | None) 
     return Comparison(key, actual.fingerprint, verdict, passed=False)
 
 
-def _draw(key: str, observed: Observed) -> Any:
-    shown: Mapping[str, NDArray[np.uint8]]
-    shown = record.pictures(observed) if isinstance(observed, Record) else observed.shown
-    return draw_baseline(shown, key, observed.subtitle)
+def _draw(key: str, observed: Observed) -> bytes:
+    """Return the picture of a baseline as PNG."""
+    if isinstance(observed, Record):
+        page = draw_layers(observed.layers, key, observed.subtitle)
+    else:
+        page = draw_arrays(observed.shown, key, observed.subtitle)
+    content = io.BytesIO()
+    page.save(content, format="PNG", optimize=True)
+    return content.getvalue()

@@ -9,7 +9,7 @@ the channel. Numbers are rounded to 19 significant bits, a tenth of the smallest
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from convlens.engine.features.sketch import LayerSketch
 # Bytes of a file: of a small network, or of any network and for each of its layers.
 _SMALL_BYTES, _BASE_BYTES, _LAYER_BYTES = 100_000, 40_000, 4_000
 # Bytes that a number or a pixel takes, after compression.
-_NUMBER_BYTES, _PIXEL_BYTES = 2.9, 0.8
+_NUMBER_BYTES, _SHOWN_BYTES, _MIXED_BYTES = 2.9, 0.8, 1.9
 _MARK_BYTES = 2.0  # of each channel's weights; see `weights`
 _MANTISSA_BITS = 18
 # Values of each output.
@@ -37,7 +37,8 @@ class Detail:
         gram: columns of the Gram matrix's projection.
         samples: sampled activations.
         shown: feature maps for pictures.
-        side: side of these, in pixels.
+        mixed: sums of all feature maps.
+        side: side of maps, in pixels.
     """
 
     projections: int
@@ -45,19 +46,21 @@ class Detail:
     gram: int
     samples: int
     shown: int
+    mixed: int
     side: int
 
 
 _DETAILS = (
-    Detail(8, True, 4, 4096, 8, 48),
-    Detail(8, True, 4, 1024, 8, 48),
-    Detail(4, True, 2, 512, 8, 32),
-    Detail(2, True, 1, 256, 8, 24),
-    Detail(2, True, 1, 128, 4, 24),
-    Detail(1, True, 1, 128, 4, 20),
-    Detail(1, False, 0, 128, 4, 20),
-    Detail(1, False, 0, 64, 4, 16),
-    Detail(1, False, 0, 32, 4, 12),
+    Detail(8, True, 4, 4096, 32, 8, 48),
+    Detail(8, True, 4, 1024, 32, 8, 28),
+    Detail(8, True, 4, 1024, 16, 8, 24),
+    Detail(4, True, 2, 512, 8, 6, 24),
+    Detail(2, True, 1, 256, 6, 4, 24),
+    Detail(2, True, 1, 128, 4, 4, 20),
+    Detail(1, True, 1, 128, 4, 4, 16),
+    Detail(1, False, 0, 64, 3, 4, 16),
+    Detail(1, False, 0, 64, 2, 3, 14),
+    Detail(1, False, 0, 32, 2, 3, 12),
 )
 
 
@@ -72,22 +75,44 @@ def choose_detail(sketches: Iterable[LayerSketch]) -> Detail:
 
 def compacted(sketch: LayerSketch, detail: Detail) -> LayerSketch:
     """Return a sketch with less detail."""
-    shown = sketch.shown
-    if shown is not None:
-        step = max(1, math.ceil(max(shown.shape[1:]) / detail.side))
-        shown = shown[: detail.shown, ::step, ::step]
+    numbers = shown_channels(sketch)
+    kept = _evenly_spaced(len(numbers), detail.shown)
     return replace(
         sketch,
         projection=sketch.projection[: detail.projections],
         high=sketch.high if detail.high else sketch.high[:0],
         gram=sketch.gram[:, : detail.gram],
         samples=_spread(sketch.samples, detail.samples),
-        shown=shown,
+        shown=_reduced(sketch.shown, kept, detail.side),
+        channels=tuple(numbers[i] for i in kept),
+        mixed=_reduced(sketch.mixed, np.arange(detail.mixed), detail.side),
     )
 
 
+def _reduced(
+    maps: NDArray[np.float32] | None, kept: NDArray[np.int64], side: int
+) -> NDArray[np.float32] | None:
+    if maps is None:
+        return None
+    step = step_to(side, maps.shape[1:])
+    return maps[kept[kept < len(maps)], ::step, ::step]
+
+
+def shown_channels(sketch: LayerSketch) -> tuple[int, ...]:
+    """Return the channels of the feature maps in a sketch."""
+    return sketch.channels or tuple(range(0 if sketch.shown is None else len(sketch.shown)))
+
+
+def step_to(side: int, sides: Sequence[int]) -> int:
+    """Return the step with which maps of given sides have at most `side` pixels in a row.
+
+    The result is the same for the side that is left: a map that was reduced tells its step.
+    """
+    return max(1, math.ceil(max(sides) / side))
+
+
 def aligned(old: LayerSketch, new: LayerSketch) -> tuple[LayerSketch, LayerSketch]:
-    """Return two sketches of a layer with the detail that both have."""
+    """Return two sketches of a layer with the detail that both have, without maps."""
     if old.shape != new.shape:
         return old, new
     detail = Detail(
@@ -95,7 +120,9 @@ def aligned(old: LayerSketch, new: LayerSketch) -> tuple[LayerSketch, LayerSketc
         bool(old.high.size and new.high.size),
         min(old.gram.shape[1], new.gram.shape[1]),
         min(len(old.samples), len(new.samples)),
-        *_shown_detail(old, new),
+        shown=0,
+        mixed=0,
+        side=1,
     )
     return compacted(old, detail), compacted(new, detail)
 
@@ -143,19 +170,16 @@ def _bytes_of(sketch: LayerSketch, detail: Detail) -> float:
     """Return about how many bytes of a file a layer takes."""
     numbers = len(sketch.mean) * (2 + detail.projections + detail.high + detail.gram)
     numbers += min(len(sketch.samples), detail.samples)
-    pixels = 0
-    if sketch.shown is not None:
-        maps, h, w = sketch.shown.shape
-        step = max(1, math.ceil(max(h, w) / detail.side))
-        pixels = min(maps, detail.shown) * math.ceil(h / step) * math.ceil(w / step)
-    return _NUMBER_BYTES * numbers + _PIXEL_BYTES * pixels
+    shown = _pixels_of(sketch.shown, detail.shown, detail.side)
+    mixed = _pixels_of(sketch.mixed, detail.mixed, detail.side)
+    return _NUMBER_BYTES * numbers + _SHOWN_BYTES * shown + _MIXED_BYTES * mixed
 
 
-def _shown_detail(old: LayerSketch, new: LayerSketch) -> tuple[int, int]:
-    if old.shown is None or new.shown is None:
-        return 0, 1
-    pair = [sketch.shown.shape for sketch in (old, new) if sketch.shown is not None]
-    return min(shape[0] for shape in pair), max(1, min(max(shape[1:]) for shape in pair))
+def _pixels_of(maps: NDArray[np.float32] | None, count: int, side: int) -> int:
+    if maps is None:
+        return 0
+    step = step_to(side, maps.shape[1:])
+    return min(len(maps), count) * math.prod(math.ceil(s / step) for s in maps.shape[1:])
 
 
 def _spread(values: NDArray[np.float32], limit: int) -> NDArray[np.float32]:

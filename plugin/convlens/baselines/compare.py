@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,11 +22,13 @@ from convlens.baselines.allowance import (
     unchanged_layers,
 )
 from convlens.baselines.bars import predictions_pair
+from convlens.baselines.change_pictures import MAX_SHOWN, StatisticsPair, maps_pair
 from convlens.baselines.compact import aligned, compact_output
 from convlens.baselines.comparison import (
     MAX_LINES,
     Comparison,
     LayerDifference,
+    Pair,
     PicturePair,
     cosine_similarity,
     join_names,
@@ -41,9 +43,10 @@ from convlens.baselines.distance import (
     prediction_errors,
 )
 from convlens.baselines.explain import changed_keys, differences, explanation, newly_rounded
+from convlens.baselines.maps import ChannelMaps, changed_maps
 from convlens.baselines.pairing import Pairs, pair_layers, renamed
 from convlens.baselines.provenance import weights_of
-from convlens.baselines.record import Record, show
+from convlens.baselines.record import SEED, Record, Rerun
 from convlens.engine.features.sketch import LayerSketch
 from convlens.engine.model.network import INPUT
 from convlens.engine.runtime.tolerance import (
@@ -89,31 +92,46 @@ def compare_records(
         return _compare_layers(expected, actual, old, name, allowed).passed
 
     pairs = pair_layers(expected, actual, agree)
-    rule = by_rule(expected, actual, pairs, tol)
-    found = _compare_all(expected, actual, key, pairs, rule)
-    if found.passed or tol is not None or actual.rerun is None or not _may_be_rounding(found):
+    found, allowed = _judge(expected, actual, key, pairs, tol)
+    if found.passed:
         return found
+    return replace(found, pictures=tuple(_pictures(expected, actual, pairs, found, allowed)))
+
+
+def _judge(
+    expected: Record, actual: Record, key: str, pairs: Pairs, tol: float | None
+) -> tuple[Comparison, Allowances]:
+    """Return the comparison of two records, and the allowances that it is made with."""
+
+    def compare(allowed: Allowances) -> tuple[Comparison, Allowances]:
+        return _compare_all(expected, actual, key, pairs, allowed), allowed
+
+    rule = by_rule(expected, actual, pairs, tol)
+    best = compare(rule)
+    if best[0].passed or tol is not None or actual.rerun is None or not _may_be_rounding(best[0]):
+        return best
     known = known_precision(expected, actual)
     if is_coarse(known):
-        found = _compare_all(expected, actual, key, pairs, measured(actual, known, rule))
+        best = compare(measured(actual, known, rule))
+    found = best[0]
     if found.passed or not same_images(expected, actual):
-        return found
+        return best
     # A layer did not change if its weights and those of all layers before it are the same.
     unchanged = unchanged_layers(expected, actual, "weights")
     if found.first not in unchanged or _is_scaled(expected, actual, pairs, found):
-        return found
+        return best
     as_coarse = [
-        _compare_all(expected, actual, key, pairs, measured(actual, precision, rule))
+        compare(measured(actual, precision, rule))
         for precision in _UNTOLD
         if is_finer_than(known, precision)
     ]
     if unchanged.issuperset(actual.provenance["settings"]):
-        passed = next((each for each in as_coarse if each.passed), None)
+        passed = next((each for each in as_coarse if each[0].passed), None)
         if passed is not None:
             return passed
     # What failed is the model, but rounding showed first.
     unchanged &= unchanged_layers(expected, actual, "settings")
-    return next((each for each in as_coarse if each.first not in {None, *unchanged}), found)
+    return next((each for each in as_coarse if each[0].first not in {None, *unchanged}), best)
 
 
 def _may_be_rounding(found: Comparison) -> bool:
@@ -150,11 +168,6 @@ def _compare_all(
         layers[name] = difference if known is None else _merge_output(known, difference)
     found = list(layers.values())
     failed = [layer for layer in found if not layer.passed]
-    pictures = [_pictures(expected.layers[old], actual.layers[name], name) for old, name in pairs]
-    outputs = zip(expected.outputs.values(), actual.outputs.items(), strict=False)
-    pictures += [
-        predictions_pair(name, before, now[: len(before)]) for before, (name, now) in outputs
-    ]
     if failed:  # the layers of the baseline are called as in the network from here on
         provenance = renamed(expected.provenance, actual.provenance, pairs)
         expected = replace(expected, source=provenance, weights=None)
@@ -166,7 +179,6 @@ def _compare_all(
         passed=not failed,
         first=failed[0].layer if failed else None,
         layers=tuple(found),
-        pictures=tuple(pair for pair in pictures if pair is not None),
         details=tuple(_details(expected, actual, found, verdict)) if failed else (),
         explanation=_explain(expected, actual, failed[0]) if failed else "",
     )
@@ -442,8 +454,43 @@ def _span(names: Sequence[str]) -> str:
     return join_names(names) if len(names) <= MAX_LINES else f"{names[0]} … {names[-1]}"
 
 
-def _pictures(old: LayerSketch, new: LayerSketch, name: str) -> PicturePair | None:
-    old, new = aligned(old, new)
-    if old.shown is None or new.shown is None or old.shown.shape != new.shown.shape:
-        return None
-    return PicturePair(name, show(old.shown, old.shown), show(new.shown, old.shown))
+def _pictures(
+    expected: Record, actual: Record, pairs: Pairs, found: Comparison, allowed: Allowances
+) -> Iterator[Pair]:
+    """Yield pictures of each layer that diverges; of the first one the maps too."""
+    before = {name: old for old, name in pairs}
+    failed = {layer.layer for layer in found.layers if not layer.passed}
+    for name in (each.layer for each in found.layers if each.layer in failed & before.keys()):
+        old, new = expected.layers[before[name]], actual.layers[name]
+        if old.shape != new.shape or len(old.mean) != len(new.mean):
+            continue
+        kept, own = aligned(old, new)
+        errors = channel_errors(kept, own, channel_sizes(kept))
+        excess = errors / np.maximum(allowed.layers[name].channels, TINY)
+        count = int((~(excess <= 1)).sum())
+        # Where only samples or Gram matrices differ, the channels that are nearest to it.
+        worst = np.argsort(-excess, kind="stable")[: count or MAX_SHOWN].tolist()
+        if name == found.first and actual.rerun is not None:
+            maps = _changed_maps(old, actual.rerun, name, worst, errors * channel_sizes(kept))
+            if maps:
+                yield maps_pair(name, maps, count)
+        yield StatisticsPair.of(name, kept, own, worst, count)
+    outputs = zip(expected.outputs.values(), actual.outputs.items(), strict=False)
+    for old_output, (name, output) in outputs:
+        pair = predictions_pair(name, old_output, output[: len(old_output)])
+        if pair is not None and name in failed:
+            yield pair
+
+
+def _changed_maps(
+    old: LayerSketch,
+    rerun: Rerun,
+    name: str,
+    worst: list[int],
+    changes: NDArray[np.float64],
+) -> list[ChannelMaps]:
+    """Return the maps of the worst channels whose maps the baseline tells."""
+    if old.shown is None:
+        return []
+    found = changed_maps(old, rerun.maps(name), worst, changes, seed=SEED)
+    return found[:MAX_SHOWN]

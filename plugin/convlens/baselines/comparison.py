@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,18 +45,63 @@ class LayerDifference:
         return "; ".join(part for part in (numbers, self.note) if part)
 
 
+class Pair(Protocol):
+    """An expected and an actual picture with their difference."""
+
+    @property
+    def title(self) -> str:
+        """The title."""
+
+    @property
+    def layer(self) -> str:
+        """Name of the layer or array that the pictures are of."""
+
+    @property
+    def note(self) -> str:
+        """The meaning of the colors; "" for the usual one."""
+
+    @property
+    def expected(self) -> NDArray[np.uint8]:
+        """(h, w) or (h, w, 3) the baseline."""
+
+    @property
+    def actual(self) -> NDArray[np.uint8]:
+        """(h, w) or (h, w, 3) the new value."""
+
+    @property
+    def difference(self) -> NDArray[np.uint8] | None:
+        """(h, w, 3) the difference in colors of its own; None for that of the two pictures."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are kept in memory."""
+
+
 @dataclass(frozen=True, eq=False)
 class PicturePair:
-    """An expected and an actual picture.
+    """A `Pair` that is drawn.
 
     Attributes:
         title: title of the pair.
         expected, actual: pictures (h, w) or (h, w, 3), uint8.
+        layer: name of the layer or array.
+        difference: picture (h, w, 3), uint8, of the difference in a color scale of its own; None
+            for the difference of the two pictures.
+        note: the meaning of the colors.
     """
 
     title: str
     expected: NDArray[np.uint8]
     actual: NDArray[np.uint8]
+    layer: str
+    difference: NDArray[np.uint8] | None = None
+    note: str = ""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pictures."""
+        third = 0 if self.difference is None else self.difference.nbytes
+        return self.expected.nbytes + self.actual.nbytes + third
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +116,7 @@ class Comparison:
         passed: True if everything agrees.
         first: name of the first layer in graph order that diverges; None if all agree.
         layers: differences of all compared layers, in graph order.
-        pictures: pairs of expected and actual pictures.
+        pictures: pairs of expected and actual pictures of what differs.
         details: further lines of the message: other layers, provenance.
         explanation: what usually explains such a difference; "" where nothing differs.
         baseline: path of the file that was compared with; "" if none could be.
@@ -88,7 +133,7 @@ class Comparison:
     passed: bool
     first: str | None = None
     layers: tuple[LayerDifference, ...] = ()
-    pictures: tuple[PicturePair, ...] = ()
+    pictures: tuple[Pair, ...] = ()
     details: tuple[str, ...] = field(default=())
     explanation: str = ""
     baseline: str = ""
@@ -116,7 +161,7 @@ class Comparison:
         own = next((found for found in self.layers if found.layer == layer), None)
         if own is None:
             return self
-        pictures = tuple(pair for pair in self.pictures if pair.title == layer)
+        pictures = tuple(pair for pair in self.pictures if pair.layer == layer)
         if own.passed:
             return replace(
                 self,

@@ -55,7 +55,7 @@ def family() -> str:
 def of_network(network: Network, seed: int) -> Provenance:
     """Return a network's name and settings."""
     return {
-        "model": network.name,
+        "model": network.model.name,
         "output": network.output_layer,
         "settings": {name: _hash_settings(layer) for name, layer in network.layers.items()},
         "dtypes": sorted({layer.compute_dtype for layer in network.layers.values()}),

@@ -14,16 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 from convlens.baselines import provenance
 from convlens.baselines.compact import choose_detail, compact_output, compacted, pack, unpack
 from convlens.baselines.fingerprint import fingerprint, rounded
+from convlens.baselines.maps import MIXED_BITS, SHOWN_BITS, from_levels, to_levels
 from convlens.baselines.provenance import Provenance, Weights
 from convlens.baselines.store import Name
-from convlens.engine.features.sketch import LayerSketch, Sketches, sketch_layers
+from convlens.engine.features.sketch import LayerSketch, Sketches, first_maps, sketch_layers
 from convlens.engine.model.network import INPUT, Network
 from convlens.engine.runtime.tolerance import Rounding
-from convlens.pictures import grid
 
 # Seed of the random projections; records with different seeds cannot be compared.
 SEED = 0
-_DESCRIBED = ("kind", "shape", "dtype", "shown")
+_DESCRIBED = ("kind", "shape", "dtype", "shown", "channels", "mixed")
 _ARRAYS = [f.name for f in fields(LayerSketch) if f.name not in _DESCRIBED]
 # The images' rounding errors that a fingerprint ignores, relative to the images' size.
 _IMAGE_ROUNDING = 1e-4
@@ -46,6 +46,10 @@ class Rerun:
     ) -> tuple[dict[str, LayerSketch], dict[str, NDArray[np.float32]]]:
         """Return the sketches and the outputs with the factors of products rounded."""
         return sketch_layers(self.network, self.images, seed=SEED, bits=bits, scale=scale)
+
+    def maps(self, layer: str) -> NDArray[np.float32]:
+        """Return all feature maps (c, h, w) of a layer for the first image, subsampled."""
+        return first_maps(self.network, self.images[0], layer)
 
 
 @dataclass(frozen=True)
@@ -174,19 +178,6 @@ def _rounding_of(network: Network, layer: str) -> list[Any]:
     return [found.precision, found.depth]
 
 
-def pictures(record: Record) -> dict[str, NDArray[np.uint8]]:
-    """Return layer → its first feature maps for the first image, side by side."""
-    shown = {name: sketch.shown for name, sketch in record.layers.items()}
-    return {name: show(maps, maps) for name, maps in shown.items() if maps is not None}
-
-
-def show(maps: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return feature maps (m, h, w) side by side; black and white are the limits of `scale`."""
-    low, high = float(scale.min()), float(scale.max())
-    levels = np.clip((maps - low) / (high - low or 1.0), 0, 1) * 255
-    return grid(np.round(levels).astype(np.uint8), columns=4)
-
-
 def to_arrays(record: Record) -> tuple[dict[Name, NDArray[Any]], dict[str, Any]]:
     """Return a record as arrays and JSON, in less detail where the network is large.
 
@@ -200,18 +191,19 @@ def to_arrays(record: Record) -> tuple[dict[Name, NDArray[Any]], dict[str, Any]]
         field: pack(getattr(sketch, field) for sketch in layers.values()) for field in _ARRAYS
     }
     arrays["outputs"] = pack(outputs.values())
-    described, maps = [], [np.zeros(0, np.uint8)]
+    described, maps = [], _Maps()
     for name, sketch in layers.items():
         entry: dict[str, Any] = {"layer": name, "kind": sketch.kind, "shape": sketch.shape}
         entry["dtype"] = sketch.dtype
         entry["arrays"] = {field: getattr(sketch, field).shape for field in _ARRAYS}
         if sketch.shown is not None:
-            low, high = float(sketch.shown.min()), float(sketch.shown.max())
-            levels = (sketch.shown - low) / (high - low or 1.0) * 255
-            maps.append(np.round(levels).astype(np.uint8).reshape(-1))
-            entry["shown"] = [low, high, *sketch.shown.shape]
+            maps.add("shown", sketch.shown, SHOWN_BITS)
+            entry |= {"shown": sketch.shown.shape, "channels": sketch.channels}
+        if sketch.mixed is not None:
+            maps.add("mixed", sketch.mixed, MIXED_BITS)
+            entry["mixed"] = sketch.mixed.shape
         described.append(entry)
-    arrays["shown"] = np.concatenate(maps)
+    arrays |= maps.arrays()
     header = {
         "layers": described,
         "outputs": {
@@ -231,25 +223,90 @@ def from_arrays(arrays: Mapping[Name, NDArray[Any]], header: Mapping[str, Any]) 
     if isinstance(header["outputs"], list):
         return _from_arrays_by_layer(arrays, header)
     taken = {field: _Reader(unpack(arrays[field]), field) for field in (*_ARRAYS, "outputs")}
-    maps = _Reader(arrays["shown"], "shown")
+    maps = _MapsReader(arrays)
     layers = {}
     for entry in header["layers"]:
-        shown = None
-        if "shown" in entry:
-            low, high, *shape = entry["shown"]
-            shown = _levels(maps.take(shape), float(low), float(high), entry)
         found = {field: taken[field].take(entry["arrays"][field]) for field in _ARRAYS}
-        layers[str(entry["layer"])] = _sketch(entry, found, shown)
+        layers[str(entry["layer"])] = _sketch(entry, found, maps.take(entry))
     outputs = {
         str(name): taken["outputs"].take(each["kept"]) for name, each in header["outputs"].items()
     }
-    for reader in (*taken.values(), maps):
+    for reader in (*taken.values(), *maps.readers):
         reader.check_end()
     shapes = {
         str(name): tuple(int(side) for side in each["shape"])
         for name, each in header["outputs"].items()
     }
     return _record(layers, outputs, header, shapes)
+
+
+class _Maps:
+    """The maps of all layers, one after the other: their levels, and the limits of each."""
+
+    def __init__(self) -> None:
+        self._limits = [np.zeros(0, np.float32)]
+        self._levels: dict[str, list[NDArray[Any]]] = {
+            "shown": [np.zeros(0, np.uint8)],
+            "mixed": [np.zeros(0, np.uint16)],
+        }
+
+    def add(self, kind: str, maps: NDArray[np.float32], bits: int) -> None:
+        levels, limits = to_levels(maps, bits)
+        self._levels[kind].append(levels.reshape(-1))
+        self._limits.append(limits)
+
+    def arrays(self) -> dict[Name, NDArray[Any]]:
+        mixed = np.concatenate(self._levels["mixed"]).astype("<u2").view(np.uint8)
+        return {
+            "limits": pack(self._limits),
+            "shown": np.concatenate(self._levels["shown"]),
+            "mixed": np.ascontiguousarray(mixed.reshape(-1, 2).T),  # bytes that are alike together
+        }
+
+
+class _MapsReader:
+    """Takes the maps of one layer after the other."""
+
+    def __init__(self, arrays: Mapping[Name, NDArray[Any]]) -> None:
+        self._shown = _Reader(arrays["shown"], "shown")
+        self._mixed = self._limits = _Reader(np.zeros(0), "mixed")
+        if "mixed" in arrays:  # files of before have none
+            planes = arrays["mixed"]
+            if planes.dtype != np.uint8 or planes.ndim != 2 or len(planes) != 2:
+                raise ValueError(f"mixed maps are stored as bytes (2, n), not as {planes.shape}")
+            joined = np.ascontiguousarray(planes.T).reshape(-1).view("<u2")
+            self._mixed = _Reader(joined, "mixed")
+            self._limits = _Reader(unpack(arrays["limits"]), "limits")
+
+    @property
+    def readers(self) -> tuple[_Reader, ...]:
+        return self._shown, self._mixed, self._limits
+
+    def take(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a sketch has of maps, for a layer's entry in the header."""
+        if "shown" not in entry:
+            return {"shown": None}
+        if "channels" not in entry:  # a file of before
+            low, high, *shape = entry["shown"]
+            return {"shown": _levels(self._shown.take(shape), float(low), float(high), entry)}
+        shown = self._maps(self._shown, entry["shown"], SHOWN_BITS, entry)
+        channels = tuple(int(channel) for channel in entry["channels"])
+        count = int(entry["shape"][-1])
+        if len(channels) != len(shown) or not all(0 <= channel < count for channel in channels):
+            raise ValueError(f"feature maps of layer {entry['layer']!r} have channels {channels}")
+        mixed = None
+        if "mixed" in entry:
+            mixed = self._maps(self._mixed, entry["mixed"], MIXED_BITS, entry)
+            if mixed.shape[1:] != shown.shape[1:]:
+                raise ValueError(f"mixed maps of layer {entry['layer']!r} have another size")
+        return {"shown": shown, "channels": channels, "mixed": mixed}
+
+    def _maps(
+        self, reader: _Reader, shape: Any, bits: int, entry: Mapping[str, Any]
+    ) -> NDArray[np.float32]:
+        levels = reader.take(shape)
+        _check_levels(levels, entry)
+        return from_levels(levels, self._limits.take((len(levels), 2)), bits)
 
 
 class _Reader:
@@ -283,7 +340,7 @@ def _from_arrays_by_layer(arrays: Mapping[Name, NDArray[Any]], header: Mapping[s
             low, high = (float(v) for v in entry["shown"])
             shown = _levels(arrays["layers", i, "shown"], low, high, entry)
         found = {field: _floats(arrays, ("layers", i, field)) for field in _ARRAYS}
-        layers[str(entry["layer"])] = _sketch(entry, found, shown)
+        layers[str(entry["layer"])] = _sketch(entry, found, {"shown": shown})
     outputs = {
         str(name): _floats(arrays, ("outputs", i)) for i, name in enumerate(header["outputs"])
     }
@@ -293,15 +350,19 @@ def _from_arrays_by_layer(arrays: Mapping[Name, NDArray[Any]], header: Mapping[s
 def _levels(
     levels: NDArray[Any], low: float, high: float, entry: Mapping[str, Any]
 ) -> NDArray[np.float32]:
-    if levels.ndim != 3 or levels.dtype != np.uint8:
-        raise ValueError(f"feature maps of layer {entry['layer']!r} have shape {levels.shape}")
+    _check_levels(levels, entry)
     return (low + (high - low) / 255 * levels).astype(np.float32)
+
+
+def _check_levels(levels: NDArray[Any], entry: Mapping[str, Any]) -> None:
+    if levels.ndim != 3 or levels.dtype.kind != "u":
+        raise ValueError(f"feature maps of layer {entry['layer']!r} have shape {levels.shape}")
 
 
 def _sketch(
     entry: Mapping[str, Any],
     found: dict[str, NDArray[np.float32]],
-    shown: NDArray[np.float32] | None,
+    maps: Mapping[str, Any],
 ) -> LayerSketch:
     c = found["mean"].shape
     fit = (
@@ -318,8 +379,7 @@ def _sketch(
         kind=str(entry["kind"]),
         shape=tuple(int(s) for s in entry["shape"]),
         dtype=str(entry["dtype"]),
-        shown=shown,
-        **found,
+        **{**found, **maps},
     )
 
 

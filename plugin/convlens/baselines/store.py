@@ -1,6 +1,7 @@
 """Store each baseline as one `.npz` file without pickle.
 
-The file holds the arrays and a JSON header, so that both are replaced together or not at all.
+The file holds the arrays and a JSON header, so that both are replaced together or not at all. A
+picture and a text are beside it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.files.archive import check_array, open_archive
-from convlens.files.atomic import write_atomic
+from convlens.files.atomic import write_all_atomic
 
 Variant = Literal["generic", "family", "device"]
 # The name of an array in a file, or the steps to it.
@@ -163,8 +164,8 @@ def remove(path: Path) -> None:
         each.unlink(missing_ok=True)
 
 
-def write(path: Path, stored: Stored) -> None:
-    """Write a baseline atomically.
+def write(path: Path, stored: Stored, picture: bytes, text: str) -> None:
+    """Write a baseline with its picture and its text: all three or none.
 
     Raises:
         OSError: the folder cannot be created or written to; the message says what to do.
@@ -174,23 +175,21 @@ def write(path: Path, stored: Stored) -> None:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         # In the order given: that of layers is the network's.
-        text = json.dumps(header, indent=1, ensure_ascii=True)
-        archive.writestr(_entry(_HEADER), text)
+        described = json.dumps(header, indent=1, ensure_ascii=True)
+        archive.writestr(_entry(_HEADER), described)
         for i, array in enumerate(stored.arrays.values()):
             plain = io.BytesIO()
             np.lib.format.write_array(plain, array, allow_pickle=False)
             archive.writestr(_entry(f"{i}.npy"), plain.getvalue())
-    write_bytes(path, content.getvalue())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically.
-
-    Raises:
-        OSError: the folder cannot be created or written to; the message says what to do.
-    """
+    # The file that is compared comes last: until it is replaced, the old baseline counts, and a
+    # later update writes all three again.
+    contents = {
+        picture_of(path): picture,
+        text_of(path): text.encode(),
+        path: content.getvalue(),
+    }
     try:
-        write_atomic(path, content)
+        write_all_atomic(contents)
     except OSError as error:
         raise OSError(
             f"{error}: make the folder of baselines writable, or give another one with "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.baselines import provenance, tiles
+from convlens.baselines.array_pictures import array_pair, image_pair, plane_pair
 from convlens.baselines.comparison import (
     MAX_LINES,
     Comparison,
@@ -262,7 +263,6 @@ def compare_values(
         details += [f"these agree: {join_names(agree)}"] if agree else []
         differ = differences(expected.provenance, actual.provenance)
         details.append(f"differs in provenance: {'; '.join(differ) or 'nothing'}")
-    before = expected.shown
     return Comparison(
         key=key,
         fingerprint=actual.fingerprint,
@@ -270,13 +270,49 @@ def compare_values(
         passed=not failed,
         first=None if first is None else first.layer,
         layers=tuple(found),
-        pictures=tuple(
-            PicturePair(path, before[path], pixels)
-            for path, pixels in actual.shown.items()
-            if path in before
-        ),
+        pictures=tuple(_pictures(expected, actual, {each.layer for each in failed})),
         details=tuple(details),
     )
+
+
+def _pictures(expected: Values, actual: Values, failed: set[str]) -> Iterator[PicturePair]:
+    """Yield pictures of the arrays that differ."""
+    for path, new in actual.nodes.items():
+        name, old = name_of(path), expected.nodes.get(path)
+        if name not in failed or old is None or not {old.kind, new.kind} <= set(ARRAYS):
+            continue
+        if (old.shape, old.dtype, old.kind) == (new.shape, new.dtype, new.kind):
+            pair = _pair(name, old, new)
+            if pair is not None:
+                yield pair
+
+
+def _pair(name: str, old: Node, new: Node) -> PicturePair | None:
+    """Return a picture of two arrays of one shape and type; of large ones that of their sketch."""
+    if _WHOLE in old.parts:
+        before, now = old.parts[_WHOLE], new.parts[_WHOLE]
+        if old.kind == "numbers":
+            return array_pair(name, before, now)
+        first, second = (_stack(array).astype(np.float64) for array in (before, now))
+        number = int(np.abs(second - first).max(axis=(1, 2, 3)).argmax())
+        return image_pair(name, first, second, number)
+    if old.kind == "numbers":
+        errors = tiles.compare_numbers(old.parts, new.parts, math.prod(old.shape))
+        planes = [_in_rows(each.parts["rms"]) for each in (old, new)]
+        noun = f"run of {tiles.tile_size(math.prod(old.shape))} values, its root mean square"
+        return plane_pair(name, planes, _in_rows(errors), noun)
+    errors, _similarity = tiles.compare_pixels(old.parts, new.parts, old.value_range or (0.0, 1.0))
+    number = int(errors.max(axis=(1, 2)).argmax())
+    means = [each.parts["means"][number].astype(np.float64) for each in (old, new)]
+    noun = "tile of 8 by 8 pixels, its mean"
+    return plane_pair(f"{name}, image {number}", means, errors[number], noun, layer=name)
+
+
+def _in_rows(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return values (n,) in rows of 64; the last row is filled with the last value."""
+    rows = math.ceil(len(values) / 64)
+    flat = np.asarray(values, np.float64)
+    return np.pad(flat, (0, 64 * rows - len(flat)), "edge").reshape(rows, 64)
 
 
 def _compare_trees(

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from convlens.checks._reached import reason_unreached
 from convlens.checks.finite_weights import assert_finite_weights
 from convlens.engine.ascent.maximize import Maximization
@@ -21,6 +23,10 @@ from convlens.lens import Lens
 
 if TYPE_CHECKING:
     from convlens.pictures import Figure
+
+# Units about to fail are climbed in this many times the steps, if they are few: at most so many, or
+# half of the layer's.
+_LONGER, _FEW = 4, 4
 
 Measures = Mapping[str, float | int]
 Figures = Mapping[str, "Callable[[], Figure]"]
@@ -76,14 +82,48 @@ class Effort:
             units: the units; None for those of the plan.
         """
         plan = self.plan(lens, layer)
+        chosen = plan.units if units is None else units
+        return self._climb(lens, layer, plan, chosen, min(10, max(3, plan.steps // 6)))
+
+    def maximize_longer(
+        self, lens: Lens, layer: str | None, result: Maximization, weak: Sequence[int]
+    ) -> Maximization:
+        """Return a result in which units about to fail were climbed in more steps.
+
+        A plan may give a large network too few to judge. Nothing is done where the number of steps
+        was asked for, or where so many units are weak that steps are not the reason.
+
+        Args:
+            lens: the model and its images.
+            layer: the layer's name, or None, as for `maximize`.
+            result: the result of `maximize`.
+            weak: the numbers of the images of these units.
+        """
+        if self.steps is not None or not 0 < len(weak) <= max(_FEW, len(result.units) // 2):
+            return result
+        plan = self.plan(lens, layer)
+        longer = replace(plan, steps=_LONGER * plan.steps)
+        index = np.asarray(weak, np.int64)
+        units = [int(u) for u in result.units[index]]
+        found = self._climb(lens, layer, longer, units, len(result.trace) - 1)
+        return result.with_longer(index, found)
+
+    def _climb(
+        self,
+        lens: Lens,
+        layer: str | None,
+        plan: AscentPlan,
+        units: Sequence[int],
+        checkpoints: int,
+    ) -> Maximization:
         return lens.maximize(
             layer,
-            plan.units if units is None else units,
+            units,
             steps=plan.steps,
             size=plan.size,
             restart_all=plan.twice,
             graph_layers=plan.graph_layers,
-            checkpoints=min(10, max(3, plan.steps // 6)),
+            checkpoints=checkpoints,
             seed=self.seed,
             preset=self.preset,
             memory_budget=self.memory,

@@ -8,6 +8,8 @@ import platform
 import re
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -33,28 +35,66 @@ def write_atomic(path: str | os.PathLike[str], content: bytes, *, durable: bool 
         OSError: the file cannot be written; the message is one line and names the file or its
             folder.
     """
-    folder = Path(path).parent
+    write_all_atomic({path: content}, durable=durable)
+
+
+def write_all_atomic(
+    contents: Mapping[str | os.PathLike[str], bytes] | Mapping[Path, bytes], *, durable: bool = True
+) -> None:
+    """Write files that belong together, each atomically, and all of them or none.
+
+    All temporary files are written before the first is renamed, in the order given, so that a full
+    disk leaves every old file. Only an error in renaming, or a process that is killed then, leaves
+    the first ones new and the last ones old.
+
+    Raises:
+        OSError: a file cannot be written, as in `write_atomic`.
+    """
+    temporary: dict[Path, Path] = {}
+    try:
+        for name, content in contents.items():
+            path = Path(name)
+            temporary[path] = _create_temporary(path.parent, durable)
+            with _naming(path):
+                _write(temporary[path], content, durable)
+        for path, written in temporary.items():
+            with _naming(path):
+                os.replace(written, path)
+    except BaseException:
+        for written in temporary.values():
+            written.unlink(missing_ok=True)
+        raise
+
+
+def _create_temporary(folder: Path, durable: bool) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if durable:  # other folders are temporary as a whole
             _remove_abandoned(folder)
         prefix = f".convlens-{_machine()}-{os.getpid()}-"
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=".tmp")
     except OSError as error:
         raise OSError(f"cannot write to {folder} ({error.strerror})") from None
+    os.close(handle)
+    return Path(name)
+
+
+def _write(path: Path, content: bytes, durable: bool) -> None:
+    with path.open("wb") as stream:
+        stream.write(content)
+        if durable:
+            stream.flush()
+            os.fsync(stream.fileno())
+    path.chmod(0o644)  # mkstemp makes it readable by its owner only
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn an error of the system into one that names the file."""
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp makes it readable by its owner only
-        os.replace(temporary, path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OSError(f"cannot write {path} ({error.strerror})") from None
-        raise
+        yield
+    except OSError as error:
+        raise OSError(f"cannot write {path} ({error.strerror})") from None
 
 
 def _remove_abandoned(folder: Path) -> None:

@@ -3,10 +3,12 @@
 from convlens.pictures.charts import curves, heat_map
 from convlens.pictures.figures import Curves, Figure, HeatMap, Tiles
 from convlens.pictures.normalize import (
+    Pixels,
     deprocess,
     feature_map_pixels,
     heat_pixels,
     signed_pixels,
+    stretched_pixels,
     viridis,
 )
 from convlens.pictures.save import save_gif, save_png, slug
@@ -16,6 +18,7 @@ __all__ = [
     "Curves",
     "Figure",
     "HeatMap",
+    "Pixels",
     "Tiles",
     "curves",
     "deprocess",
@@ -28,5 +31,6 @@ __all__ = [
     "sheet",
     "signed_pixels",
     "slug",
+    "stretched_pixels",
     "viridis",
 ]

@@ -18,6 +18,8 @@ _VIRIDIS = np.array(
     ],
     np.float64,
 )  # fmt: skip
+# An image that varies by less than this share of the model's range is shown on that range.
+_FLAT = 0.05
 _STEPS = np.linspace(0, len(_VIRIDIS) - 1, 256)
 _COLORS = np.round(
     [np.interp(_STEPS, np.arange(len(_VIRIDIS)), channel) for channel in _VIRIDIS.T]
@@ -44,8 +46,29 @@ def feature_map_pixels(feature_map: ArrayLike) -> Pixels:
     return _to_bytes((values - values.mean()) / deviation * 64 + 128)
 
 
+def stretched_pixels(image: ArrayLike, value_range: tuple[float, float]) -> Pixels:
+    """Return an optimized image (h, w, c) as pixels: its 1st to 99th percentile becomes 0 to 255.
+
+    The percentiles are those of all channels together, so that colors keep their hues. An image
+    whose percentiles are less than a twentieth of the range apart is shown on the range itself, so
+    that a flat image looks flat.
+
+    Args:
+        image: the image.
+        value_range: (low, high) of the pixels that the model takes.
+
+    Raises:
+        ValueError: values that are not finite.
+    """
+    values = _finite(image)
+    low, high = (float(value) for value in np.percentile(values, (1, 99)))
+    if high - low < _FLAT * (value_range[1] - value_range[0]):
+        low, high = value_range
+    return range_pixels(values, (low, high))
+
+
 def deprocess(image: ArrayLike) -> Pixels:
-    """Return an optimized image (h, w, c) as pixels: (x - mean)/std·0.1 + 0.5, clipped, times 255.
+    """Return an image as keras-vis shows it: (x - mean)/std·0.1 + 0.5, clipped, times 255.
 
     A constant image is mid-gray.
 

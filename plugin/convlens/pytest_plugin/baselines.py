@@ -267,7 +267,7 @@ def _found_above(config: pytest.Config) -> Path | None:
 
 def _size(comparison: Comparison) -> int:
     """Return about how many bytes a comparison takes."""
-    pictures = sum(pair.expected.nbytes + pair.actual.nbytes for pair in comparison.pictures)
+    pictures = sum(pair.nbytes for pair in comparison.pictures)
     return pictures + 1000 * len(comparison.layers)
 
 

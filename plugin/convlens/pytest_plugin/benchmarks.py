@@ -29,8 +29,9 @@ def add_options(parser: pytest.Parser) -> None:
         "--convlens-bench-fail",
         type=float,
         metavar="RATIO",
-        help="fail where a core takes RATIO times as long as in the latest stored run of the same "
-        "hardware (1.25: a quarter longer), beyond the spread",
+        help="fail each core that takes RATIO times as long as in the latest stored run of the "
+        "same hardware (1.25: a quarter longer), beyond the spread, in seconds and relative to its "
+        "limit",
     )
     group.addoption(
         "--convlens-bench-page",

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -29,6 +30,8 @@ _COMPILED = 2**26
 _MADE = pytest.StashKey[dict[str, Any]]()
 _FILES = pytest.StashKey["LRUCache[str, Any]"]()
 _VERSIONS = pytest.StashKey[dict[str, tuple[int, ...]]]()
+# Name of the file that a model was read from: what messages call it.
+_NAMES = pytest.StashKey["WeakKeyDictionary[Any, str]"]()
 _NETWORKS = pytest.StashKey["LRUCache[int, Network]"]()
 _LENSES = pytest.StashKey["LRUCache[str, Lens]"]()
 
@@ -44,7 +47,10 @@ def load_target(config: pytest.Config, target: Target) -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     if target.kind == "file":
         files = config.stash.setdefault(_FILES, LRUCache(_BUDGET, _model_bytes))
-        return files.get(target.spec, lambda: _load_file(config, target.spec))
+        model = files.get(target.spec, lambda: _load_file(config, target.spec))
+        names = config.stash.setdefault(_NAMES, WeakKeyDictionary())
+        names[model] = Path(target.spec).name
+        return model
     made = config.stash.setdefault(_MADE, {})
     if target.spec not in made:
         made[target.spec] = _make(config, target)
@@ -74,7 +80,14 @@ def network_of(config: pytest.Config, model: Any) -> Network:
     networks = config.stash.setdefault(
         _NETWORKS, LRUCache(_BUDGET, lambda n: _model_bytes(n.model))
     )
-    return networks.get(id(model), lambda: Network(model))  # which holds the model, and so its id
+    # The network holds the model, and so its id.
+    return networks.get(id(model), lambda: Network(model, name=name_of(config, model)))
+
+
+def name_of(config: pytest.Config, model: Any) -> str | None:
+    """Return the name of the file that a model was read from; None for another model."""
+    names = config.stash.setdefault(_NAMES, WeakKeyDictionary())
+    return names.get(model)
 
 
 def images_for(config: pytest.Config, model: Any) -> ImageSet:

@@ -13,6 +13,8 @@ import pytest
 
 # Options that this command replaces, each with a value.
 _REPLACED = ("--convlens-update", "--convlens-accept")
+# Options that select some items, each with a value.
+_SELECTING = ("-k", "-m")
 # Models named by this option are named by their node ids instead.
 _MODEL = "--convlens"
 
@@ -37,6 +39,21 @@ def command_to_accept(
 def command_line(config: pytest.Config, *more: str) -> str:
     """Return the command line of this run, with further options."""
     return quote([*_program(), *map(str, config.invocation_params.args), *more])
+
+
+def command_to_record(config: pytest.Config) -> str:
+    """Return the command line of this run, so that it records the baselines that are missing.
+
+    A run of some items, chosen by -k or -m, may leave out those of baselines: they are chosen here.
+    """
+    from convlens.baselines.unchanged import Unchanged
+
+    given = [str(argument) for argument in config.invocation_params.args]
+    options = given
+    for name in _SELECTING:
+        options = _without_option(options, name)
+    chosen = [] if options == given else ["-k", Unchanged.name]
+    return quote([*_program(), *options, *chosen, "--convlens-update=missing"])
 
 
 def node_on_command_line(config: pytest.Config, file: str, item: str) -> str:
@@ -86,7 +103,8 @@ def _without_paths(config: pytest.Config) -> list[str]:
 
 
 def _without_option(arguments: Sequence[str], name: str) -> list[str]:
-    """Return arguments without an option and its value."""
+    """Return arguments without an option and its value, which may be joined: -kfinite, --a=b."""
+    joined = name if len(name) == len("-k") else f"{name}="
     kept: list[str] = []
     is_value = False
     for argument in arguments:
@@ -94,6 +112,6 @@ def _without_option(arguments: Sequence[str], name: str) -> list[str]:
             is_value = False
         elif argument == name:
             is_value = True
-        elif not argument.startswith(f"{name}="):
+        elif not argument.startswith(joined):
             kept.append(argument)
     return kept

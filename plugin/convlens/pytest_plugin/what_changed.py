@@ -7,7 +7,7 @@ import pytest
 from convlens.pytest_plugin.against import AGAINST
 from convlens.pytest_plugin.baselines import FOLDER, NONE, SESSION
 from convlens.pytest_plugin.causes import CAUSES
-from convlens.pytest_plugin.rerun import command_line
+from convlens.pytest_plugin.rerun import command_to_record
 from convlens.report.cause import Cause
 from convlens.report.text import escape_invisible
 
@@ -51,7 +51,7 @@ def _without_baseline(config: pytest.Config) -> str:
     if any("::" in str(argument) for argument in config.args):
         return ""  # single items were asked for, and they ran
     names = models[0] if len(models) == 1 else f"{len(models)} models"
-    command = command_line(config, "--convlens-update=missing")
+    command = command_to_record(config)
     return (
         f"NO BASELINE holds {names}: a change would pass unseen. Record one with `{command}` and "
         f"commit {FOLDER}, or say --convlens-baselines={NONE}"

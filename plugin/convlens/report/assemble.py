@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from convlens.report.cause import Cause
-from convlens.report.entry import BAD, OUTCOMES, Entry, Exhibit, Outcome, worst
+from convlens.report.entry import (
+    BAD,
+    OUTCOMES,
+    STATUSES,
+    Entry,
+    Exhibit,
+    LayerComparison,
+    Outcome,
+    Status,
+    worst,
+)
 from convlens.report.spool import Spool
+from convlens.report.text import one_line
 
 _PREFIX = "convlens."
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -37,6 +48,7 @@ class Run:
         facts: name → value, such as the start time of the run and the versions.
         finished: True if the run was not interrupted.
         causes: causes of the failures, in the order of the reports.
+        tables: name → the layers of a comparison.
     """
 
     entries: list[Entry]
@@ -45,18 +57,25 @@ class Run:
     facts: dict[str, str]
     finished: bool
     causes: Sequence[Cause] = ()
+    tables: Mapping[str, Sequence[LayerComparison]] = field(default_factory=dict)
 
     @property
-    def counts(self) -> dict[Outcome, int]:
-        """Number of all items with each outcome; outcomes without items are left out."""
-        found = [entry.outcome for entry in self.entries]
-        both = {name: found.count(name) + self.others.get(name, 0) for name in OUTCOMES}
+    def counts(self) -> dict[Status, int]:
+        """Number of all items with each status; statuses without items are left out."""
+        found: list[Status] = [entry.status for entry in self.entries]
+        others: Mapping[Any, int] = self.others
+        both = {name: found.count(name) + others.get(name, 0) for name in STATUSES}
         return {name: count for name, count in both.items() if count}
 
     @property
     def bad(self) -> int:
-        """Number of items that failed, crashed or did not finish."""
+        """Number of items that failed, crashed or did not finish, without those that follow."""
         return sum(count for name, count in self.counts.items() if name in BAD)
+
+    @property
+    def failed(self) -> bool:
+        """True if an item failed, for whatever cause."""
+        return bool(self.bad or self.counts.get("follow"))
 
     @property
     def headline(self) -> str:
@@ -64,8 +83,10 @@ class Run:
         total = sum(self.counts.values())
         if not total:
             return "No tests were run"
-        if self.bad:
-            return f"{self.bad} of {_plural(total, 'item')} failed"
+        follow = self.counts.get("follow", 0)
+        if self.failed:
+            words = f"{self.bad} of {_plural(total, 'item')} failed"
+            return f"{words}, and {follow} follow" if follow else words
         skipped = self.counts.get("skipped", 0)
         if skipped == total:
             return "All items were skipped"
@@ -113,7 +134,8 @@ def assemble(spool: Spool, on_problem: Callable[[str], object] | None = None) ->
 
     Args:
         spool: the spool.
-        on_problem: called with one line for each item that is left out, as it cannot be read.
+        on_problem: called with one line for each item or table that is left out, as it cannot be
+            read.
     """
     results: dict[str, _Result] = {}
     facts: dict[str, str] = {}
@@ -137,7 +159,8 @@ def assemble(spool: Spool, on_problem: Callable[[str], object] | None = None) ->
         if result.outcome in BAD
     ]
     others = _count(result.outcome for result in results.values())
-    return Run(entries, others, failures, facts, finished, causes)
+    tables = _tables(spool, entries, on_problem)
+    return Run(entries, others, failures, facts, finished, causes, tables)
 
 
 def clean(text: str) -> str:
@@ -147,6 +170,21 @@ def clean(text: str) -> str:
     if len(shown) <= _MAX_CHARACTERS:
         return shown
     return f"{shown[:_MAX_CHARACTERS]}\n… and {len(shown) - _MAX_CHARACTERS} more characters"
+
+
+def _tables(
+    spool: Spool, entries: Iterable[Entry], on_problem: Callable[[str], object] | None
+) -> dict[str, list[LayerComparison]]:
+    """Return name → layers of the tables that the comparisons of items name."""
+    names = {part.table for entry in entries for part in entry.exhibit.comparisons if part.table}
+    found = {}
+    for name in sorted(names):
+        try:
+            found[name] = spool.read_table(name)
+        except Exception as error:  # a table must not cost the page
+            if on_problem is not None:
+                on_problem(f"a table of layers cannot be read: {one_line(error)}")
+    return found
 
 
 def _entry(exhibit: Exhibit, result: _Result) -> Entry:

@@ -63,8 +63,10 @@ def add_comparison(spool: Spool, exhibit: Exhibit, comparison: Any) -> None:
     Args:
         spool: spool for the pictures.
         exhibit: exhibit to add to.
-        comparison: object with the attributes of `convlens.report.entry.Comparison`. Each of its
-            pictures has a title and two arrays `expected` and `actual`, (h, w) or (h, w, 3) uint8.
+        comparison: object with the attributes of `convlens.report.entry.Comparison`, and `layers`
+            with those of `convlens.report.entry.LayerComparison`. Each of its pictures has a title
+            and two arrays `expected` and `actual`, (h, w) or (h, w, 3) uint8. It may have a
+            `difference`, drawn in colors of its own, and then a `note` about these.
     """
     layers = [
         LayerComparison(
@@ -73,6 +75,7 @@ def add_comparison(spool: Spool, exhibit: Exhibit, comparison: Any) -> None:
             _number(part.relative_error),
             None if part.worst_channel is None else int(part.worst_channel),
             bool(part.passed),
+            str(part.note),
         )
         for part in comparison.layers
     ]
@@ -83,8 +86,8 @@ def add_comparison(spool: Spool, exhibit: Exhibit, comparison: Any) -> None:
             comparison.verdict,
             bool(comparison.passed),
             comparison.first,
-            layers,
-            [_pair(spool, part.title, part.expected, part.actual) for part in comparison.pictures],
+            spool.write_table(layers) if layers else "",
+            [_drawn_pair(spool, part) for part in comparison.pictures],
         )
     )
 
@@ -124,6 +127,15 @@ def _lines(figure: Curves) -> Lines:
     ]
     x = [float(figure.x[i]) for i in kept]
     return Lines(figure.title, figure.x_label, figure.y_label, x, series)
+
+
+def _drawn_pair(spool: Spool, part: Any) -> Pair:
+    """Return a pair whose difference is drawn, or that of its two pictures."""
+    if getattr(part, "difference", None) is None:
+        return _pair(spool, part.title, part.expected, part.actual)
+    drawn = {"expected": part.expected, "actual": part.actual, "difference": part.difference}
+    shown = {name: _picture(spool, pixels, name, _LARGE) for name, pixels in drawn.items()}
+    return Pair(part.title, **shown, note=part.note)
 
 
 def _pair(spool: Spool, title: str, expected: Pixels, actual: Pixels) -> Pair:

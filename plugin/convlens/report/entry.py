@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 Outcome = Literal[
     "crashed", "failed", "error", "unfinished", "xpassed", "passed", "xfailed", "skipped"
@@ -15,7 +15,15 @@ OUTCOMES: tuple[Outcome, ...] = (
     *("crashed", "failed", "error", "unfinished"),
     *("xpassed", "passed", "xfailed", "skipped"),
 )
-BAD: frozenset[Outcome] = frozenset(("crashed", "failed", "error", "unfinished"))
+BAD: frozenset[str] = frozenset(("crashed", "failed", "error", "unfinished"))
+# An outcome, or "follow" for an item that fails only because another one does.
+Status = Outcome | Literal["follow"]
+STATUSES: tuple[Status, ...] = (
+    *("crashed", "failed", "error", "unfinished", "follow"),
+    *("xpassed", "passed", "xfailed", "skipped"),
+)
+
+_S = TypeVar("_S", Outcome, Status)
 
 
 @dataclass(frozen=True)
@@ -67,13 +75,14 @@ class Lines:
 
 @dataclass(frozen=True)
 class LayerComparison:
-    """Comparison of a layer with its baseline."""
+    """Comparison of a layer with its baseline; the note has further findings in words."""
 
     layer: str
     cosine: float | None
     relative_error: float | None
     worst_channel: int | None
     passed: bool
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,9 @@ class Comparison:
         verdict: summary in one sentence.
         passed: True if the value agrees with the baseline.
         first: name of the first layer that differs.
-        layers, pictures: compared layers and pairs of pictures, in the order of the network.
+        table: name of the table of all compared layers in the spool, which the items of a model
+            share; "" if there are no layers.
+        pictures: pairs of pictures, in the order of the network.
     """
 
     key: str
@@ -105,7 +116,7 @@ class Comparison:
     verdict: str
     passed: bool
     first: str | None
-    layers: Sequence[LayerComparison]
+    table: str
     pictures: Sequence[Pair]
 
     @property
@@ -172,6 +183,11 @@ class Entry:
         """Identifier of the HTML element, also used in links."""
         return short_id("i", self.exhibit.nodeid)
 
+    @property
+    def status(self) -> Status:
+        """The outcome; "follow" for a failure that another item is the cause of."""
+        return "follow" if self.follows and self.outcome in BAD else self.outcome
+
 
 def exhibit_from_json(data: dict[str, Any]) -> Exhibit:
     """Return the exhibit for a dictionary from `dataclasses.asdict` and JSON."""
@@ -185,9 +201,9 @@ def exhibit_from_json(data: dict[str, Any]) -> Exhibit:
     )
 
 
-def worst(outcomes: Sequence[Outcome]) -> Outcome:
-    """Return the most important outcome, the first in the order of `OUTCOMES`."""
-    return min(outcomes, key=OUTCOMES.index)
+def worst(statuses: Sequence[_S]) -> _S:
+    """Return the most important outcome or status, the first in the order of `STATUSES`."""
+    return min(statuses, key=STATUSES.index)
 
 
 def short_id(prefix: str, name: str) -> str:
@@ -201,13 +217,7 @@ def _gallery(data: dict[str, Any]) -> Gallery:
 
 
 def _comparison(data: dict[str, Any]) -> Comparison:
-    return Comparison(
-        **{
-            **data,
-            "layers": [LayerComparison(**part) for part in data["layers"]],
-            "pictures": [_pair(part) for part in data["pictures"]],
-        }
-    )
+    return Comparison(**{**data, "pictures": [_pair(part) for part in data["pictures"]]})
 
 
 def _pair(data: dict[str, Any]) -> Pair:

@@ -73,7 +73,7 @@ def _sections(run: Run) -> Iterator[str]:
             yield f"- and {len(failed) - _MAX_FAILURES} more"
         yield ""
     table = overview(run.entries)
-    for block in sorted(table.blocks, key=lambda block: not _is_bad(block)):
+    for block in table.blocks:
         yield _table(table, block)
 
 
@@ -107,14 +107,14 @@ def _table(table: Overview, block: Block) -> str:
     lines = [f"## {escape_markdown(block.model)}", ""]
     lines.append(_row("layer", [escape_markdown(name) for name in table.properties]))
     lines.append(_row("---", ["---"] * len(table.properties)))
-    for row in block.rows:
-        cells = [_cell(cell) for cell in row.cells]
-        lines.append(_row(escape_markdown(row.layer or "whole model"), cells))
+    for group in block.groups:
+        if group.kind == "follow" and group.folded:
+            lines.append(_row(_shortened(group.title), [""] * len(table.properties)))
+            continue
+        for row in group.rows:
+            cells = [_cell(cell) for cell in row.cells]
+            lines.append(_row(escape_markdown(row.layer or "whole model"), cells))
     return "\n".join([*lines, ""])
-
-
-def _is_bad(block: Block) -> bool:
-    return any(cell.outcome in BAD for cell in block.cells)
 
 
 def _row(first: str, cells: list[str]) -> str:
@@ -122,7 +122,7 @@ def _row(first: str, cells: list[str]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    if cell.outcome is None:
+    if cell.status is None:
         return ""
-    count = f" {cell.good}/{len(cell.entries)}" if len(cell.entries) > 1 else ""
-    return f"{SYMBOLS[cell.outcome]}{count}"
+    count = f" {cell.count}" if len(cell.entries) > 1 else ""
+    return f"{SYMBOLS[cell.status]}{count}"

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from convlens.files.atomic import write_atomic
-from convlens.report.entry import Exhibit, exhibit_from_json
+from convlens.report.entry import Exhibit, LayerComparison, exhibit_from_json
 from convlens.report.text import one_line
 
 
@@ -55,6 +55,30 @@ class Spool:
         if not (self.folder / name).exists():
             write_atomic(self.folder / name, content, durable=False)
         return name
+
+    def write_table(self, layers: Sequence[LayerComparison]) -> str:
+        """Write the table of a comparison's layers and return its name; equal ones are one file.
+
+        All items of a model compare the same layers, so that a table in each of their files would
+        take the square of the number of layers.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        content = json.dumps([asdict(layer) for layer in layers]).encode()
+        name = f"{_digest(content)}.table"
+        if not (self.folder / name).exists():
+            write_atomic(self.folder / name, content, durable=False)
+        return name
+
+    def read_table(self, name: str) -> list[LayerComparison]:
+        """Return the layers of a table.
+
+        Raises:
+            OSError, ValueError: the file is missing or cannot be read.
+        """
+        content = json.loads((self.folder / name).read_text(encoding="utf-8"))
+        return [LayerComparison(**part) for part in content]
 
     def read_picture(self, name: str) -> bytes:
         """Return an encoded picture."""

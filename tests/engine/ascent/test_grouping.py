@@ -12,6 +12,8 @@ from convlens.checks.ascent import Ascent
 from convlens.checks.check import Effort
 from convlens.engine.ascent.canvas import Costs
 from convlens.engine.ascent.grouping import groups_of
+from convlens.engine.ascent.ranges import spreads
+from convlens.engine.ascent.scores import Scores
 from convlens.engine.runtime import backend
 
 
@@ -76,10 +78,34 @@ def test_the_items_of_a_group_trace_once(traces, monkeypatch):
 
 
 def test_a_shared_graph_does_not_change_an_image():
-    network = dense_blocks(4)
+    network = dense_blocks(3)
     group = network.conv_layers
     for layer in group[1:]:
         alone = maximize(network, layer, [0, 3], steps=6, jitter=1)
         shared = maximize(network, layer, [0, 3], steps=6, jitter=1, graph_layers=group)
         np.testing.assert_allclose(shared.images, alone.images, atol=1e-3)
         np.testing.assert_allclose(shared.trace, alone.trace, rtol=1e-3, atol=1e-5)
+
+
+def test_images_common_to_a_group_are_computed_once_until_weights_may_change(monkeypatch):
+    network = dense_blocks(4, stem=32)
+    lens = Lens(network, np.random.default_rng(0).random((2, 32, 32, 3)))
+    seen = []
+    run = Scores._in_batches
+    monkeypatch.setattr(
+        Scores, "_in_batches", lambda self, *a: seen.append(a[1].shape) or run(self, *a)
+    )
+
+    def spread(layer):
+        goals = maximize(network, layer, [0], steps=1).objectives
+        with lens.sharing():
+            return spreads(network, goals, (32, 32, 3), (0.0, 1.0), 0, lens.conv_layers)
+
+    lens.share()
+    first = [spread(layer) for layer in lens.conv_layers]
+    assert len(seen) == 1, "the images of the second layer were computed again"
+    network.model.get_layer("conv_0").kernel.assign(2 * network.model.get_layer("conv_0").kernel)
+    lens.unshare()
+    again = [spread(layer) for layer in lens.conv_layers]
+    assert len(seen) == 1 + len(lens.conv_layers)
+    np.testing.assert_allclose(again[0], 2 * first[0], rtol=1e-4)

@@ -14,7 +14,7 @@ from convlens.engine.ascent.parametrization import Parametrization
 from convlens.engine.ascent.regularizers import image_norm, total_variation
 from convlens.engine.ascent.schedule import Schedule
 from convlens.engine.ascent.scores import objective_values
-from convlens.engine.ascent.starts import plain_starts, tiled_starts
+from convlens.engine.ascent.starts import constant_starts, plain_starts, tiled_starts
 from convlens.engine.ascent.transforms import Transforms
 from convlens.engine.runtime import backend
 from convlens.lens import Lens
@@ -125,6 +125,7 @@ def silent_model(bias, seed=1):
     return model
 
 
+@pytest.mark.slow
 def test_a_unit_that_needs_strong_contrast_wakes():
     result = maximize(silent_model(-6.0), "conv", steps=40)
     assert result.trace[0, 0] == 0
@@ -196,6 +197,24 @@ def test_plain_starts_are_of_every_kind_and_within_the_range():
     assert (level.min(axis=0) < -0.7).all()
 
 
+@pytest.mark.parametrize(("channels", "count"), [(1, 5), (3, 11), (9, 5)])
+def test_constant_starts_are_grays_and_the_corners_of_the_range(channels, count):
+    images = constant_starts((4, 5, channels), (-1.0, 1.0))
+    assert images.shape == (count, 4, 5, channels)
+    assert images.std(axis=(1, 2)).max() == 0
+    assert len(np.unique(images[:, 0, 0], axis=0)) == count
+    assert np.abs(images).max() == 1
+
+
+def test_a_gentle_schedule_takes_small_steps_on_the_image_itself():
+    options = ascent_options(None, (0.0, 1.0), 1, None, steps=10)
+    usual, gentle = (Schedule.of(options, (20, 20), 0, gentle) for gentle in (False, True))
+    assert gentle.rates.max() <= 0.05 * usual.rates.max()
+    assert gentle.settled.all()
+    assert not gentle.shifts.any()
+    assert usual.shifts.any()
+
+
 # A filter of a trained network, (3, 3, 3), whose weights are mostly negative, and its bias.
 WEAK_FILTER = np.float32(
     [
@@ -244,6 +263,7 @@ def best_tile(kernel, bias, draw):
     return best
 
 
+@pytest.mark.slow
 def test_a_unit_that_wants_strong_contrast_at_every_pixel_reaches_it():
     draw = np.random.default_rng(0)
     mixed = [WEAK_FILTER[:, :, draw.permutation(3)] for _ in range(2)]
@@ -326,7 +346,7 @@ def test_jitter_does_not_make_a_layer_near_the_output_descend(activation):
     assert rise.min() > 0.6
 
 
-@pytest.mark.parametrize("keep_best", [None, False])
+@pytest.mark.parametrize("keep_best", [None, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_best_checkpoint_is_returned(tiny, keep_best, monkeypatch):
     """Climb downwards: the start is the best iterate."""
     true = backend.vjp
@@ -385,7 +405,10 @@ def test_the_schedule_goes_by_the_share_of_the_steps():
         assert schedule.reaches[steps // 2 - 1] < 2 < schedule.reaches[steps // 2]
 
 
-@pytest.mark.parametrize("options", [{}, {"optimizer": "sgd", "tv_weight": 1.0}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, pytest.param({"optimizer": "sgd", "tv_weight": 1.0}, marks=pytest.mark.slow)],
+)
 def test_other_steps_and_sizes_compile_nothing_anew(tiny, options, monkeypatch):
     network = Network(tiny)
     maximize(network, "conv_b", steps=3, jitter=1, **options)
@@ -409,7 +432,13 @@ def test_the_range_that_a_model_carries_is_used(tiny):
     assert maximize(tiny, "conv_a", steps=2, value_range=(0, 1)).value_range == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("preset", [None, "keras-vis", "feature-visualization"])
+@pytest.mark.parametrize(
+    "preset",
+    [
+        None,
+        *(pytest.param(p, marks=pytest.mark.slow) for p in ("keras-vis", "feature-visualization")),
+    ],
+)
 def test_an_image_of_one_pixel_is_climbed(preset):
     model = keras.Sequential([keras.Input((1, 1, 1)), layers.Conv2D(2, 1, name="conv")])
     found = maximize(model, "conv", steps=10, preset=preset, decorrelate=False)
@@ -426,7 +455,7 @@ def test_jitter_reaches_both_ends_and_is_whole_pixels():
         assert (transforms.shifts((side, side), np.zeros(9), 0) == 0).all()
 
 
-@pytest.mark.parametrize("keep_best", [None, False])
+@pytest.mark.parametrize("keep_best", [None, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_keras_vis_preset_follows_its_update_rule(keep_best):
     """Compare steps of the preset with NumPy, on a linear filter, without jitter."""
     model = linear_model()

@@ -14,7 +14,10 @@ from convlens.engine.features.sketch import sketch_layers
 from convlens.engine.features.survey import Wanted, survey_network
 
 
-@pytest.fixture(params=[2**29, 4 * 3000, 1], ids=["one batch", "small batches", "single images"])
+@pytest.fixture(
+    params=[2**29, pytest.param(4 * 3000, marks=pytest.mark.slow), 1],
+    ids=["one batch", "small batches", "single images"],
+)
 def budget(request, monkeypatch):
     monkeypatch.setattr(survey_module, "_BUDGET", request.param)
 

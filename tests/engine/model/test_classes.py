@@ -122,14 +122,15 @@ def test_the_vector_of_classes_is_found(case, saved, tmp_path):
     if saved:
         net.save(tmp_path / "net.keras")
         net = load_model(tmp_path / "net.keras")
-    found = class_layer(Network(net))
+    opened = Network(net)
+    found = class_layer(opened)
     assert found.removeprefix("in.") == "scores"
     outputs = keras.tree.flatten(net.predict(IMAGES, verbose=0))
-    scores = next(v for v, n in zip(outputs, Network(net).output_layers, strict=True) if n == found)
+    scores = next(v for v, n in zip(outputs, opened.output_layers, strict=True) if n == found)
     labels = scores.argmax(axis=1)
-    assert assert_accuracy(net, IMAGES, labels, min_accuracy=1.0) == 1.0
-    assert class_scores(Network(net), IMAGES).argmax(axis=1).tolist() == labels.tolist()
-    assert maximize(net, None, [1], steps=1).layer == found
+    assert assert_accuracy(opened, IMAGES, labels, min_accuracy=1.0) == 1.0
+    assert class_scores(opened, IMAGES).argmax(axis=1).tolist() == labels.tolist()
+    assert maximize(opened, None, [1], steps=1).layer == found
 
 
 @pytest.mark.parametrize("case", MISSING)

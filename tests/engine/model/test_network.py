@@ -499,10 +499,14 @@ def nested_bytes():
     ("inner", "call"),
     [
         (nested_dict, lambda m, x: m({"b": x, "a": 2 * x})),
-        (nested_dict, lambda m, x: m(inputs={"b": x, "a": 2 * x}, training=False)),
+        pytest.param(
+            nested_dict,
+            lambda m, x: m(inputs={"b": x, "a": 2 * x}, training=False),
+            marks=pytest.mark.slow,
+        ),
         (nested_list, lambda m, x: m([x, 2 * x])),
-        (nested_list, lambda m, x: m({"a": x, "b": 2 * x})),
-        (nested_list, lambda m, x: m(inputs=[x, 2 * x])),
+        pytest.param(nested_list, lambda m, x: m({"a": x, "b": 2 * x}), marks=pytest.mark.slow),
+        pytest.param(nested_list, lambda m, x: m(inputs=[x, 2 * x]), marks=pytest.mark.slow),
         (nested_bytes, lambda m, x: m(25.5 * x)),
     ],
 )

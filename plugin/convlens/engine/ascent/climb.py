@@ -92,6 +92,7 @@ class Climb:
         index: NDArray[np.int64],
         groups: NDArray[np.int32] | None,
         on_progress: Callable[[int], None],
+        gentle: bool = False,
     ) -> None:
         """Take all steps of an ascent.
 
@@ -100,11 +101,12 @@ class Climb:
             index: numbers of its objectives, (n,).
             groups: (n,) group numbers; images of one group are kept different. None for no groups.
             on_progress: callback, called with the number of steps taken after each slice.
+            gentle: True for small steps on the images themselves; see `Schedule.of`.
         """
         weights = [ops.convert_to_tensor(w[index]) for w in self.scores.weights]
         apart = [] if groups is None else [ops.convert_to_tensor(groups)]
         size = chunk.carry[0].shape[1:3]
-        schedule = Schedule.of(self.options, size, self.seed)
+        schedule = Schedule.of(self.options, size, self.seed, gentle)
         rolls = max(self.options.transforms.reach(size)) > 0
         factors = ops.convert_to_tensor(np.asarray(self.options.factors, np.float32))
         wakes = self.scores.may_wake[index]

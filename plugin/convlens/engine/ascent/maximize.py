@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -43,6 +43,8 @@ class Maximization:
         value_range: the pixels' range (low, high); None if the pixels were not clipped.
         basis: parametrization of the ascent, 'pixel' or 'fourier'.
         seed: seed of all random draws.
+        model_range: (low, high) of the pixels that the model takes.
+        preset: the recipe that was asked for; None for the default.
     """
 
     images: NDArray[np.float32]
@@ -58,6 +60,8 @@ class Maximization:
     value_range: tuple[float, float] | None
     basis: Basis
     seed: int
+    model_range: tuple[float, float] = (0.0, 1.0)
+    preset: Preset | None = None
 
     @property
     def steps(self) -> int:
@@ -71,6 +75,26 @@ class Maximization:
             str(u) if _is_unit(o) else str(o)
             for u, o in zip(self.units, self.objectives, strict=True)
         ]
+
+    def with_longer(self, index: NDArray[np.int64], longer: Maximization) -> Maximization:
+        """Return a copy in which some images are those of longer ascents that ended higher.
+
+        Args:
+            index: (m,) numbers of the images.
+            longer: the longer ascents of these units, with at most as many rows in the trace.
+        """
+        rows = np.minimum(np.arange(len(self.trace)), len(longer.trace) - 1)
+        higher = longer.trace[-1] > self.trace[-1, index]
+        at = index[higher]
+        arrays = {
+            name: getattr(self, name).copy()
+            for name in ("images", "start", "trace", "steps_taken", "path_length")
+        }
+        arrays["trace"][:, at] = longer.trace[rows][:, higher]
+        for name in ("images", "start", "steps_taken", "path_length"):
+            arrays[name][at] = getattr(longer, name)[higher]
+        steps = np.maximum(self.trace_steps, longer.trace_steps[rows]) if len(at) else None
+        return replace(self, trace_steps=self.trace_steps if steps is None else steps, **arrays)
 
 
 class AscentInterrupted(KeyboardInterrupt):
@@ -129,7 +153,8 @@ def maximize(
     transformations fade out on the way. The threshold of a ReLU unit is lowered at first, for the
     gradient comes only from the positions above it; a unit that is silent everywhere is raised by
     its largest pre-activation. A unit that was silent at the start, or did not rise, starts again
-    from an image that excites it. The best image that was measured is returned.
+    from an image that excites it; if it still does not rise, it climbs on by small steps. The best
+    image that was measured is returned.
 
     If a `tf.distribute` strategy of TensorFlow or a `DataParallel` distribution of Keras is active
     when the `Network` is created, the batch is spread over its devices.
@@ -251,6 +276,7 @@ def maximize(
             climbed = rounds.first(z, report)
             if seed_images is None:
                 climbed = rounds.again(climbed, further, restart_all, report)
+                climbed = rounds.gently(climbed, report)
     except KeyboardInterrupt:
         finished = rounds.finished()
         if finished is None:
@@ -376,4 +402,6 @@ def _result(climb: Climb, goals: _Goals, climbed: Climbed) -> Maximization:
         value_range=space.value_range if space.clip else None,
         basis=space.basis,
         seed=climb.seed,
+        model_range=space.value_range,
+        preset=climb.options.preset,
     )

@@ -30,6 +30,7 @@ class AscentOptions:
         kept: the iterate to return: 'measured' for the one with the highest measured activation,
             'climbed' for the one after the step whose penalized objective, taken before the step
             on the transformed image, was the highest, 'last' for the last one.
+        preset: the preset that the options come from; None for the defaults.
     """
 
     steps: int
@@ -45,6 +46,7 @@ class AscentOptions:
     tv_weight: float
     diversity_weight: float
     kept: Kept
+    preset: Preset | None = None
 
     @property
     def factors(self) -> tuple[float, float, float]:
@@ -143,7 +145,7 @@ def ascent_options(
         chosen["kept"] = "last"
     if chosen["step_size"] is None:
         chosen["step_size"] = space.default_step
-    return AscentOptions(parametrization=space, transforms=transforms, **chosen)
+    return AscentOptions(parametrization=space, transforms=transforms, preset=preset, **chosen)
 
 
 def check_range(value_range: tuple[float, float]) -> tuple[float, float]:

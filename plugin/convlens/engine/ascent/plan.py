@@ -21,8 +21,8 @@ from convlens.engine.model.network import Network
 EffortLevel = Literal["quick", "standard", "full"]
 
 # Forward passes of one image that an ascent needs beside its steps: for the trace, the control of
-# random steps and the measurements. The spread of a layer's units needs some for the layer.
-_PASSES_A_UNIT, _PASSES_A_LAYER = 18, 28
+# random steps and the measurements. The spread of the units needs some for a group of layers.
+_PASSES_A_UNIT, _PASSES_A_GROUP = 18, 28
 # Number of plans from a layer's smallest to its largest, in geometric steps.
 _RUNGS = 33
 
@@ -64,8 +64,8 @@ class Limits:
 
 
 LIMITS: dict[EffortLevel, Limits] = {
-    "quick": Limits(6_000, 1e12, 25, min_steps=6, max_steps=12, min_units=1),
-    "standard": Limits(20_000, 4.5e12, 100, min_steps=8, max_steps=64, min_units=2),
+    "quick": Limits(6_000, 1e12, 25, min_steps=12, max_steps=12, min_units=1),
+    "standard": Limits(20_000, 4.5e12, 100, min_steps=16, max_steps=64, min_units=2),
     "full": Limits(None, np.inf, 0, min_steps=300, max_steps=300, min_units=64),
 }
 
@@ -171,7 +171,7 @@ class _Ladder:
             h, w = own.size(rung)
             units = sum(min(own.units(rung), count) for count in counts)
             passes = units * (2 * own.steps(rung) + _PASSES_A_UNIT)
-            made.append((passes + _PASSES_A_LAYER * len(group)) * forward * h * w)
+            made.append((passes + _PASSES_A_GROUP) * forward * h * w)
         return replace(own, costs=tuple(made))
 
     def units(self, rung: int) -> int:

@@ -11,7 +11,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from convlens.engine.ascent.climb import Chunk, Climb
-from convlens.engine.ascent.starts import plain_starts, tiled_starts
+from convlens.engine.ascent.starts import constant_starts, plain_starts, tiled_starts
 from convlens.engine.model.footprint import bytes_an_image
 from convlens.engine.runtime import backend
 from convlens.engine.runtime.memory import Part, parts_within
@@ -128,10 +128,10 @@ class Rounds:
     ) -> Climbed:
         """Climb the objectives that did not rise, or began silent, from images made to excite them.
 
-        Each starts at the image, of `plain_starts`, the further ones and its own `tiled_starts`, on
-        which its value is the highest, or, where it is silent on all, its pre-activation. One that
-        did not rise starts only if that is more than its own image reached. Each keeps the better
-        one of its two results.
+        Each starts at the image, of `plain_starts`, `constant_starts`, the further ones and its own
+        `tiled_starts`, on which its value is the highest, or, where it is silent on all, its
+        pre-activation. One that did not rise starts only if that is more than its own image
+        reached. Each keeps the better one of its two results.
 
         Args:
             climbed: the result of the first round.
@@ -151,7 +151,9 @@ class Rounds:
             return climbed
         space, seed = self.climb.space, self.climb.seed
         shape = climbed.images.shape[1:]
-        common = np.concatenate([plain_starts(shape, space.value_range, seed), further])
+        low_high = space.value_range
+        made = [plain_starts(shape, low_high, seed), constant_starts(shape, low_high)]
+        common = np.concatenate([*made, further])
         tiles = self._tiles(climbed.start[weak], weak, common)
         each = np.concatenate([tiles, climbed.images[weak, None]], axis=1)
         # For each objective the common images, its tiles, and what it has reached.
@@ -175,6 +177,28 @@ class Rounds:
         self.climbed = climbed.with_members(index[higher], found.members(higher))
         return self.climbed
 
+    def gently(self, climbed: Climbed, report: Callable[[int, int], None]) -> Climbed:
+        """Climb the objectives that have still not risen by small steps on the image itself.
+
+        Large steps lose what is highest where much of the network is silent. Each starts at the
+        image, of all that were found, on which its value is the highest.
+
+        Args:
+            climbed: the result of the rounds before.
+            report: callback, called with (steps done, total steps).
+        """
+        weak = climbed.not_risen
+        if not len(weak) or self.copies > 1 or self.climb.options.kept != "measured":
+            return climbed
+        batch = len(self._parts[0].index)
+        values = self.climb.scores.table(climbed.images, batch, common=False)[weak]
+        values[np.arange(len(weak)), weak] = climbed.trace[-1, weak]
+        start = climbed.images[np.nan_to_num(values, nan=-np.inf).argmax(axis=1)]
+        found = self._climb(self.climb.space.encode(start), weak, 1, report, gentle=True)
+        higher = found.trace[-1] > climbed.trace[-1, weak]
+        self.climbed = climbed.with_members(weak[higher], found.members(higher))
+        return self.climbed
+
     def _tiles(
         self, images: NDArray[np.float32], index: NDArray[np.int64], common: NDArray[np.float32]
     ) -> NDArray[np.float32]:
@@ -191,9 +215,9 @@ class Rounds:
         flat = np.flatnonzero(~gradient.any(axis=(1, 2, 3)))
         if len(flat):
             batch = len(self._parts[0].index)
-            values = scores.excitement(np.concatenate([common, images[flat]]), index[flat], batch)
-            own = values[np.arange(len(flat)), len(common) + np.arange(len(flat))]
-            far = np.abs(values[:, : len(common)] - own[:, None]).argmax(axis=1)
+            values = scores.excitement(common, index[flat], batch, common=True)
+            own = scores.excitement(images[flat], index[flat], batch).diagonal()
+            far = np.abs(values - own[:, None]).argmax(axis=1)
             gradient[flat] = self._gradients(common[far], index[flat])
         return tiled_starts(gradient, space.value_range)
 
@@ -225,10 +249,11 @@ class Rounds:
         """
         n, k = each.shape[:2]
         batch = len(self._parts[0].index)
-        images = np.concatenate([common, each.reshape(-1, *each.shape[2:])])
-        found = self.climb.scores.excitement(images, index, batch)
-        own = found[:, len(common) :].reshape(n, n, k)[np.arange(n), np.arange(n)]
-        return np.concatenate([found[:, : len(common)], own], axis=1)
+        scores = self.climb.scores
+        found = scores.excitement(common, index, batch, common=True)
+        own = scores.excitement(each.reshape(-1, *each.shape[2:]), index, batch)
+        own = own.reshape(n, n, k)[np.arange(n), np.arange(n)]
+        return np.concatenate([found, own], axis=1)
 
     def finished(self) -> Climbed | None:
         """Return what was finished when an interruption came; None if nothing was.
@@ -253,6 +278,7 @@ class Rounds:
         index: NDArray[np.int64],
         together: int,
         report: Callable[[int, int], None],
+        gentle: bool = False,
     ) -> Climbed:
         """Climb some objectives from the parameters z."""
         climb = self.climb
@@ -268,6 +294,7 @@ class Rounds:
                 index[part.index],
                 self._groups_of(part, index),
                 lambda taken: report(self._done + taken, total),
+                gentle,
             )
             self._done += steps
         return self._join(self._chunks)

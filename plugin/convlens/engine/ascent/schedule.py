@@ -20,6 +20,9 @@ BLOCK = 256
 # An ascent ends after this share of its steps, and this many at least, without a change.
 _PATIENCE, _MIN_PATIENCE = 0.1, 5
 
+# Steps that refine an image are this share of `step_size`.
+_GENTLE = 0.05
+
 # A lowered threshold of a ReLU unit rises from the mean of its pre-activations to 2 standard
 # deviations above it. Then it is the ReLU's own, unless the unit is still silent.
 _LAST_REACH, _OWN = 2.0, 1e6
@@ -45,18 +48,22 @@ class Schedule:
     matrices: NDArray[np.float32] | None
 
     @classmethod
-    def of(cls, options: AscentOptions, size: tuple[int, int], seed: int) -> Schedule:
+    def of(
+        cls, options: AscentOptions, size: tuple[int, int], seed: int, gentle: bool = False
+    ) -> Schedule:
         """Return the schedule of an ascent on images of a size (h, w).
 
         It depends on the share of the steps that are done, so a short ascent goes through the same
         phases as a long one: large steps on transformed images first, which find the pattern, and
         small steps on the image itself last, which refine it. The step size falls along half a
-        cosine from `step_size` to `last_step` of it.
+        cosine from `step_size` to `last_step` of it. A gentle ascent has the second phase alone.
         """
         done = np.arange(options.steps) / options.steps
         fall = options.last_step + (1 - options.last_step) * (1 + np.cos(np.pi * done)) / 2
         strength = np.clip(1 - done / options.fade, 0, 1) if options.fade else np.ones_like(done)
         waking = options.waking
+        if gentle:
+            fall, strength, waking = _GENTLE * fall, np.zeros_like(done), 0.0
         reaches = np.where(done < waking, _LAST_REACH * done / max(waking, 1e-9), _OWN)
         transforms = options.transforms
         moved = strength * transforms.strength(size) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -150,21 +151,29 @@ class Scores:
         pairs = zip(vectors, self.weights, strict=True)
         return np.stack([(v * w[index]).sum(axis=1) for v, w in pairs], axis=1)
 
-    def table(self, images: NDArray[np.float32], batch: int) -> NDArray[np.float32]:
+    def table(
+        self, images: NDArray[np.float32], batch: int, common: bool = True
+    ) -> NDArray[np.float32]:
         """Return every objective's value on every image, (objectives, n).
 
         Args:
             images: (n, h, w, c).
             batch: number of images to compute together; the functions are compiled for it.
+            common: True for images that the ascents of other layers see too.
         """
-        vectors = self._in_batches("vectors", images, batch)
+        run = self._once if common else self._in_batches
+        vectors = run("vectors", images, batch)
         total = np.zeros((len(self.weights[0]), len(images)), np.float32)
         for v, weights in zip(vectors, self.weights, strict=True):
             total += weights @ v.T
         return total
 
     def excitement(
-        self, images: NDArray[np.float32], index: NDArray[np.int64], batch: int
+        self,
+        images: NDArray[np.float32],
+        index: NDArray[np.int64],
+        batch: int,
+        common: bool = False,
     ) -> NDArray[np.float32]:
         """Return how near each image is to exciting some objectives, (objectives, n).
 
@@ -175,15 +184,25 @@ class Scores:
             images: (n, h, w, c).
             index: (objectives,) numbers of the objectives.
             batch: number of images to compute together; the functions are compiled for it.
+            common: True for images that the ascents of other layers see too.
         """
-        vectors = self._in_batches("vectors", images, batch)
+        run = self._once if common else self._in_batches
+        vectors = run("vectors", images, batch)
         wake = self.may_wake[index]
-        peaks = self._in_batches("peaks", images, batch) if wake.any() else vectors
+        peaks = run("peaks", images, batch) if wake.any() else vectors
         total = np.zeros((len(index), len(images)), np.float32)
         for place, weights in enumerate(self.weights):
             share, peak = (weights[index] @ v[place].T for v in (vectors, peaks))
             total += np.where(wake[:, place, None] & (share <= 0), peak, share)
         return total
+
+    def _once(
+        self, name: Literal["vectors", "peaks"], images: NDArray[np.float32], batch: int
+    ) -> list[NDArray[np.float32]]:
+        """Return what `_in_batches` does, computed once for all layers that share a graph."""
+        content = hashlib.sha256(images.tobytes()).digest()
+        key = ("scores", name, self.places, images.shape, content)
+        return self.network.remembered(key, lambda: self._in_batches(name, images, batch))
 
     def _in_batches(
         self, name: Literal["vectors", "peaks"], images: NDArray[np.float32], batch: int
@@ -306,18 +325,19 @@ def objective_values(
     images: NDArray[np.float32],
     graph_layers: Sequence[str] | None = None,
 ) -> NDArray[np.float32]:
-    """Return the value (n,) of objective i on image i, as `maximize` measures it, without jitter.
+    """Return the value (m,) of objectives on images, as `maximize` measures it, without jitter.
 
-    The value of a unit is the mean of its feature map, or its score before the softmax.
+    The value of a unit is the mean of its feature map, or its score before the softmax. Image i
+    belongs to objective i; further images to the objectives from the first on again.
 
     Args:
         network: the network.
         objectives: n objectives.
-        images: (n, h, w, c).
+        images: (m, h, w, c), a multiple of n.
         graph_layers: layers that share a compiled graph; see `Scores`.
     """
     scores = Scores(network, objectives, graph_layers)
-    numbers = np.arange(len(images))
+    numbers = np.arange(len(images)) % len(objectives)
     parts = [
         scores.measure(ops.convert_to_tensor(images[i : i + BATCH]), numbers[i : i + BATCH])
         for i in range(0, len(images), BATCH)

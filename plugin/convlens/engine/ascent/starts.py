@@ -5,6 +5,8 @@ Some are the same for all units, others made for a unit from its own gradient.
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,8 @@ from convlens.pictures.synthetic import synthetic_images
 _COLORED, _FULL, _TEXTURES = 48, 16, 48
 # Below 1, so that an ascent from an image that is all a unit could want still has room to rise.
 _TILED_CONTRAST = 0.75
+# Images of more channels have too many corners.
+_MAX_CORNERED = 4
 
 
 def plain_starts(
@@ -41,6 +45,26 @@ def plain_starts(
     noise = low + (high - low) * np.clip(noise, 0, 1)
     textures = synthetic_images(shape, value_range, count=_TEXTURES, seed=seed)
     return np.concatenate([noise.astype(np.float32), textures])
+
+
+def constant_starts(
+    shape: tuple[int, int, int], value_range: tuple[float, float]
+) -> NDArray[np.float32]:
+    """Return images of one color, (m, h, w, c) float32: five grays, and the corners of the range.
+
+    A unit that anything inhibits is highest on one of them.
+
+    Args:
+        shape: (h, w, c).
+        value_range: (low, high) of the pixels.
+    """
+    low, high = value_range
+    channels = shape[2]
+    shares = [np.full(channels, gray) for gray in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    if 1 < channels <= _MAX_CORNERED:
+        shares += [np.array(c) for c in product((0.0, 1.0), repeat=channels) if len({*c}) > 1]
+    colors = low + (high - low) * np.stack(shares)
+    return np.broadcast_to(colors[:, None, None], (len(colors), *shape)).astype(np.float32)
 
 
 def tiled_starts(

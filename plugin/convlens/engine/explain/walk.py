@@ -266,7 +266,7 @@ class _Walk:
         # than the kernel oneDNN (in TensorFlow 2.20 and 2.21) then writes beyond its memory.
         run = self.network.compiled(
             ("section", section, tuple(self.shapes[name] for name in section.layers)),
-            partial(partial, _section_downward, self.network, section, self.shapes),
+            partial(_Projection, self.network, section, self.shapes),
         )
 
         def attempt(gains: Mapping[str, Array]) -> dict[str, Any]:
@@ -348,7 +348,7 @@ class _Walk:
         down: Sequence[dict[str, Array]],
         value: Array | None,
     ) -> Step:
-        """Return a stage's step, from the results of `_section_downward`."""
+        """Return a stage's step, from the results of `_Projection`."""
         first, whole, doubled = down[:3]
         return Step(
             stage,
@@ -384,33 +384,80 @@ class _Walk:
         return found
 
 
-def _section_downward(
-    network: Network,
-    section: _Section,
-    shapes: Mapping[str, tuple[int, ...]],
-    values: dict[str, Any],
-    signals: dict[str, Any],
-    gains: dict[str, Any],
-    noise: dict[str, Any],
-) -> dict[str, Any]:
-    """Project signals through a section, and through each of its stages alone but simple ones.
+@dataclass(frozen=True)
+class _Projection:
+    """The projection of signals through a section, which `Network.compiled` traces.
 
-    Args:
+    Attributes:
         network: the network.
         section: the section.
         shapes: shape of each layer's output for one image.
-        values: values of the layers that the section reads.
-        signals: signals at the section's exits.
-        gains: (n, 1, …) factors of the own maps of the section's starts, which are signals too.
-        noise: the random signal at each stage's layer.
-
-    Returns:
-        'maps', 'signals' and 'down' by layer; the last as `_downward_each` returns it.
     """
-    maps, sent = _project_section(network, section, shapes, values, signals, gains)
-    stages = [stage for stage in section.stages if not stage.is_simple]
-    down = _downward_each(network, stages, {**values, **maps}, sent, noise)
-    return {"maps": maps, "signals": sent, "down": down}
+
+    network: Network
+    section: _Section
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def __call__(
+        self,
+        values: dict[str, Any],
+        signals: dict[str, Any],
+        gains: dict[str, Any],
+        noise: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Project signals through the section, and through each stage alone that is not simple.
+
+        Args:
+            values: values of the layers that the section reads.
+            signals: signals at the section's exits.
+            gains: (n, 1, …) factors of the own maps of the section's starts, which are signals too.
+            noise: the random signal at each stage's layer.
+
+        Returns:
+            'maps', 'signals' and 'down' by layer; the last as `_downward_each` returns it.
+        """
+        maps, pullback = self.forward(values)
+        sent = pullback(self.begun(maps, signals, gains))
+        stages = [stage for stage in self.section.stages if not stage.is_simple]
+        down = _downward_each(self.network, stages, {**values, **maps}, sent, noise)
+        return {"maps": maps, "signals": sent, "down": down}
+
+    def forward(
+        self, values: dict[str, Any]
+    ) -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]:
+        """Return the maps of the section's layers, and the function that projects signals.
+
+        That function takes the signals at the layers, and returns those at them and the entries.
+        """
+        network, layers = self.network, self.section.layers
+        entries = [name for name in self.section.entries if has_signal(network, name)]
+        tapped = [name for name in layers if has_signal(network, name)]
+        count = values[INPUT].shape[0]
+
+        def run(given: list[Any]) -> list[Any]:
+            fed = {**values, **dict(zip(entries, given[: len(entries)], strict=True))}
+            taps = dict(zip(tapped, given[len(entries) :], strict=True))
+            return run_layers(network, fed, [network.outputs[name] for name in layers], taps)
+
+        taps = [ops.zeros((count, *self.shapes[n]), dtype=network.outputs[n].dtype) for n in tapped]
+        results, pullback = backend.vjp(run, [*(values[name] for name in entries), *taps])
+
+        def project(signals: dict[str, Any]) -> dict[str, Any]:
+            sent = pullback([signals.get(name) for name in layers])
+            return dict(zip([*entries, *tapped], sent, strict=True))
+
+        return dict(zip(layers, results, strict=True)), project
+
+    @staticmethod
+    def begun(
+        maps: dict[str, Any], signals: dict[str, Any], gains: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return the signals that begin in the section: those at its exits, and its own maps."""
+        found = {name: ops.cast(signal, maps[name].dtype) for name, signal in signals.items()}
+        for name, gain in gains.items():
+            own = maps[name] * ops.cast(gain, maps[name].dtype)
+            found[name] = found[name] + own if name in found else own
+        return found
 
 
 def _downward_each(
@@ -435,35 +482,6 @@ def _downward_each(
             parts.append(values[stage.layer])
         found[stage.layer] = downward(network, stage, values, parts)
     return found
-
-
-def _project_section(
-    network: Network,
-    section: _Section,
-    shapes: Mapping[str, tuple[int, ...]],
-    values: dict[str, Any],
-    signals: dict[str, Any],
-    gains: dict[str, Any],
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the maps of a section's layers, and the signals at them and at its entries."""
-    entries = [name for name in section.entries if has_signal(network, name)]
-    tapped = [name for name in section.layers if has_signal(network, name)]
-    count = values[INPUT].shape[0]
-
-    def run(given: list[Any]) -> list[Any]:
-        fed = {**values, **dict(zip(entries, given[: len(entries)], strict=True))}
-        taps = dict(zip(tapped, given[len(entries) :], strict=True))
-        return run_layers(network, fed, [network.outputs[name] for name in section.layers], taps)
-
-    taps = [ops.zeros((count, *shapes[n]), dtype=network.outputs[n].dtype) for n in tapped]
-    results, pullback = backend.vjp(run, [*(values[name] for name in entries), *taps])
-    maps = dict(zip(section.layers, results, strict=True))
-    begun = {name: ops.cast(signal, maps[name].dtype) for name, signal in signals.items()}
-    for name, gain in gains.items():
-        own = maps[name] * ops.cast(gain, maps[name].dtype)
-        begun[name] = begun[name] + own if name in begun else own
-    sent = pullback([begun.get(name) for name in section.layers])
-    return maps, dict(zip([*entries, *tapped], sent, strict=True))
 
 
 def _shapes(

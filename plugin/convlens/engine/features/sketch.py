@@ -28,7 +28,9 @@ MAX_CHANNELS = 4096
 MAX_SAMPLES = 4096
 SAMPLED_POSITIONS = 4
 GRAM_POSITIONS = 256
-SHOWN_CHANNELS = 8
+# Maps of the first image that are kept for pictures: of single channels, and mixed of all.
+SHOWN_CHANNELS = 32
+MIXED_MAPS = 8
 SHOWN_SIDE = 48
 # Bytes of all maps that are read of a batch. Few of them are in memory at a time.
 _BUDGET = 2**29
@@ -57,8 +59,12 @@ class LayerSketch:
         samples: (s,) activations at random images, positions and channels, drawn from the seed.
         gram: (c, g) the Gram matrix F·Fᵀ over a grid of positions, divided by their number,
             averaged over the images and multiplied by random signs.
-        shown: (m, h, w) the first image's first few feature maps, subsampled; None in a layer
+        shown: (m, h, w) some of the first image's feature maps, subsampled; None in a layer
             without positions.
+        channels: (m,) their channels, evenly spread; empty if they are the first ones.
+        mixed: (k, h, w) sums of all of the first image's feature maps, each with its own weights;
+            see `mixing`. Where few channels changed, their maps can be told from these. None in a
+            layer without positions, or of more than `MAX_CHANNELS` channels.
 
     A layer of more than `MAX_CHANNELS` channels is summarized by as many signed sums of channels.
     """
@@ -73,6 +79,8 @@ class LayerSketch:
     samples: NDArray[np.float32]
     gram: NDArray[np.float32]
     shown: NDArray[np.float32] | None
+    channels: tuple[int, ...] = ()
+    mixed: NDArray[np.float32] | None = None
 
 
 # The sketch of 'input' and of each layer, and each of the model's outputs for the first images.
@@ -183,7 +191,8 @@ class Sketching:
                 # Not a part of what may be a large array.
                 kept.append(backend.to_numpy(result)[: min(new, left)].astype(np.float32))
         for part, summary in zip(self._parts.values(), summaries, strict=True):
-            part.append({k: ops.convert_to_numpy(v)[:new] for k, v in summary.items()})
+            wanted = {k: v for k, v in summary.items() if k not in _OF_FIRST or not part}
+            part.append({k: ops.convert_to_numpy(v)[:new] for k, v in wanted.items()})
 
     def sketches(self) -> Sketches:
         """Return what `sketch_layers` returns."""
@@ -206,6 +215,37 @@ def _value_of(network: Network, layer: str) -> Any:
 
 
 _Summary = dict[str, Any]
+# Parts of a summary that are of the first image alone.
+_OF_FIRST = ("shown", "mixed")
+
+
+def first_maps(network: Network, image: NDArray[np.float32], layer: str) -> NDArray[np.float32]:
+    """Return all feature maps (c, h, w) of a layer for one image, subsampled as in its sketch.
+
+    Args:
+        network: the network.
+        image: (h, w, c).
+        layer: 'input' or the name of a sketched layer with positions.
+    """
+    symbol = network.image if layer == INPUT else _value_of(network, layer)
+
+    def maps(x: Any) -> Any:
+        return _subsampled(network.run(x, [symbol])[0])
+
+    found = network.once(maps, ops.convert_to_tensor(image[None]))
+    return backend.to_numpy(found)[0].astype(np.float32).transpose(2, 0, 1)
+
+
+def mixing(channels: int, seed: int) -> NDArray[np.float32]:
+    """Return the weights (k, channels) between -1 and 1 of the maps in each mixed map."""
+    drawn = _generator("mixed", seed).integers(0, 2**16, (MIXED_MAPS, channels))
+    return ((drawn + 0.5) / 2**15 - 1).astype(np.float32)
+
+
+def _subsampled(x: Any) -> Any:
+    """Return the first image's maps (1, h, w, c) with sides of at most `SHOWN_SIDE`."""
+    step = max(1, math.ceil(max(x.shape[1:3]) / SHOWN_SIDE))
+    return ops.cast(x[:1, ::step, ::step], "float32")
 
 
 def summarize_maps(x: Any, seed: int) -> _Summary:
@@ -228,8 +268,10 @@ def summarize_maps(x: Any, seed: int) -> _Summary:
         "shape": ops.convert_to_tensor(np.array([shape[1:]], np.int32)),
     }
     if len(shape) == 4:
-        step = max(1, math.ceil(max(shape[1:3]) / SHOWN_SIDE))
-        summary["shown"] = ops.cast(x[:1, ::step, ::step, :SHOWN_CHANNELS], "float32")
+        maps = _subsampled(x)
+        summary["shown"] = ops.take(maps, _evenly_spaced(c, SHOWN_CHANNELS), axis=-1)
+        if c <= MAX_CHANNELS:
+            summary["mixed"] = ops.matmul(maps, mixing(c, seed).T)
     return summary
 
 
@@ -261,7 +303,15 @@ def _join_summaries(kind: str, parts: list[_Summary], dtype: str, seed: int) -> 
         samples=samples.reshape(-1)[kept],
         gram=_mean([part["gram"] for part in parts]).astype(np.float32),
         shown=first["shown"][0].transpose(2, 0, 1) if "shown" in first else None,
+        channels=_shown_channels(first),
+        mixed=first["mixed"][0].transpose(2, 0, 1) if "mixed" in first else None,
     )
+
+
+def _shown_channels(first: _Summary) -> tuple[int, ...]:
+    if "shown" not in first:
+        return ()
+    return tuple(_evenly_spaced(int(first["shape"][0][-1]), SHOWN_CHANNELS).tolist())
 
 
 def _mean(parts: list[NDArray[Any]]) -> NDArray[np.float64]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -39,6 +39,8 @@ from convlens.engine.runtime import backend
 from convlens.engine.runtime.lru_cache import LRUCache
 from convlens.engine.runtime.tolerance import Rounding
 
+T = TypeVar("T")
+
 Units = int | Iterable[int] | None
 INPUT, PREDICTIONS = "input", "predictions"
 # A run of all checks uses some twenty functions a layer, one layer after another.
@@ -49,7 +51,7 @@ class Network:
     """A model opened up: its layers, their outputs, and functions computed from them.
 
     Attributes:
-        name: the model's name.
+        name: the model's name for people, which messages have.
         model: the user's own model.
         layers: the user's own layers by flat name, in the order of the graph.
         outputs: each layer's symbolic output (None, h, w, c) or (None, units), by flat name.
@@ -60,25 +62,33 @@ class Network:
         numbers: each layer's place in the order of the graph, by flat name.
     """
 
-    def __init__(self, model: keras.Model, *, held: Mapping[str, ArrayLike] | None = None) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        held: Mapping[str, ArrayLike] | None = None,
+        name: str | None = None,
+    ) -> None:
         """Open up a model.
 
         Args:
             model: a Sequential or functional model.
             held: constant values for a model with several inputs: one for each input except the
                 images, by name, without the batch axis. Every image is computed with them.
+            name: name for messages, such as that of the model's file; by default Keras's.
 
         Raises:
             TypeError: not a Keras model.
             ValueError: a subclassed or unbuilt model, a second input without a held value, a held
                 value of a wrong shape, a channels-first model.
         """
-        _check_graph(model)
-        image = _image_input(model, held or {})
-        self.name: str = model.name
+        self.name = name or str(getattr(model, "name", ""))
+        _check_graph(model, self.name)
+        image = _image_input(model, held or {}, self.name)
         self.model = model
         self.distribution = backend.distribution_of(model)
         self._given = dict(held or {})
+        self._memo: dict[Hashable, Any] | None = None
         self._sample: NDArray[np.float32] | None = None
         self._open(image)
 
@@ -109,6 +119,7 @@ class Network:
         self._names = {id(self._flat.image): INPUT}
         self._names.update((id(t), name) for name, t in self.outputs.items())
         self.numbers = {name: i for i, name in enumerate(self.outputs)}
+        self._below: dict[str, list[str]] = {}
         self._reached: set[int] | None = None
         self._bounds: dict[int, float | None] = {}
         self._roundings: dict[int, Rounding] | None = None
@@ -133,14 +144,37 @@ class Network:
 
     @contextmanager
     def variables_restored(self) -> Iterator[None]:
-        """Put the values of all variables back at the end."""
+        """Put the values of all variables back at the end; meanwhile nothing is remembered."""
         values = [(v, ops.copy(v)) for v in self.variables.own]
         try:
-            yield
+            with self.remembering(None):
+                yield
         finally:
             for variable, value in values:
                 variable.assign(value)
             self.variables.refresh()
+
+    @contextmanager
+    def remembering(self, memo: dict[Hashable, Any] | None) -> Iterator[None]:
+        """Keep the results of `remembered` in a dictionary, meanwhile.
+
+        Args:
+            memo: what the caller keeps as long as no weight changes; None to keep nothing.
+        """
+        before, self._memo = self._memo, memo
+        try:
+            yield
+        finally:
+            self._memo = before
+
+    def remembered(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return `make()`; while results are kept, see `remembering`, that of the first call."""
+        if self._memo is None:
+            return make()
+        if key not in self._memo:
+            self._memo[key] = make()
+        found: T = self._memo[key]
+        return found
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
@@ -394,10 +428,11 @@ class Network:
 
     def below(self, layer: str) -> list[str]:
         """Return the names of all layers that `layer` depends on, and `layer` itself, last."""
-        needed = {
-            id(t) for c in self._needed_calls([self.outputs[self.find(layer)]]) for t in c.outputs
-        }
-        return [name for name, t in self.outputs.items() if id(t) in needed]
+        layer = self.find(layer)
+        if layer not in self._below:
+            needed = {id(t) for call in self.calls(layer) for t in call.outputs}
+            self._below[layer] = [name for name, t in self.outputs.items() if id(t) in needed]
+        return list(self._below[layer])
 
     def reaches(self, layer: str) -> bool:
         """Return whether a layer depends on the images, and not on held inputs alone."""
@@ -493,51 +528,49 @@ class Network:
         return [self._flat.calls[number] for number in sorted(found)]
 
 
-def _check_graph(model: Any) -> None:
+def _check_graph(model: Any, called: str) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a keras.Model, got {type(model).__name__}")
     if not has_graph(model):
         built = "was never built" if isinstance(model, keras.Sequential) else "is subclassed"
         raise ValueError(
-            f"{model.name} {built}: give a built Sequential model or a functional one, whose "
+            f"{called} {built}: give a built Sequential model or a functional one, whose "
             "layers' outputs can be named"
         )
     if not runs_as_keras(model):
         raise ValueError(
-            f"{model.name} is a {type(model).__name__} with a call() of its own, which can compute "
+            f"{called} is a {type(model).__name__} with a call() of its own, which can compute "
             "something else than its layers one after another: move what it does into a layer, or "
             "give a functional model"
         )
 
 
-def _image_input(model: keras.Model, held: Mapping[str, ArrayLike]) -> str:
+def _image_input(model: keras.Model, held: Mapping[str, ArrayLike], called: str) -> str:
     """Return the name of the input that takes the images, the only one without a held value."""
     inputs = {t.name: t for t in model.inputs}
     for name, value in held.items():
         if name not in inputs:
             raise ValueError(
-                f"{model.name} has no input {name!r}; its inputs are {_describe_inputs(inputs)}"
+                f"{called} has no input {name!r}; its inputs are {_describe_inputs(inputs)}"
             )
         want = tuple(inputs[name].shape[1:])
         shape = np.shape(value)
         if len(shape) != len(want) or any(
             w not in (None, s) for w, s in zip(want, shape, strict=True)
         ):
-            raise ValueError(
-                f"{model.name}'s input {name!r} takes values of shape {want}, not {shape}"
-            )
+            raise ValueError(f"{called}'s input {name!r} takes values of shape {want}, not {shape}")
     free = [name for name in inputs if name not in held]
     if len(free) != 1:
         given = "" if not held else f", {len(free)} of them without a held value"
         raise ValueError(
-            f"{model.name} has {len(inputs)} inputs ({_describe_inputs(inputs)}){given}; exactly "
+            f"{called} has {len(inputs)} inputs ({_describe_inputs(inputs)}){given}; exactly "
             "one, the images, must be free: hold the others with "
             "convlens.Network(model, held={name: value})"
         )
     if len(inputs[free[0]].shape) != 4:
         shape = tuple(inputs[free[0]].shape)
         raise ValueError(
-            f"{model.name} takes inputs of shape {shape}; convlens needs images (n, h, w, c)"
+            f"{called} takes inputs of shape {shape}; convlens needs images (n, h, w, c)"
         )
     return free[0]
 

@@ -1,0 +1,70 @@
+"""A search without gradients: it says whether anything is left to climb."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convlens.engine.ascent.objectives import Objective
+from convlens.engine.ascent.scores import BATCH, Scores
+from convlens.engine.ascent.starts import constant_starts, plain_starts
+from convlens.engine.model.network import Network
+
+# Patterns repeat after so many pixels: noise of the image's own size would cancel over the
+# positions of a map. A change of either sign is tried, for one of them rises on any slope.
+_PERIODS, _CHANGES, _DRAWS = (1, 2, 3, 5, 8, 13), (0.02, 0.1), 4
+
+
+def highest_without_gradient(
+    network: Network,
+    objectives: Sequence[Objective],
+    images: NDArray[np.float32],
+    value_range: tuple[float, float],
+    seed: int = 0,
+    graph_layers: Sequence[str] | None = None,
+) -> NDArray[np.float32]:
+    """Return the highest value that each objective has on known images and near its own, (n,).
+
+    Known are the images themselves, `plain_starts` and `constant_starts`. Near an image are those
+    that differ from it by a faint pattern of a short period.
+
+    Args:
+        network: the network.
+        objectives: n objectives.
+        images: (n, h, w, c) the image of each.
+        value_range: (low, high) of the pixels.
+        seed: seed of the images.
+        graph_layers: layers that share a compiled graph; see `Scores`.
+    """
+    shape = images.shape[1], images.shape[2], images.shape[3]
+    known = np.concatenate(
+        [plain_starts(shape, value_range, seed), constant_starts(shape, value_range)]
+    )
+    # An image that was not clipped may leave the range.
+    limits = min(value_range[0], float(images.min())), max(value_range[1], float(images.max()))
+    scores = Scores(network, objectives, graph_layers)
+    tables = [scores.table(known, BATCH), scores.table(images, BATCH, common=False)]
+    highest = np.concatenate(tables, axis=1).max(axis=1)
+    patterns = _patterns(shape, value_range, seed)
+    for i, image in enumerate(images):
+        near = np.clip(np.concatenate([image + patterns, image - patterns]), *limits)
+        highest[i] = max(highest[i], scores.table(near, BATCH, common=False)[i].max())
+    return highest
+
+
+def _patterns(
+    shape: tuple[int, int, int], value_range: tuple[float, float], seed: int
+) -> NDArray[np.float32]:
+    """Return faint patterns of several periods, (m, h, w, c)."""
+    draw = np.random.default_rng([seed, 0x5EA])
+    h, w, c = shape
+    low, high = value_range
+    made = []
+    for period in _PERIODS:
+        for change in _CHANGES:
+            tiles = change * (high - low) * draw.standard_normal((_DRAWS, period, period, c))
+            rows, columns = np.arange(h) % period, np.arange(w) % period
+            made.append(tiles[:, rows[:, None], columns[None]])
+    return np.concatenate(made).astype(np.float32)

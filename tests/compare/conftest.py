@@ -32,6 +32,7 @@ def build(images: Any) -> Callable[[], Any]:
         x = layers.ReLU(6.0, name="relu_b")(x)
         x = layers.Conv2D(6, 1, name="conv_b")(x)
         x = layers.Add(name="add")([x, short])
+        x = layers.Conv2D(6, 1, activation="relu", name="conv_d")(x)
         x = layers.Conv2D(8, 3, 2, padding="same", activation="relu", name="conv_c")(x)
         x = layers.GlobalAveragePooling2D(name="pool")(x)
         x = layers.Dropout(0.5, name="dropout")(x)

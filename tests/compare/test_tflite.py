@@ -53,7 +53,9 @@ def test_a_healthy_conversion_agrees(reference, images, files, kind):
     assert found.arithmetic in (kind, "float32")
     assert ("conv_a", "bn_a", "relu_a") in [layer.group for layer in found.layers]
     assert found.unmatched == ()
-    assert any("1 image at a time" in note for note in found.notes)
+    assert found.notes == ()
+    if kind == "int8":
+        assert max(x.noise.ratio for x in found.layers) < 2.5
 
 
 @pytest.mark.slow
@@ -100,6 +102,9 @@ def test_a_fault_is_named_at_each_place(reference, images, files, tmp_path, kind
         with pytest.raises(AssertionError) as error:
             assert_same_behaviour(broken, reference, images)
         first = str(error.value).splitlines()[0]
+        if "has no softmax at its end" in first:  # it is the operation that was left out
+            assert defect == "truncated-operation"
+            continue
         named = first.partition(" is '")[2].partition("'")[0].split(" + ")
         assert any(layer in place for layer in named if layer), f"{place}: {first}"
 

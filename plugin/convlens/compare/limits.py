@@ -35,8 +35,8 @@ LIMITS: Mapping[Arithmetic, Limits] = {
     "float32": Limits(90, 80, 60, 90),
     "float16": Limits(45, 35, 20, 45),
     "bfloat16": Limits(27, 17, 10, 27),
-    "dynamic range": Limits(15, 5, 5, MATCH),
-    "int8": Limits(MATCH, 0, 3, MATCH),
+    "dynamic range": Limits(15, 5, -3, MATCH),
+    "int8": Limits(MATCH, 0, -3, MATCH),
 }
 
 

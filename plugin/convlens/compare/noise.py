@@ -107,7 +107,9 @@ class NoiseTally:
         free = np.ones(error.shape, bool)
         if self._step is not None:
             half = float(self._step.scale.max()) / 2
-            free = (actual > self._step.low + half) & (actual < self._step.high - half)
+            low, high = self._step.low + half, self._step.high - half
+            # A value at an end of the range is no fault where it should be there, or beyond.
+            free = (actual > low) & (actual < high) | (expected > low) & (expected < high)
         rows = [
             np.where(free, each, 0).reshape(-1, error.shape[-1]).sum(axis=0)
             for each in (error, weights, np.broadcast_to(self._rounding + floor, error.shape))

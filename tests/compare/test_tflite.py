@@ -69,24 +69,6 @@ def test_both_runtimes_read_every_tensor(images, files):
         np.testing.assert_allclose(value, other[name], atol=1e-5)
 
 
-PLACES = {
-    "transposed-kernel": "conv_c",
-    "permuted-inputs": "conv_c",
-    "stale-weights": "conv_b",
-    "batch-norm-scale-depthwise": "depthwise",
-    "batch-norm-shift": "bn_a",
-    "dropped-activation": "conv_c",
-    "added-activation": "conv_b",
-    "truncated-operation": "add",
-    "zero-point": "conv_c",
-    "per-tensor-scale": "conv_c",
-}
-
-
-def test_the_defects_that_are_named_exist():
-    assert PLACES.keys() <= ARTEFACT_DEFECTS.keys()
-
-
 @pytest.mark.weekly
 @pytest.mark.parametrize("kind", ["float32", "int8"])
 @pytest.mark.parametrize("defect", ARTEFACT_DEFECTS)

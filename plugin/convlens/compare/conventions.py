@@ -7,6 +7,7 @@ is inside, the order of the outputs, and whether a softmax is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -26,7 +27,6 @@ _MEAN, _DEVIATION = (
 )
 # What images must be turned into so that a model with that convention takes them.
 _RANGES: Mapping[str, Change] = {
-    "": lambda x: x,
     "pixels divided by 255": lambda x: x / 255,
     "pixels multiplied by 255": lambda x: x * 255,
     "0–255 mapped to −1–1": lambda x: x / 127.5 - 1,
@@ -59,18 +59,17 @@ def find_convention(
     wanted = [each[:_MAX_IMAGES] for each in expected]
     actual = new.outputs(shown)
 
-    def agree(found: Sequence[Values]) -> bool:
-        return len(found) == len(wanted) and all(
+    def agree(found: Sequence[Values], goal: Sequence[Values] = wanted) -> bool:
+        return len(found) == len(goal) and all(
             a[0].size == e[0].size and snr(e, a.reshape(e.shape)) >= limit
-            for e, a in zip(wanted, found, strict=True)
+            for e, a in zip(goal, found, strict=True)
         )
 
     if agree([softmax(each, axis=-1) for each in actual]):
         return "has no softmax at its end, and the reference has"
-    if all(_is_distribution(each) for each in actual):
-        logits = [softmax(each, axis=-1) for each in wanted]
-        if all(snr(e, a.reshape(e.shape)) >= limit for e, a in zip(logits, actual, strict=False)):
-            return "has a softmax at its end, and the reference has none"
+    sums_to_1 = all(_is_distribution(each) for each in actual)
+    if sums_to_1 and agree(actual, [softmax(each, axis=-1) for each in wanted]):
+        return "has a softmax at its end, and the reference has none"
     orders = permutations(range(len(actual))) if len(actual) <= _MAX_ORDERED else ()
     for order in orders:
         if order != tuple(range(len(actual))) and agree([actual[i] for i in order]):
@@ -84,19 +83,22 @@ def find_convention(
 
 def _changes(channels: int) -> list[tuple[str, Change]]:
     """Return the changes of images that are tried, the simplest first."""
-    found = [(name, change) for name, change in _RANGES.items() if name]
+    found = list(_RANGES.items())
     if channels > 1:
         found.insert(0, (_REVERSED, _reversed))
         found += [
-            (f"{_REVERSED}, and {name}", lambda x, change=change: change(_reversed(x)))
+            (f"{_REVERSED}, and {name}", partial(_reversed_and, change))
             for name, change in _RANGES.items()
-            if name
         ]
     return [*found, *(_OF_COLORS.items() if channels == 3 else ())]
 
 
 def _reversed(x: NDArray[Any]) -> NDArray[Any]:
     return x[..., ::-1]
+
+
+def _reversed_and(change: Change, x: NDArray[Any]) -> NDArray[Any]:
+    return change(_reversed(x))
 
 
 def _is_distribution(values: Values) -> bool:

@@ -106,6 +106,24 @@ class Subclassed(keras.Model):
         return self.conv(x)
 
 
+def subclassed() -> Any:
+    model = Subclassed()
+    model(np.zeros((1, 16, 16, 3), np.float32))
+    return model
+
+
+class Block(layers.Layer):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.conv = layers.Conv2D(6, 3, padding="same", activation="relu", name="conv")
+
+    def build(self, shape: Any) -> None:
+        self.conv.build(shape)
+
+    def call(self, x: Any) -> Any:
+        return x + self.conv(x)
+
+
 def sequential(*body: Any, shape: tuple[int, ...], name: str = "model") -> Callable[[], Any]:
     return lambda: keras.Sequential([keras.Input(shape), *(make() for make in body)], name=name)
 
@@ -124,11 +142,93 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "two outputs": two_outputs,
     "two inputs": two_inputs,
     "two inputs, one held": held,
-    "subclassed": Subclassed,
+    "subclassed": subclassed,
+    "convolutions inside custom layers": stack(Block, Block),
     "channels first": sequential(
-        lambda: layers.Conv2D(4, 3, data_format="channels_first", name="conv"), shape=(3, 16, 16)
+        lambda: layers.Conv2D(4, 3, data_format="channels_first", name="conv"),
+        lambda: layers.MaxPooling2D(data_format="channels_first"),
+        lambda: layers.BatchNormalization(axis=1),
+        lambda: layers.ReLU(),
+        lambda: layers.Conv2D(4, 3, data_format="channels_first", activation="relu"),
+        lambda: layers.GlobalAveragePooling2D(data_format="channels_first"),
+        lambda: layers.Dense(2, activation="softmax"),
+        shape=(3, 16, 16),
     ),
-    "one-dimensional convolution": sequential(lambda: layers.Conv1D(4, 3), shape=(16, 3)),
+    "an ECG: strides, dilation, causal padding": sequential(
+        lambda: layers.Conv1D(6, 7, strides=2, padding="same"),
+        lambda: layers.BatchNormalization(),
+        lambda: layers.ReLU(),
+        lambda: layers.MaxPooling1D(),
+        lambda: layers.Conv1D(6, 3, dilation_rate=2, padding="causal", activation="relu"),
+        lambda: layers.GlobalAveragePooling1D(),
+        lambda: layers.Dense(3, activation="softmax"),
+        shape=(96, 2),
+    ),
+    "sounds: separable and depthwise in one dimension": sequential(
+        lambda: layers.Conv1D(6, 9, strides=4, activation="relu"),
+        lambda: layers.SeparableConv1D(6, 3, activation="relu"),
+        lambda: layers.DepthwiseConv1D(3, activation="relu"),
+        lambda: layers.GlobalMaxPooling1D(),
+        lambda: layers.Dense(3, activation="softmax"),
+        shape=(160, 1),
+    ),
+    "one dimension, down and up": sequential(
+        lambda: layers.Conv1D(4, 3, padding="same", activation="relu"),
+        lambda: layers.AveragePooling1D(2),
+        lambda: layers.Cropping1D(1),
+        lambda: layers.ZeroPadding1D(1),
+        lambda: layers.UpSampling1D(),
+        lambda: layers.Conv1DTranspose(4, 3, strides=2, activation="relu"),
+        lambda: layers.GlobalAveragePooling1D(),
+        lambda: layers.Dense(2),
+        shape=(24, 2),
+    ),
+    "a video": sequential(
+        lambda: layers.Conv3D(4, 3, padding="same", activation="relu"),
+        lambda: layers.MaxPooling3D(),
+        lambda: layers.Conv3D(4, 3, activation="relu"),
+        lambda: layers.GlobalAveragePooling3D(),
+        lambda: layers.Dense(3, activation="softmax"),
+        shape=(8, 12, 12, 1),
+    ),
+    "three dimensions, down and up": sequential(
+        lambda: layers.Conv3D(4, 3, padding="same", activation="relu"),
+        lambda: layers.AveragePooling3D(2),
+        lambda: layers.Cropping3D(1),
+        lambda: layers.ZeroPadding3D(1),
+        lambda: layers.UpSampling3D(),
+        lambda: layers.Conv3DTranspose(3, 2, strides=2, activation="relu"),
+        lambda: layers.GlobalAveragePooling3D(),
+        lambda: layers.Dense(2),
+        shape=(6, 8, 8, 1),
+    ),
+    "TimeDistributed convolutions": sequential(
+        lambda: layers.TimeDistributed(layers.Conv2D(3, 3, activation="relu")),
+        lambda: layers.Flatten(),
+        lambda: layers.Dense(2, activation="softmax"),
+        shape=(3, 8, 8, 1),
+    ),
+    "ConvLSTM2D": sequential(
+        lambda: layers.ConvLSTM2D(3, 3),
+        lambda: layers.Flatten(),
+        lambda: layers.Dense(2, activation="softmax"),
+        shape=(3, 8, 8, 1),
+    ),
+    "images (28, 28) with a Reshape": sequential(
+        lambda: layers.Reshape((28, 28, 1)),
+        lambda: layers.Conv2D(4, 3, activation="relu"),
+        lambda: layers.MaxPooling2D(),
+        lambda: layers.Flatten(),
+        lambda: layers.Dense(10, activation="softmax"),
+        shape=(28, 28),
+    ),
+    "images (784,) with a Reshape": sequential(
+        lambda: layers.Reshape((28, 28, 1)),
+        lambda: layers.Conv2D(4, 3, activation="relu"),
+        lambda: layers.Flatten(),
+        lambda: layers.Dense(10, activation="softmax"),
+        shape=(784,),
+    ),
     "odd sizes, 'valid' and strides": stack(
         lambda: layers.Conv2D(4, (3, 2), strides=2, activation="relu")
     ),
@@ -179,26 +279,30 @@ def look(build: Callable[[], Any]) -> list[str]:
         network = model if isinstance(model, Network) else Network(model)
     except ValueError as error:
         return ["", "", f"refused: {error}", "", "", ""]
+    shape = "×".join("any" if side is None else str(side) for side in network.input_shape)
     images = images_for(network)
     convolutions = network.conv_layers
+    if not convolutions:
+        return [shape, "0", reason(lambda: activations(network, images_for(network))), "", "", ""]
     chosen = list(dict.fromkeys(convolutions[i] for i in (0, len(convolutions) // 2, -1)))
 
     seen: dict[str, Any] = {}
 
     def forward() -> None:
         seen.update(activations(network, images, [*chosen, network.output_layer]))
-        if not isinstance(model, Network):
-            own = model.predict(images, verbose=0)
+        # TensorFlow's predict has no kernels for channels-first convolutions on CPUs.
+        if not (isinstance(model, Network) or network.is_channels_first):
+            own = model.predict(np.asarray(network.inputs_for(images)[0]), verbose=0)
             own = own[0] if isinstance(own, list) else own
             np.testing.assert_allclose(seen[network.output_layer], own, rtol=1e-4, atol=1e-6)
         assert all(np.isfinite(value).all() for value in seen.values())
 
     def ascent() -> None:
-        size = images.shape[1:3] if None in network.input_shape else None
+        size = images.shape[1:-1] if None in network.input_shape else None
         for layer in chosen:
             # The units that fire most: of random units some are dead. Without jitter what is
             # climbed is what is measured, so that six steps must show.
-            units = np.argsort(-seen[layer].mean(axis=(0, 1, 2)))[:2]
+            units = np.argsort(-seen[layer].mean(axis=tuple(range(seen[layer].ndim - 1))))[:2]
             found = maximize(network, layer, units, steps=6, jitter=0, checkpoints=1, size=size)
             assert (found.trace[-1] > found.trace[0]).all(), (layer, found.trace)
 
@@ -209,7 +313,7 @@ def look(build: Callable[[], Any]) -> list[str]:
             assert np.isfinite(found.images).all()
             np.testing.assert_allclose(
                 found.activations,
-                seen[layer][..., 0].max(axis=(1, 2)),
+                seen[layer][..., 0].reshape(len(images), -1).max(axis=1),
                 rtol=1e-4,
                 atol=1e-7,
             )
@@ -218,7 +322,6 @@ def look(build: Callable[[], Any]) -> list[str]:
         total = transfer_style(images[0], images[1], network, steps=4).losses["total"]
         assert (np.diff(total) < 0).all(), total
 
-    shape = "×".join("any" if side is None else str(side) for side in network.input_shape)
     works = (forward, ascent, down, style)
     return [shape, str(len(convolutions)), *(reason(work) for work in works)]
 

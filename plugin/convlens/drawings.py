@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,9 @@ from convlens.pictures import (
     stretched_pixels,
     viridis,
 )
-from convlens.pictures.normalize import range_pixels
+from convlens.pictures.normalize import Pixels, range_pixels
 from convlens.pictures.photographs import resized
+from convlens.pictures.unfold import unfolded
 from convlens.style.sound import SpectrogramTransform
 from convlens.style.sound_transfer import SoundTransfer
 from convlens.style.task import StyleTransfer
@@ -45,19 +47,19 @@ def draw_activations(lens: Lens, layer: str) -> Tiles:
     """
     chosen = lens.one_of_each(1)
     maps = lens.maps(layer, chosen)[0]
-    count = maps.shape[-1]
-    flat = np.ptp(maps, axis=(0, 1)) == 0
+    *sides, count = maps.shape
+    flat = np.ptp(maps.reshape(-1, count), axis=0) == 0
     units = _shown_units(flat)
-    pixels = [viridis(feature_map_pixels(maps[..., u])) for u in units]
+    pixels = [_colored(feature_map_pixels(maps[..., u])) for u in units]
     labels = [f"{u} (flat)" if flat[u] else str(u) for u in units]
-    h, w = maps.shape[:2]
     what = "" if lens.labels is None else f" of a {lens.labels[chosen[0]]}"
     shown = f"{count} units" if len(units) == count else f"{len(units)} of {count} units"
     return Tiles(
         pixels,
         labels,
         f"{lens.name} · {layer}: feature maps{what}",
-        f"{shown}, {h} x {w} positions; each map is normalized, flat ones are black",
+        f"{shown}, {' x '.join(map(str, sides))} positions; each map is normalized, flat ones are "
+        "black",
     )
 
 
@@ -82,14 +84,18 @@ def draw_maximized(result: Maximization, count: int | None = None) -> Tiles:
         result: the images.
         count: number of units that the layer has, for the subtitle.
     """
-    h, w = result.images.shape[1:3]
     shown = (
         f"{len(result.units)} units" if count is None else f"{len(result.units)} of {count} units"
     )
     as_keras_vis = result.preset == "keras-vis"
     pixels = [
-        deprocess(image) if as_keras_vis else stretched_pixels(image, result.model_range)
-        for image in map(_displayed, result.images)
+        _shown(
+            deprocess
+            if as_keras_vis
+            else partial(stretched_pixels, value_range=result.model_range),
+            image,
+        )
+        for image in result.images
     ]
     labels = [f"{name}: {a:.3g}" for name, a in zip(result.labels, result.trace[-1], strict=True)]
     return Tiles(
@@ -97,7 +103,7 @@ def draw_maximized(result: Maximization, count: int | None = None) -> Tiles:
         labels,
         f"{result.model} · {result.layer}: images that excite each unit",
         f"unit: activation reached; {shown}, {result.steps} steps of gradient ascent, "
-        f"{h} by {w} pixels, seed {result.seed}",
+        f"{' by '.join(map(str, result.images.shape[1:-1]))} pixels, seed {result.seed}",
         columns=8 if len(pixels) > 10 else 5,
     )
 
@@ -129,15 +135,15 @@ def draw_reconstructions(lens: Lens, layer: str, units: int = 4) -> Tiles:
     """
     chosen = lens.one_of_each()
     images, maps = lens.images[chosen], lens.maps(layer, chosen)
-    strongest = np.argsort(-maps.max(axis=(1, 2)), axis=1)[:, :units]
+    strongest = np.argsort(-maps.max(axis=tuple(range(1, maps.ndim - 1))), axis=1)[:, :units]
     together = _neighbors(lens.conv_layers, layer)
     columns = [lens.deconvolve(layer, column, images, together=together) for column in strongest.T]
     pixels, labels = [], []
     for i, image in enumerate(columns[0].inputs):
-        pixels.append(range_pixels(_displayed(image), lens.value_range))
+        pixels.append(_shown(partial(range_pixels, value_range=lens.value_range), image))
         labels.append("input")
         for column in columns:
-            pixels.append(signed_pixels(_displayed(column.images[i])))
+            pixels.append(_shown(signed_pixels, column.images[i]))
             labels.append(f"unit {column.units[i]}: {column.activations[i]:.3g}")
     return Tiles(
         pixels,
@@ -160,10 +166,9 @@ def draw_top(top: TopPatches, value_range: tuple[float, float]) -> Tiles:
     tiles = []
     for patches, reconstructions in zip(top.patches, top.reconstructions, strict=True):
         middle = sum(value_range) / 2
-        seen = [
-            range_pixels(_displayed(np.nan_to_num(p, nan=middle)), value_range) for p in patches
-        ]
-        down = [signed_pixels(_displayed(np.nan_to_num(r))) for r in reconstructions]
+        in_range = partial(range_pixels, value_range=value_range)
+        seen = [_shown(in_range, np.nan_to_num(p, nan=middle)) for p in patches]
+        down = [_shown(signed_pixels, np.nan_to_num(r)) for r in reconstructions]
         blocks = [
             grid(np.stack([np.atleast_3d(p) for p in part]), columns, margin=1)
             for part in (down, seen)
@@ -272,6 +277,17 @@ def _neighbors(layers: Sequence[str], layer: str) -> tuple[str, ...]:
         return (layer,)
     first = layers.index(layer) // _GROUP * _GROUP
     return tuple(layers[first : first + _GROUP])
+
+
+def _colored(levels: Pixels) -> Pixels:
+    """Return the gray levels of a feature map (*positions) as a picture in viridis."""
+    return unfolded(levels if levels.ndim == 1 else viridis(levels), levels.ndim)
+
+
+def _shown(convert: Callable[[NDArray[Any]], Pixels], image: NDArray[Any]) -> Pixels:
+    """Return an image (*positions, c), converted to pixels, as a picture."""
+    sides = image.ndim - 1
+    return unfolded(convert(image if sides == 1 else _displayed(image)), sides)
 
 
 def _displayed(image: NDArray[Any]) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -38,7 +39,7 @@ class Lens:
 
     Attributes:
         network: the model as a `Network`, which all functions and checks accept as a model.
-        images: (n, h, w, c) float32.
+        images: (n, *positions, c) float32.
         labels: (n,) int64, the classes of the images, or None.
         value_range: (low, high) of the pixels that the model takes.
         source: description of the origin of the images.
@@ -62,7 +63,7 @@ class Lens:
 
         Args:
             model: a Keras model or a `Network`.
-            images: (n, h, w, c).
+            images: (n, *positions, c).
             labels: the classes of the images in one of the forms of `class_numbers`, or None.
             value_range: (low, high) of the pixels that the model takes.
             source: description of the origin of the images.
@@ -163,7 +164,7 @@ class Lens:
         return run(wanted)
 
     def maps(self, layer: str, numbers: Sequence[int]) -> NDArray[Any]:
-        """Return a layer's maps (n, h, w, c) for the images of some numbers; do not change them."""
+        """Return a layer's maps (n, *positions, c) for some of the images; do not change them."""
         if self._shared is not None:
             store = self.once("maps", lambda: MapStore(self.network, self.images))
             if layer in store:
@@ -188,15 +189,15 @@ class Lens:
         their middle, where the images to find are smaller.
         """
         options.setdefault("value_range", self.value_range)
-        size = self.images.shape[1:3]
+        whole = self.images.shape[1:-1]
         if "seed_images" not in options:
-            if None in self.network.input_shape[:2]:
-                options.setdefault("size", size)
-            h, w = options.get("size") or size
-            if h <= size[0] and w <= size[1]:
-                top, left = (size[0] - h) // 2, (size[1] - w) // 2
-                middle = self.images[:, top : top + h, left : left + w]
-                options.setdefault("restart_images", middle)
+            if None in self.network.input_shape[:-1]:
+                options.setdefault("size", whole)
+            size = options.get("size") or whole
+            if len(size) == len(whole) and all(map(operator.le, size, whole)):
+                starts = [(n - side) // 2 for n, side in zip(whole, size, strict=True)]
+                middle = [slice(a, a + side) for a, side in zip(starts, size, strict=True)]
+                options.setdefault("restart_images", self.images[(slice(None), *middle)])
         with self.sharing():
             return maximize(self.network, layer, units, **options)
 
@@ -224,8 +225,7 @@ class Lens:
             with suppress(ValueError):  # a model without classes
                 goals.append(class_layer(self.network))
             ordered = [goal for goal in self.network.outputs if goal in {*goals, name}]
-            h, w, c = self.images.shape[1:]
-            found = ascent_plans(self.network, ordered, (h, w, c), LIMITS[level])
+            found = ascent_plans(self.network, ordered, self.images.shape[1:], LIMITS[level])
             plans.update(found if name in goals else {name: found[name]})
         return plans[name]
 

@@ -81,7 +81,7 @@ def test_statistics_that_differ_by_little_have_a_difference_that_is_seen(field):
     assert "1 of 16 channels" in pair.note
     colors = {"mean": (31, 119, 180), "rms": (214, 98, 20), "high": (44, 140, 60)}
     bar = (pair.difference[24:] == colors.get(field, (120, 120, 120))).all(axis=2)
-    assert bar.any(axis=0).sum() > 100
+    assert bar.any(axis=0).sum() > 90  # a bar of the whole length
     assert pair.expected.shape == pair.actual.shape == pair.difference.shape
 
 

@@ -81,8 +81,12 @@ def _silence(folder: Path, run: Run) -> None:
 
 def _mistake(folder: Path, run: Run) -> None:
     """Place files that nobody can use."""
+    import keras
+
     (folder / "damaged.keras").write_bytes(b"PK\x03\x04")
-    (folder / "old.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    image = keras.Input((28, 28, 1))
+    doubled = keras.layers.Lambda(lambda x: 2 * x, output_shape=(28, 28, 1), name="double")
+    keras.Model(image, keras.layers.Conv2D(2, 3)(doubled(image))).save(folder / "old.h5")
     (folder / "empty").mkdir(exist_ok=True)
     np.savez(folder / "pixels.npz", pixels=np.zeros((2, 28, 28, 1), np.float32))
     np.savez(folder / "colors.npz", images=np.zeros((2, 28, 28, 3), np.float32))

@@ -92,6 +92,8 @@ def _models_are_shared(
     known = {id(mnist_network.model): mnist_network}
 
     def load_once(path: str | os.PathLike[str], **options: Any) -> Any:
+        if not Path(path).is_file():
+            return load(path, **options)
         what = identity(Path(path))
         if what not in _pool.used:
             model = load(path, **options)

@@ -61,8 +61,8 @@ def collection_error(pytester, *arguments):
     [
         ("empty.keras", b"", "truncated, or not a Keras file"),
         ("text.keras", b"hello", "truncated, or not a Keras file"),
-        ("old.h5", b"\x89HDF\r\n\x1a\n", "legacy HDF5 model, and loading it can run code"),
-        ("disguised.keras", b"\x89HDF\r\n\x1a\n", "legacy HDF5 model"),
+        ("old.h5", b"\x89HDF\r\n\x1a\n", "could not be loaded"),
+        ("disguised.keras", b"\x89HDF\r\n\x1a\n", "could not be loaded"),
     ],
 )
 def test_files_that_are_no_models(pytester, name, content, message):
@@ -115,17 +115,24 @@ def test_a_lambda_layer_is_not_run(pytester):
     assert "lambda.keras holds a Lambda layer or other code, which safe mode refuses" in line
 
 
-def test_a_legacy_file_is_loaded_when_that_is_allowed(pytester, tiny, tiny_items):
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Keras warns that the format is a legacy
-        tiny.save(pytester.path / "old.h5")
-    assert "legacy" in collection_error(pytester, str(pytester.path / "old.h5"))
-    result = pytester.runpytest(
-        str(pytester.path / "old.h5"), "--convlens-allow-legacy", "-k", "gram", "-W", "ignore"
-    )
+def test_a_legacy_file_is_loaded(pytester, tiny, tiny_items):
+    tiny.save(pytester.path / "old.h5")
+    result = pytester.runpytest(str(pytester.path / "old.h5"), "-k", "gram")
     result.assert_outcomes(passed=2, deselected=tiny_items - 2)
+
+
+def test_a_legacy_file_with_code_is_loaded_when_that_is_allowed(pytester):
+    import keras
+    from keras import layers
+
+    image = keras.Input((8, 8, 1))
+    x = layers.Lambda(lambda x: 2 * x, output_shape=(8, 8, 1), name="double")(image)
+    keras.Model(image, layers.Conv2D(2, 3, name="conv")(x)).save(pytester.path / "code.h5")
+    line = collection_error(pytester, str(pytester.path / "code.h5"))
+    assert "code.h5 can run code: layer 'double' is a Lambda layer, whose Python code" in line
+    assert "pass --convlens-allow-legacy if you trust the file's source" in line
+    result = pytester.runpytest("code.h5", "--convlens-allow-legacy", "-k", "gram")
+    assert result.parseoutcomes()["passed"] == 1
 
 
 @pytest.mark.parametrize(
@@ -160,7 +167,7 @@ def test_image_sources_that_cannot_be_read(pytester, tiny_file):
         "none.npz": "none.npz cannot be read as .npz (No such file",
         "other.npz": "it has weights (3,), but no array of images",
         "empty": "the folder holds no picture",
-        "what": "give a folder of pictures, an .npz file or module:factory",
+        "what": "give a folder of pictures, a saved tf.data.Dataset, an .npz file or",
         "nomodule:images": "there is no module 'nomodule'",
     }.items():
         assert message in collection_error(pytester, str(tiny_file), "--convlens-images", source)
@@ -230,3 +237,27 @@ def test_models_of_other_formats_are_told_what_to_do(pytester, argument):
     assert "Traceback" not in text
     pytester.makepyfile("def test_it(): pass")
     pytester.runpytest(".").assert_outcomes(passed=1)  # nobody asked for them
+
+
+def test_a_saved_model_gets_the_items_that_need_no_layers(pytester, tiny):
+    import numpy as np
+
+    images = np.random.default_rng(0).random((30, 13, 13, 2), np.float32)
+    kernel, bias = tiny.layers[-1].get_weights()
+    bias = bias - np.log(tiny.predict(images, verbose=0)).mean(axis=0)  # so that classes differ
+    tiny.layers[-1].set_weights([kernel, bias])
+    tiny.export(pytester.path / "exported", verbose=False)
+    answers = tiny.predict(images, verbose=0).argmax(axis=1)
+    np.savez(pytester.path / "data.npz", images=images, labels=answers)
+    arguments = ("--convlens-allow-legacy", "--convlens-images=data.npz", "-rs")
+    recorded = ("--convlens-baselines=b", "--convlens-update=missing", "--convlens-accuracy=1")
+    result = pytester.runpytest("exported", *arguments, *recorded, "-v")
+    text = result.stdout.str()
+    for name in ("finite[saved_model]", "repeatable", "accuracy", "baseline[saved_model]"):
+        assert f"exported::{name} PASSED" in text
+    assert "is a SavedModel, a compiled graph without filters to look at" in text
+    assert "is a SavedModel, whose graph hides the scores before its softmax" in text
+    assert result.parseoutcomes().keys() == {"passed", "skipped"}
+    np.savez(pytester.path / "data.npz", images=images, labels=(answers + 1) % 3)
+    result = pytester.runpytest("--convlens=exported", *arguments, *recorded, "-k", "accuracy")
+    assert result.parseoutcomes()["failed"] == 1

@@ -51,7 +51,9 @@ def read(pytester: pytest.Pytester) -> str:
 
 def outcomes(text: str) -> dict[str, str]:
     """Return each item's outcome by its node id."""
-    found = re.findall(r'data-outcome="(\w+)">.*?<code>(.*?)</code></p>', text, flags=re.DOTALL)
+    found = re.findall(
+        r'data-outcome="(\w+)"[^>]*>.*?<code>(.*?)</code></p>', text, flags=re.DOTALL
+    )
     return {nodeid: outcome for outcome, nodeid in found}
 
 

@@ -19,7 +19,7 @@ from convlens.pictures.sheet import FAINT, INK, PAPER, font
 
 MAX_SHOWN = 8
 _COLUMNS, _CELL, _GAP, _LABEL = 4, 84, 8, 16
-_CHART_WIDTH, _NUMBERS, _ERRORS, _BAR, _ROW_GAP = 360, 44, 62, 6, 8
+_CHART_WIDTH, _NUMBERS, _ERRORS, _BAR, _ROW_GAP = 300, 44, 62, 6, 8
 _STATISTICS = (
     ("mean", (31, 119, 180)),
     ("rms", (214, 98, 20)),

@@ -70,7 +70,7 @@ class Residuals:
 
     def pooling(self, stage: Stage, maps: Array, unpooled: Array) -> None:
         """Compare pool(unpool(p)) with p, where `pools_back` allows it."""
-        again = windows_of(self.network, stage).pool(unpooled, (maps.shape[1], maps.shape[2]))
+        again = windows_of(self.network, stage).pool(unpooled, maps.shape[1:-1])
         self.compare((stage.layer, "pool(unpool)"), again, maps)
 
     def adjoint(

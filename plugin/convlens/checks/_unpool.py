@@ -16,13 +16,13 @@ class Windows:
     """The windows of a max-pool.
 
     Attributes:
-        size: (rows, columns) of a window.
-        strides: (rows, columns) between windows.
+        size: of a window along each side, (rows, columns).
+        strides: between windows along each side.
         padding: 'valid' or 'same'.
     """
 
-    size: tuple[int, int]
-    strides: tuple[int, int]
+    size: tuple[int, ...]
+    strides: tuple[int, ...]
     padding: str
 
     @property
@@ -30,8 +30,8 @@ class Windows:
         """True if no two windows share a position and none lies between windows."""
         return self.size == self.strides
 
-    def pool(self, features: NDArray[Any], positions: tuple[int, int]) -> NDArray[Any]:
-        """Return the maximum of each window of features (n, h, w, c) at (rows, columns) windows."""
+    def pool(self, features: NDArray[Any], positions: tuple[int, ...]) -> NDArray[Any]:
+        """Return the maximum of each window of features (n, *positions, c)."""
         padded, _ = self._padded(features, positions)
         return reduce(np.maximum, self._each(padded, positions))
 
@@ -39,14 +39,14 @@ class Windows:
         """Put each value of a signal where its window had its maximum; collisions add up.
 
         Args:
-            features: (n, h, w, c) what was pooled on the way up.
-            signal: (n, ph, pw, c) what comes down.
+            features: (n, *positions, c) what was pooled on the way up.
+            signal: (n, *windows, c) what comes down.
 
         Returns:
-            (n, h, w, c): zero but at the switches; of equal values the first in row-major order is
-            one.
+            (n, *positions, c): zero but at the switches; of equal values the first in row-major
+            order is one.
         """
-        positions = signal.shape[1:3]
+        positions = signal.shape[1:-1]
         padded, inside = self._padded(features, positions)
         highest = np.full(signal.shape, -np.inf, features.dtype)
         switch = np.zeros(signal.shape, np.int32)
@@ -59,23 +59,18 @@ class Windows:
             part += np.where(switch == number, signal, 0)
         return found[inside]
 
-    def _each(self, padded: NDArray[Any], positions: tuple[int, int]) -> Iterator[NDArray[Any]]:
-        """Yield, for each place in a window, the values there of all windows: (n, ph, pw, c)."""
-        rows, columns = positions
-        for y in range(self.size[0]):
-            for x in range(self.size[1]):
-                yield padded[
-                    :,
-                    y : y + (rows - 1) * self.strides[0] + 1 : self.strides[0],
-                    x : x + (columns - 1) * self.strides[1] + 1 : self.strides[1],
-                ]
+    def _each(self, padded: NDArray[Any], positions: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+        """Yield, for each place in a window, the values there of all windows."""
+        for place in np.ndindex(*self.size):
+            sides = zip(place, positions, self.strides, strict=True)
+            yield padded[(slice(None), *(slice(i, i + (n - 1) * s + 1, s) for i, n, s in sides))]
 
     def _padded(
-        self, features: NDArray[Any], positions: tuple[int, int]
+        self, features: NDArray[Any], positions: tuple[int, ...]
     ) -> tuple[NDArray[Any], tuple[slice, ...]]:
         """Return features with padding to whole windows, and their place in it."""
         before, after, inside = [], [], []
-        for axis in (0, 1):
+        for axis in range(len(positions)):
             length = features.shape[1 + axis]
             missing = max((positions[axis] - 1) * self.strides[axis] + self.size[axis] - length, 0)
             first = missing // 2 if self.padding == "same" else 0

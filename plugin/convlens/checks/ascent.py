@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,6 +36,8 @@ _ARRIVED = 0.9
 # A search without gradient that finds no more than this share of the unit's range above the last
 # image finds nothing.
 _NOTHING = 0.02
+# So many units of a layer, or half of them, are few.
+_FEW = 4
 # One draw of random steps may fall anywhere; the best of a few says what chance can do.
 _CONTROLS = 8
 
@@ -89,11 +91,19 @@ class AscentGain:
         return np.minimum(self.spread, self.room)
 
     @property
+    def live(self) -> NDArray[np.bool_]:
+        """True for units that differ between random images."""
+        return self.spread > self.rounding * np.abs(self.final)
+
+    @property
     def failing(self) -> list[int]:
-        """The numbers of the units that rose too little, though they are not dead."""
-        live = self.spread > self.rounding * np.abs(self.final)
-        weak = np.isfinite(self.searched) & ~self.nothing_to_climb & live
-        return [int(i) for i in np.flatnonzero(weak)]
+        """The numbers of the units that rose too little, though they are not dead.
+
+        None where they are so many that the number of steps is not the reason.
+        """
+        weak = np.isfinite(self.searched) & ~self.nothing_to_climb & self.live
+        found = [int(i) for i in np.flatnonzero(weak)]
+        return found if len(found) <= max(_FEW, len(self.units) // 2) else []
 
     @property
     def nothing_to_climb(self) -> NDArray[np.bool_]:
@@ -159,7 +169,7 @@ class Ascent(LayerCheck):
     min_steps = 20
     columns = (
         Column("ascent gain (min, median)", "{gain_min:.3g}, {gain_median:.3g}"),
-        Column("ascents", "{maximized} of {units} units, {steps} steps, {height}×{width}"),
+        Column("ascents", "{maximized} of {units} units, {steps} steps, {size}"),
     )
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> AscentGain:
@@ -178,7 +188,7 @@ class Ascent(LayerCheck):
             "maximized": len(seen.units),
             "gain_min": float(gain.min()),
             "gain_median": float(np.median(gain)),
-            "nothing_to_climb": int(seen.nothing_to_climb.sum()),
+            "nothing_to_climb": int((seen.nothing_to_climb & seen.live).sum()),
         }
 
     def verdict(self, seen: AscentGain) -> Measures:
@@ -206,8 +216,8 @@ def plan_measures(plan: AscentPlan | None) -> Measures:
     """Return the numbers of a plan: units of the layer, steps, and the images' size."""
     if plan is None:
         return {}
-    height, width = plan.size
-    return {"units": plan.count, "steps": plan.steps, "height": height, "width": width}
+    size = "×".join(map(str, plan.size))
+    return {"units": plan.count, "steps": plan.steps, "size": size}
 
 
 def _measure(
@@ -252,8 +262,11 @@ def _values(
     network: Network, result: Maximization, seed: int, shared: Sequence[str] | None
 ) -> NDArray[np.float32]:
     """Return the activations of the first, the last and the controls' images, (k, n)."""
-    made = [lambda: result.start, lambda: result.images]
-    made += [partial(random_steps, result, [seed, k]) for k in range(_CONTROLS)]
+    made: list[Callable[[], NDArray[np.float32]]] = [
+        lambda: result.start,
+        lambda: result.images,
+        *(partial(random_steps, result, [seed, k]) for k in range(_CONTROLS)),
+    ]
     # As many at once as fill a batch: calls for single images take long.
     together = max(1, BATCH // len(result.images))
     rows = []
@@ -334,7 +347,7 @@ def random_steps(result: Maximization, seed: int | list[int] = 0) -> NDArray[np.
     """
     draw = np.random.default_rng(np.append(seed, 0xC0))
     step = draw.standard_normal(result.start.shape, dtype=np.float32)
-    norm = np.sqrt((step * step).sum(axis=(1, 2, 3), keepdims=True))
+    norm = np.sqrt((step * step).sum(axis=tuple(range(1, step.ndim)), keepdims=True))
     length = (result.path_length / np.sqrt(result.steps_taken)).astype(np.float32)
-    moved = result.start + length[:, None, None, None] * step / norm
+    moved = result.start + length.reshape(norm.shape) * step / norm
     return moved if result.value_range is None else np.clip(moved, *result.value_range)

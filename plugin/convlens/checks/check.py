@@ -24,11 +24,10 @@ from convlens.lens import Lens
 if TYPE_CHECKING:
     from convlens.pictures import Figure
 
-# Units about to fail are climbed in this many times the steps, if they are few: at most so many, or
-# half of the layer's.
-_LONGER, _FEW = 4, 4
+# Units about to fail are climbed in this many times the steps.
+_LONGER = 4
 
-Measures = Mapping[str, float | int]
+Measures = Mapping[str, float | int | str]
 Figures = Mapping[str, "Callable[[], Figure]"]
 
 
@@ -91,7 +90,7 @@ class Effort:
         """Return a result in which units about to fail were climbed in more steps.
 
         A plan may give a large network too few to judge. Nothing is done where the number of steps
-        was asked for, or where so many units are weak that steps are not the reason.
+        was asked for.
 
         Args:
             lens: the model and its images.
@@ -99,7 +98,7 @@ class Effort:
             result: the result of `maximize`.
             weak: the numbers of the images of these units.
         """
-        if self.steps is not None or not 0 < len(weak) <= max(_FEW, len(result.units) // 2):
+        if self.steps is not None or not len(weak):
             return result
         plan = self.plan(lens, layer)
         longer = replace(plan, steps=_LONGER * plan.steps)

@@ -21,6 +21,7 @@ from convlens.engine.ascent.plan import AscentPlan
 from convlens.engine.ascent.scores import class_scores
 from convlens.engine.model.classes import class_layer
 from convlens.engine.model.network import Network
+from convlens.engine.model.saved_model import is_graph
 from convlens.engine.model.targets import output_of
 from convlens.lens import Lens
 
@@ -77,8 +78,13 @@ class Classes(ClassesCheck):
     min_steps = 20
     line = (
         "classes: {classes} recognized, the closest by {margin_min:.3g} "
-        "({classes} of {units} classes, {steps} steps, {height}×{width})"
+        "({classes} of {units} classes, {steps} steps, {size})"
     )
+
+    def reason_to_skip(self, lens: Lens, layer: str | None) -> str | None:
+        if is_graph(lens.model):
+            return f"{lens.name} is a SavedModel, whose graph hides the scores before its softmax"
+        return super().reason_to_skip(lens, layer)
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
         plan = effort.plan(lens, class_layer(lens.network))

@@ -93,7 +93,7 @@ def assert_faithful(
         )
     network = Network.of(model)
     given = np.asarray(images)
-    x = network.check_images(given[None] if given.ndim == 3 else given)
+    x = network.check_pictures(given)
     values = check_saliency(saliency, x)
     assert_finite({"saliency": values}, name=f"{network.name}: the explanation")
     flat = values.reshape(len(x), -1)

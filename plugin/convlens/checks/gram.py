@@ -79,7 +79,8 @@ def assert_gram_symmetric(
 
     Args:
         gram: (c, c) or (n, c, c).
-        features: (n, h, w, c), or (h, w, c) for one matrix, that the matrices were made from.
+        features: (n, *positions, c), or (*positions, c) for one matrix, that the matrices were
+            made from.
         divisor: what FᵀF was divided by, as in `gram_matrix`.
         tol: relative to max|G|; for float32 1.2e-5 unless given, and more where features have many
             positions to sum over, for coarser types, and where the machine rounds the factors of
@@ -97,7 +98,7 @@ def assert_gram_symmetric(
     given = np.asarray(gram)
     matrices = _square(given, name)
     maps = None if features is None else tolerance.as_floats(features)
-    rows, by = (None, 1) if maps is None else _rows(maps, matrices.shape, divisor)
+    rows, by = (None, 1) if maps is None else _rows(maps, given.shape, divisor)
     tol = _tolerance(given, maps) if tol is None else tol
     if not np.isfinite(matrices).all():
         at = tuple(int(i) for i in np.argwhere(~np.isfinite(matrices))[0])
@@ -133,8 +134,8 @@ def assert_gram_invariant(
     G of spatially permuted features must be the same, and G(aF) = a²·G(F).
 
     Args:
-        features: (n, h, w, c), with more than one position.
-        gram: the function under test, from (n, h, w, c) to (n, c, c).
+        features: (n, *positions, c), with more than one position.
+        gram: the function under test, from (n, *positions, c) to (n, c, c).
         scale: the a.
         seed: of the permutation.
         tol: relative to max|G|; by the precision and the number of positions unless given.
@@ -145,20 +146,22 @@ def assert_gram_invariant(
 
     Raises:
         AssertionError: an invariance does not hold, or all features are zero.
-        ValueError: features that are not (n, h, w, c) with several positions.
+        ValueError: features that are not (n, *positions, c) with several positions.
     """
     __tracebackhide__ = True
     f = tolerance.as_floats(features)
-    if f.ndim != 4 or f.shape[1] * f.shape[2] < 2:
-        raise ValueError(f"features are (n, h, w, c) with h·w ≥ 2, not {f.shape}")
-    n, h, w, c = f.shape
-    order = np.random.default_rng(seed).permutation(h * w)
+    positions = int(np.prod(f.shape[1:-1]))
+    if f.ndim < 3 or positions < 2:
+        raise ValueError(
+            f"features must be (n, *positions, c) with two positions or more, not {f.shape}"
+        )
+    order = np.random.default_rng(seed).permutation(positions)
     made = np.asarray(gram(f))
     tol = _tolerance(made, f) if tol is None else tol
     size = float(np.max([np.abs(matrix).max() for matrix in made]))
     if not (np.isfinite(size) and size > 0):
         raise AssertionError(f"{name}: max|G| is {size}; give features that are not all 0")
-    permuted = np.asarray(gram(f.reshape(n, h * w, c)[:, order].reshape(f.shape)))
+    permuted = np.asarray(gram(f.reshape(len(f), positions, -1)[:, order].reshape(f.shape)))
     by_permutation = _largest_difference(permuted, made, 1) / size
     del permuted
     scaled = np.asarray(gram((f * scale).astype(f.dtype)))
@@ -166,7 +169,7 @@ def assert_gram_invariant(
     offenders = []
     if not by_permutation <= tol:
         offenders.append(
-            f"permuting the {h * w} positions changes it by {by_permutation:.3g} of max|G|: "
+            f"permuting the {positions} positions changes it by {by_permutation:.3g} of max|G|: "
             "it depends on where things are"
         )
     if not by_scale <= tol:
@@ -196,7 +199,7 @@ class Gram(LayerCheck):
         __tracebackhide__ = True
         title, maps, gram = seen
         residual = assert_gram_symmetric(gram, maps, name=title).worst
-        if maps.shape[1] * maps.shape[2] > 1:
+        if np.prod(maps.shape[1:-1]) > 1:
             # Of the images that excite the layer most, as the others may leave it at 0.
             excited = np.argsort(-np.trace(gram, axis1=1, axis2=2), kind="stable")[:_PERMUTED]
             invariance = assert_gram_invariant(maps[excited], name=title)
@@ -232,16 +235,23 @@ def _square(given: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def _rows(f: NDArray[Any], shape: tuple[int, ...], divisor: Divisor) -> tuple[NDArray[Any], int]:
-    """Return features as (n, positions, c), and the number that stands for the divisor."""
-    f = f[None] if f.ndim == 3 else f
-    if f.ndim != 4 or len(f) != shape[0] or f.shape[-1] != shape[-1]:
+    """Return features as (n, positions, c), and the number that stands for the divisor.
+
+    Args:
+        f: (n, *positions, c), or (*positions, c) for one matrix.
+        shape: shape of the matrices, (c, c) or (n, c, c).
+        divisor: name of the divisor.
+    """
+    one = len(shape) == 2 or shape[0] == 1
+    f = f[None] if one and (f.ndim == 2 or len(f) != 1) else f
+    if f.ndim < 3 or (len(shape) == 3 and len(f) != shape[0]) or f.shape[-1] != shape[-1]:
         raise ValueError(f"features {f.shape} do not fit Gram matrices {shape}")
     return f.reshape(len(f), -1, f.shape[-1]), gram_divisor(f.shape, divisor)
 
 
 def _tolerance(gram: NDArray[Any], features: NDArray[Any] | None = None) -> float:
     """Return the tolerance for a Gram matrix's type, and for the positions that it sums over."""
-    positions = 0 if features is None else int(np.prod(features.shape[-3:-1]))
+    positions = 0 if features is None else int(np.prod(features.shape[1:-1]))
     precision = tolerance.of_products(tolerance.precision_of(gram.dtype))
     return tolerance.sum_tolerance(precision, positions)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from convlens.compare.runtime import Step
 from convlens.compare.walk import Row
-from convlens.engine.model.flatten import CONVOLUTIONS, Call
+from convlens.engine.model.flatten import DEPTHWISE, PLAIN, Call
 from convlens.engine.runtime import backend
 
 # Largest ratios of healthy networks: 2.1 of a layer and 16 of a channel, of 1,704 layers.
@@ -159,7 +159,7 @@ def tap_squares(call: Call, x: Any) -> NDArray[np.float64]:
     op = call.op
     if isinstance(op, keras.layers.Dense):
         return np.asarray(backend.to_numpy(ops.sum(square, axis=-1, keepdims=True)), np.float64)
-    if isinstance(op, keras.layers.DepthwiseConv2D):
+    if isinstance(op, DEPTHWISE):
         ones = ops.ones(tuple(op.kernel.shape))
         found = ops.depthwise_conv(
             square, ones, op.strides, op.padding, dilation_rate=op.dilation_rate
@@ -172,10 +172,8 @@ def tap_squares(call: Call, x: Any) -> NDArray[np.float64]:
 
 
 def _has_kernel(call: Call) -> bool:
-    convolution = isinstance(call.op, CONVOLUTIONS) and not isinstance(
-        call.op, keras.layers.SeparableConv2D | keras.layers.Conv2DTranspose
-    )
-    return convolution or isinstance(call.op, keras.layers.Dense)
+    first = getattr(call.op, "data_format", "") == "channels_first"
+    return isinstance(call.op, (*PLAIN, *DEPTHWISE, keras.layers.Dense)) and not first
 
 
 def known_tensors(rows: Sequence[Row]) -> frozenset[str]:

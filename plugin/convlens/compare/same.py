@@ -247,8 +247,8 @@ def _images(opened: Sequence[Runtime], images: ArrayLike | None) -> NDArray[np.f
         return found
     shapes = [each.input_shape for each in reversed(opened) if isinstance(each, KerasModel)]
     shape = [*shapes, opened[1].input_shape][0]
-    h, w, c = (_FREE_SIZE if side is None else side for side in shape)
-    return synthetic_images((h, w, c), (0.0, 1.0), seed=0)
+    sides = tuple(_FREE_SIZE if side is None else side for side in shape)
+    return synthetic_images(sides, (0.0, 1.0), seed=0)
 
 
 def _name_of(source: Any) -> str:

@@ -60,9 +60,10 @@ def explain_folder(folder: Path) -> str:
     """Return a sentence that says what a folder in place of a model file is, and what to do."""
     if is_saved_model(folder):
         return (
-            f"{folder} is a SavedModel, a compiled graph without Keras layers to look into: save "
-            "the model itself with model.save('model.keras') in Keras 3, where it is built or "
-            "after its weights are loaded, and give that file"
+            f"{folder} is a SavedModel, a compiled graph that can read and write files, and that "
+            "has no Keras layers to look into: save the model itself with "
+            "model.save('model.keras') in Keras 3 and give that file, or pass "
+            "--convlens-allow-legacy, if you trust its source, to test its predictions alone"
         )
     if (folder / CONFIG).is_file():
         return f"{folder} is an unpacked .keras file: pack its files into a ZIP archive again"

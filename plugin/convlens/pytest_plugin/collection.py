@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from convlens.files.formats import FOREIGN_SUFFIXES, explain_folder, is_saved_model
+from convlens.files.formats import FOREIGN_SUFFIXES, is_saved_model
 from convlens.pytest_plugin.against import AGAINST, is_foreign, same_items
 from convlens.pytest_plugin.baseline_items import baseline_items
 from convlens.pytest_plugin.battery import checks_of
@@ -33,18 +33,22 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ModelFile 
         return None
     if file_path in parent.config.stash[WITHIN]:
         return None  # the session has it
-    wanted = parent.session.isinitpath(file_path) or any(
-        fnmatch.fnmatch(file_path.as_posix(), f"*/{pattern}")
-        for pattern in parent.config.getini("convlens_models")
-    )
+    wanted = _is_wanted(file_path, parent)
     return ModelFile.from_parent(parent, path=file_path) if wanted else None
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> SavedModelFolder | None:
-    """Collect a SavedModel that was named, to say that it cannot be tested."""
-    if parent.session.isinitpath(path) and is_saved_model(path):
+    """Collect a SavedModel that was named, or that matches the ini option convlens_models."""
+    if is_saved_model(path) and _is_wanted(path, parent):
         return SavedModelFolder.from_parent(parent, path=path)
     return None
+
+
+def _is_wanted(path: Path, parent: pytest.Collector) -> bool:
+    return parent.session.isinitpath(path) or any(
+        fnmatch.fnmatch(path.as_posix(), f"*/{pattern}")
+        for pattern in parent.config.getini("convlens_models")
+    )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -57,7 +61,7 @@ def pytest_make_collect_report(
         pytest.UsageError: checks that cannot be added. In `collect`, it would be an error of each
             model, with a traceback.
     """
-    if isinstance(collector, ModelFile | NamedModel):
+    if isinstance(collector, ModelFile | NamedModel | SavedModelFolder):
         checks_of(collector.config)
     report = yield
     if isinstance(collector, pytest.Session) and report.passed:
@@ -143,10 +147,10 @@ class ModelFile(pytest.File):
 
 
 class SavedModelFolder(pytest.Directory):
-    """The folder of a SavedModel, which has no Keras layers."""
+    """The folder of a SavedModel, which is tested as a model of one layer."""
 
-    def collect(self) -> Iterable[pytest.Item]:
-        raise pytest.Collector.CollectError(explain_folder(self.path))
+    def collect(self) -> Iterable[ModelItem]:
+        return model_items(self, Target(str(self.path), "file"))
 
 
 def _matches(wanted: str, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from convlens.files.npz import read_npz
 from convlens.pictures.photographs import read_resized
 from convlens.pytest_plugin.factories import call_factory
 from convlens.pytest_plugin.picture_folder import find_pictures
+from convlens.pytest_plugin.saved_dataset import is_saved_dataset, read_saved_dataset
 from convlens.report.encode import evenly_spaced
 
 Shape = tuple[int | None, ...]
@@ -32,11 +34,12 @@ class ImageSet:
     """Images to look at a model with.
 
     Attributes:
-        images: (n, h, w, c).
+        images: (n, *positions, c).
         labels: classes in one of the forms that `class_numbers` takes, or None.
         value_range: (low, high) of the pixels.
         source: where they came from, in words.
         range_given: False if the images were made for a range that nobody stated.
+        classes: names of the classes, where folders name them.
     """
 
     images: NDArray[Any]
@@ -44,6 +47,7 @@ class ImageSet:
     value_range: tuple[float, float]
     source: str
     range_given: bool = True
+    classes: tuple[str, ...] = ()
 
 
 def shipped_digits() -> ImageSet:
@@ -58,46 +62,51 @@ def textures(shape: Shape, value_range: tuple[float, float], seed: int) -> Image
     """Return seeded synthetic textures of a model's input shape."""
     from convlens.pictures.synthetic import synthetic_images
 
-    h, w, c = (FREE_SIZE if s is None else s for s in shape)
-    if h * w * c > LARGEST_IMAGE:
+    size = tuple(FREE_SIZE if s is None else s for s in shape)
+    if math.prod(size) > LARGEST_IMAGE:
         raise ValueError(
-            f"the model takes images of {h}×{w}×{c}, too large to draw textures for: give images "
-            "with --convlens-images"
+            f"the model takes images of {'×'.join(map(str, size))}, too large to draw textures "
+            "for: give images with --convlens-images"
         )
-    images = synthetic_images((h, w, c), value_range, seed=seed)
+    images = synthetic_images(size, value_range, seed=seed)
     source = f"{len(images)} synthetic textures (seed {seed}); --convlens-images gives real ones"
     return ImageSet(images, None, value_range, source)
 
 
 def read_images(
-    source: str, shape: Shape, value_range: tuple[float, float] | None = None
+    source: str,
+    shape: Shape,
+    value_range: tuple[float, float] | None = None,
+    name: str | None = None,
 ) -> ImageSet:
     """Return the images that --convlens-images names.
 
     Args:
-        source: a folder of pictures, a folder with one folder of pictures for each class, an .npz,
-            or module:factory.
-        shape: (h, w, c) of the model's input; pictures of a folder are resized to it.
+        source: a folder of pictures, a folder with one folder of pictures for each class, a data
+            set that tf.data saved, an .npz, or module:factory.
+        shape: shape of the model's input for one image; pictures of a folder are resized to it.
         value_range: what pixel values of a picture, 0 to 255, are mapped to; (0, 1) for None.
             Arrays are taken as they are.
+        name: name of the model's input, which may name the array of an .npz.
 
     Raises:
         ValueError: there is no such thing, it cannot be read, or it holds no image.
     """
     path = Path(source)
     if os.path.isdir(path):  # which takes what nothing can be called, too
-        taken = value_range or (0.0, 1.0)
-        images, labels, words = _read_folder(path, shape, taken)
-        return ImageSet(images, labels, taken, words, range_given=value_range is not None)
+        if is_saved_dataset(path):
+            return _read_dataset(path, shape, value_range)
+        return _read_folder(path, shape, value_range)
     if path.suffix == ".npz":
-        images, labels = _read_npz(path)
+        images, labels = _read_npz(path, name)
     elif ":" in source and not os.path.exists(path):
         result = call_factory(source)
         images, labels = result if isinstance(result, tuple) else (result, None)
         images = np.asarray(images)
     else:
         raise ValueError(
-            f"--convlens-images {source}: give a folder of pictures, an .npz file or module:factory"
+            f"--convlens-images {source}: give a folder of pictures, a saved tf.data.Dataset, an "
+            ".npz file or module:factory"
         )
     if not images.size:
         raise ValueError(f"--convlens-images {source}: it holds no image")
@@ -106,11 +115,29 @@ def read_images(
     )
 
 
-def _read_folder(
-    folder: Path, shape: Shape, value_range: tuple[float, float]
-) -> tuple[NDArray[np.float32], NDArray[np.int64] | None, str]:
-    """Return the images of a folder, their labels, and where they came from, in words."""
+def _read_dataset(folder: Path, shape: Shape, value_range: tuple[float, float] | None) -> ImageSet:
+    """Return the first images of a data set that tf.data saved."""
+    count = max(1, min(MAX_PICTURES, MAX_VALUES // _values(shape)))
+    try:
+        images, labels, more = read_saved_dataset(folder, shape, count)
+    except ValueError as error:
+        raise ValueError(f"--convlens-images: {error}") from None
+    words = f"{'the first ' if more else ''}{len(images)} from {folder}"
+    return ImageSet(images, labels, value_range or _range_of(images), words)
+
+
+def _values(shape: Shape) -> int:
+    return math.prod(FREE_SIZE if side is None else side for side in shape)
+
+
+def _read_folder(folder: Path, shape: Shape, value_range: tuple[float, float] | None) -> ImageSet:
+    """Return the images of a folder, labeled by the folders of classes that it may have."""
     found = find_pictures(folder)
+    if len(shape) != 3:
+        raise ValueError(
+            f"--convlens-images {folder}: the model takes inputs of shape {shape}, not pictures "
+            "(h, w, c); give an .npz"
+        )
     h, w, c = (FREE_SIZE if s is None else s for s in shape)
     if c not in (1, 3):
         raise ValueError(
@@ -119,7 +146,7 @@ def _read_folder(
         )
     count = max(1, min(MAX_PICTURES, MAX_VALUES // (h * w * c)))
     kept = evenly_spaced(len(found.files), count)
-    low, high = value_range
+    low, high = taken = value_range or (0.0, 1.0)
     images = np.empty((len(kept), h, w, c), np.float32)
     for i, number in enumerate(kept):
         try:
@@ -128,12 +155,19 @@ def _read_folder(
             raise ValueError(f"--convlens-images: {error}") from None
         images[i] = low + (high - low) * pixels
     labels = None if found.labels is None else np.array(found.labels)[kept]
-    return images, labels, found.describe(len(kept))
+    return ImageSet(
+        images,
+        labels,
+        taken,
+        found.describe(len(kept)),
+        range_given=value_range is not None,
+        classes=tuple(found.classes),
+    )
 
 
-def _read_npz(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def _read_npz(path: Path, name: str | None) -> tuple[NDArray[Any], NDArray[Any] | None]:
     arrays = read_npz(path)
-    key = next((k for k in _IMAGES if k in arrays), None)
+    key = next((k for k in (*_IMAGES, name) if k in arrays), None)
     if key is None:
         has = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"
         raise ValueError(

@@ -142,7 +142,7 @@ class ModelItem(pytest.Item):
         """Keep a measurement for the summary and for JUnit."""
         self.user_properties.append((f"convlens.{name}", value))
 
-    def record_all(self, measures: Mapping[str, float | int]) -> None:
+    def record_all(self, measures: Mapping[str, float | int | str]) -> None:
         """Keep measurements by name."""
         for name, value in measures.items():
             self.record(name, value)

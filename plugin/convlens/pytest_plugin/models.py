@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from convlens.engine.model.network import Network
     from convlens.lens import Lens
     from convlens.pytest_plugin.images import ImageSet
+    from convlens.pytest_plugin.inputs import HeldInputs
 
 # What models, and what was compiled for them, may take together before those used longest ago are
 # let go: one of VGG19's size, or eight small ones.
@@ -30,6 +31,7 @@ _COMPILED = 2**26
 _MADE = pytest.StashKey[dict[str, Any]]()
 _FILES = pytest.StashKey["LRUCache[str, Any]"]()
 _VERSIONS = pytest.StashKey[dict[str, tuple[int, ...]]]()
+_HELD = pytest.StashKey["dict[int, HeldInputs]"]()
 # Name of the file that a model was read from: what messages call it.
 _NAMES = pytest.StashKey["WeakKeyDictionary[Any, str]"]()
 _NETWORKS = pytest.StashKey["LRUCache[int, Network]"]()
@@ -81,7 +83,34 @@ def network_of(config: pytest.Config, model: Any) -> Network:
         _NETWORKS, LRUCache(_BUDGET, lambda n: _model_bytes(n.model))
     )
     # The network holds the model, and so its id.
-    return networks.get(id(model), lambda: Network(model, name=name_of(config, model)))
+    return networks.get(id(model), lambda: _open(config, model))
+
+
+def _open(config: pytest.Config, model: Any) -> Network:
+    """Take a model apart whose inputs are held, except for the one that takes the images.
+
+    Raises:
+        ValueError: a model that `Network` does not support, or rows that do not fit its inputs.
+    """
+    from convlens.engine.model.network import Network
+    from convlens.pytest_plugin.inputs import hold_inputs
+
+    held = hold_inputs(
+        model,
+        config.getoption("convlens_images"),
+        value_range(config) or (0.0, 1.0),
+        config.getoption("convlens_seed"),
+    )
+    network = Network(model, held=held.values, name=name_of(config, model))
+    config.stash.setdefault(_HELD, {})[id(model)] = held
+    return network
+
+
+def _held(config: pytest.Config, network: Network) -> HeldInputs:
+    """Return what the inputs of a model are held at; nothing for a network of the user's own."""
+    from convlens.pytest_plugin.inputs import HeldInputs
+
+    return config.stash.get(_HELD, {}).get(id(network.model)) or HeldInputs({})
 
 
 def name_of(config: pytest.Config, model: Any) -> str | None:
@@ -98,14 +127,23 @@ def images_for(config: pytest.Config, model: Any) -> ImageSet:
     """
     from convlens.pytest_plugin.images import shipped_digits
 
+    network = network_of(config, model)
     asked = config.getoption("convlens_images") is not None
     if not asked and config.stash.get(_MADE, {}).get("mnist_cnn") is model:
         return shipped_digits()
-    return images_for_shape(config, network_of(config, model).input_shape)
+    held = _held(config, network)
+    return _with_held(held, images_for_shape(config, network.input_shape, held.image))
 
 
-def images_for_shape(config: pytest.Config, shape: tuple[int | None, ...]) -> ImageSet:
-    """Return the images that were given, or seeded textures, for inputs of a shape (h, w, c).
+def images_for_shape(
+    config: pytest.Config, shape: tuple[int | None, ...], name: str | None = None
+) -> ImageSet:
+    """Return the images that were given, or seeded textures, for inputs of a shape.
+
+    Args:
+        config: of the run.
+        shape: shape of one image.
+        name: name of the input that takes the images; None where there is one input.
 
     Raises:
         ValueError: images that cannot be read.
@@ -115,9 +153,14 @@ def images_for_shape(config: pytest.Config, shape: tuple[int | None, ...]) -> Im
     source = config.getoption("convlens_images")
     given = value_range(config)
     if source is not None:
-        return read_images(source, shape, given)
+        return read_images(source, shape, given, name)
     drawn = textures(shape, given or (0.0, 1.0), config.getoption("convlens_seed"))
     return replace(drawn, range_given=given is not None)
+
+
+def _with_held(held: HeldInputs, images: ImageSet) -> ImageSet:
+    """Return images whose description says which inputs of the model are held."""
+    return replace(images, source=f"{images.source}; {held.words}") if held.words else images
 
 
 def lens_for(config: pytest.Config, model: Any, images: ImageSet | None = None) -> Lens:
@@ -139,6 +182,7 @@ def lens_for(config: pytest.Config, model: Any, images: ImageSet | None = None) 
     if labels is not None:
         try:
             labels = class_numbers(labels, len(chosen.images))
+            _check_classes(network, chosen, _held(config, network).words)
         except ValueError as error:  # which concerns the check of accuracy alone
             labels, problem = None, f"the labels cannot be used: {error}"
     return Lens(
@@ -150,6 +194,31 @@ def lens_for(config: pytest.Config, model: Any, images: ImageSet | None = None) 
         range_given=chosen.range_given,
         labels_problem=problem,
     )
+
+
+def _check_classes(network: Network, images: ImageSet, held: str) -> None:
+    """Check that labels are of the model's own classes, and of what it is given.
+
+    Raises:
+        ValueError: they say nothing of the model; the message is the reason.
+    """
+    from contextlib import suppress
+
+    from convlens.engine.model.classes import class_layer
+
+    if held:
+        raise ValueError(f"{held}, and not at what belongs to each image")
+    count = len(images.classes)
+    if not count:
+        return
+    units = count
+    with suppress(ValueError):  # a model without classes, which the check of accuracy tells
+        units = network.units(class_layer(network))
+    if count != max(units, 2):
+        raise ValueError(
+            f"there are folders of {count} classes, but {network.name} has {units}: give a folder "
+            "for each class, in the order of their names, also for classes without a picture"
+        )
 
 
 def lens_of_target(config: pytest.Config, target: Target) -> Lens:

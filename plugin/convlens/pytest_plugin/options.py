@@ -26,7 +26,7 @@ def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
         action="append",
         default=[],
         metavar="MODEL",
-        help="check a model: a .keras file, a shipped model "
+        help="check a model: a .keras or .h5 file, a shipped model "
         f"({', '.join(SHIPPED)}), a network of keras.applications such as VGG19 with its trained "
         "weights, or module:factory, a function that returns a Keras model. "
         "Without paths on the command line only the models are checked; with paths, tests run too, "
@@ -35,8 +35,10 @@ def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
     group.addoption(
         "--convlens-images",
         metavar="SOURCE",
-        help="images to look with: a folder, an .npz (arrays 'images' and perhaps 'labels'), or "
-        "module:factory. By default the shipped model's own digits, else seeded textures",
+        help="images to look with: a folder of pictures or of a folder a class, a saved "
+        "tf.data.Dataset, an .npz (arrays 'images', perhaps 'labels', and further inputs by their "
+        "names), or module:factory. By default the shipped model's own digits, else seeded "
+        "textures",
     )
     group.addoption(
         "--convlens-range",
@@ -109,7 +111,8 @@ def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
     group.addoption(
         "--convlens-allow-legacy",
         action="store_true",
-        help="also load .h5 models, which can run code that they hold: only from those you trust",
+        help="also load models that can run code, .h5 files with Lambda layers and SavedModel "
+        "folders: only from those you trust",
     )
     group.addoption(
         "--convlens-weights",

@@ -62,7 +62,9 @@ def parse_target(spec: str) -> Target:
     module, _, function = spec.partition(":")
     if function.isidentifier() and all(part.isidentifier() for part in module.split(".")):
         return Target(spec, "factory")
-    if os.path.isdir(path) and (path.suffix or "/" in spec or "\\" in spec or is_saved_model(path)):
+    if os.path.isdir(path) and is_saved_model(path):
+        return Target(spec, "file")
+    if os.path.isdir(path) and (path.suffix or "/" in spec or "\\" in spec):
         raise pytest.UsageError(f"--convlens {spec}: {explain_folder(path)}")
     if path.suffix or "/" in spec or "\\" in spec:
         raise pytest.UsageError(f"--convlens {spec}: the file does not exist")

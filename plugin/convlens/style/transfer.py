@@ -155,6 +155,7 @@ def transfer_style(
     if scales < 1:
         raise ValueError(f"scales must be at least 1, not {scales}")
     network = _network(model)
+    network.check_takes_pictures()
     if scales > 1 and takes_series(network):
         raise ValueError(f"scales must be 1 for the series that {network.name} takes, not {scales}")
     own_content, own_style = default_layers(network)

@@ -198,12 +198,12 @@ def test_plain_starts_are_of_every_kind_and_within_the_range():
 
 
 @pytest.mark.parametrize(("channels", "count"), [(1, 5), (3, 11), (9, 5)])
-def test_constant_starts_are_grays_and_the_corners_of_the_range(channels, count):
+def test_constant_starts_are_grays_and_near_the_corners_of_the_range(channels, count):
     images = constant_starts((4, 5, channels), (-1.0, 1.0))
     assert images.shape == (count, 4, 5, channels)
     assert images.std(axis=(1, 2)).max() == 0
     assert len(np.unique(images[:, 0, 0], axis=0)) == count
-    assert np.abs(images).max() == 1
+    assert np.abs(images).max() == 0.75  # room to rise is left
 
 
 def test_a_gentle_schedule_takes_small_steps_on_the_image_itself():

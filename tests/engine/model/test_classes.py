@@ -148,7 +148,7 @@ def test_the_loss_that_an_hdf5_file_states_counts(tmp_path):
     net = network(lambda h: head("size", 2)(h), "mse")
     net.save(tmp_path / "net.h5")
     with pytest.raises(ValueError, match="a loss of numbers"):
-        class_layer(Network(load_model(tmp_path / "net.h5", allow_legacy=True)))
+        class_layer(Network(load_model(tmp_path / "net.h5")))
 
 
 def test_one_of_several_heads_must_be_named():

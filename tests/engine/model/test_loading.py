@@ -44,13 +44,11 @@ def agrees(loaded: Any, model: Any) -> bool:
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
-def test_hdf5_under_the_name_of_a_keras_file_needs_permission_and_loads(legacy, model, tmp_path):
+def test_hdf5_under_the_name_of_a_keras_file_loads(legacy, model, tmp_path):
     path = tmp_path / "model.keras"
     shutil.copy(legacy, path)
-    message = refused(path)
-    assert "is a legacy HDF5 model under the name of a .keras file" in message
-    assert "pass --convlens-allow-legacy if you trust its source" in message
-    assert agrees(load_model(path, allow_legacy=True), model)
+    for allowed in (False, True):
+        assert agrees(load_model(path, allow_legacy=allowed), model)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.h5", "model.keras"]
 
 
@@ -63,7 +61,7 @@ def test_advice_of_keras_on_the_layers_of_a_file_is_no_error(tmp_path):
         file.attrs["model_config"] = json.dumps(config)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert load_model(tmp_path / "model.h5", allow_legacy=True).count_params() == 20
+        assert load_model(tmp_path / "model.h5").count_params() == 20
 
 
 def test_a_keras_file_under_the_name_of_an_hdf5_file_loads_in_safe_mode(model, tmp_path):
@@ -89,13 +87,14 @@ def test_a_legacy_file_that_links_to_another_is_refused(legacy, tmp_path):
         file["kernel"] = np.zeros((3, 3, 1, 2), np.float32)
     with h5py.File(legacy, "r+") as file:
         file["linked"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "kernel")
-    assert "a link to another place" in refused(legacy, allow_legacy=True)
+    for allowed in (False, True):
+        assert "a link to another place" in refused(legacy, allow_legacy=allowed)
 
 
 def test_a_group_that_contains_itself_is_read_once(legacy, model):
     with h5py.File(legacy, "r+") as file:
         file["model_weights/again"] = file["model_weights"]
-    assert agrees(load_model(legacy, allow_legacy=True), model)
+    assert agrees(load_model(legacy), model)
 
 
 def saved_by(version: str, path: Path, module: str) -> Path:
@@ -118,7 +117,7 @@ def test_a_file_of_keras_2_is_called_that_and_has_a_remedy(model, tmp_path):
     message = refused(path)
     assert "Keras 2.14.0 saved it" in message
     assert "its parent module keras.src.engine.sequential cannot be imported" in message
-    assert "load it with Keras 2.14.0, save it there as .h5, and pass --convlens-allow" in message
+    assert "load it with Keras 2.14.0, save it there as .h5 and give that file" in message
     assert "Full object config" not in message
     now = refused(saved_by("3.0.0", path, "keras.src.engine.sequential"))
     assert "Keras 2" not in now
@@ -149,5 +148,6 @@ def test_a_custom_object_of_a_legacy_file_is_named(tmp_path):
             return 2 * inputs
 
     keras.Sequential([keras.Input((4,)), Doubled(name="d")]).save(tmp_path / "model.h5")
-    message = refused(tmp_path / "model.h5", allow_legacy=True)
-    assert "needs the custom object 'Doubled': register it" in message
+    for allowed in (False, True):
+        message = refused(tmp_path / "model.h5", allow_legacy=allowed)
+        assert "needs the custom object 'Doubled': register it" in message

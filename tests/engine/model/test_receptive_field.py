@@ -66,8 +66,8 @@ def reached(network, layer, position):
     touched = np.abs(np.asarray(pullback(ops.convert_to_tensor(signal)))).max(axis=(0, -1)) > 0
     rows, columns = np.flatnonzero(touched.any(axis=1)), np.flatnonzero(touched.any(axis=0))
     if not rows.size:
-        return Box(0, 0, 0, 0)
-    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+        return Box((0, 0), (0, 0))
+    return Box((int(rows[0]), int(columns[0])), (int(rows[-1]) + 1, int(columns[-1]) + 1))
 
 
 @pytest.mark.parametrize(
@@ -93,10 +93,10 @@ def test_it_is_where_the_derivative_reaches(build):
 
 def test_three_convolutions_and_pools_see_what_the_hand_count_says(mnist_network):
     """18 = 3 + 1 + 2·2 + 2 + 4·2: kernels of 3 at strides 1, 2 and 4, pools of 2 at 1 and 2."""
-    assert receptive_field(mnist_network, "conv2d_3", (3, 3), (28, 28)) == Box(5, 5, 23, 23)
+    assert receptive_field(mnist_network, "conv2d_3", (3, 3), (28, 28)) == Box((5, 5), (23, 23))
     for at, cut, whole in [
-        ("conv2d_1", Box(0, 0, 2, 2), Box(-1, -1, 2, 2)),
-        ("conv2d_3", Box(0, 0, 11, 11), Box(-7, -7, 11, 11)),
+        ("conv2d_1", Box((0, 0), (2, 2)), Box((-1, -1), (2, 2))),
+        ("conv2d_3", Box((0, 0), (11, 11)), Box((-7, -7), (11, 11))),
     ]:
         assert receptive_field(mnist_network, at, (0, 0), (28, 28)) == cut
         assert receptive_field(mnist_network, at, (0, 0), (28, 28), padded=True) == whole
@@ -111,12 +111,12 @@ def test_a_gate_does_not_widen_the_field_but_a_mixture_of_positions_does():
         layers.Permute((2, 1))(layers.Reshape((64, 4))(gated))
     )
     network = Network(keras.Model(x, mixed))
-    assert receptive_field(network, "gated", (4, 4), (8, 8)) == Box(3, 3, 6, 6)
-    assert receptive_field(network, "mixed", (4, 4), (8, 8)) == Box(0, 0, 8, 8)
+    assert receptive_field(network, "gated", (4, 4), (8, 8)) == Box((3, 3), (6, 6))
+    assert receptive_field(network, "mixed", (4, 4), (8, 8)) == Box((0, 0), (8, 8))
 
 
 def test_a_vector_sees_the_whole_image(tiny_network):
-    assert receptive_field(tiny_network, "classes", (0, 0), (13, 13)) == Box(0, 0, 13, 13)
+    assert receptive_field(tiny_network, "classes", (0, 0), (13, 13)) == Box((0, 0), (13, 13))
 
 
 def test_images_of_any_size():
@@ -125,7 +125,7 @@ def test_images_of_any_size():
     )
     network = Network(model)
     # 'same' on 20 pixels: 7 windows cover (7 - 1)·3 + 5 = 23, so one pixel of padding in front.
-    assert receptive_field(network, "conv", (1, 0), (20, 20)) == Box(2, 0, 7, 4)
+    assert receptive_field(network, "conv", (1, 0), (20, 20)) == Box((2, 0), (7, 4))
 
 
 def test_a_map_of_one_position_that_grows_again_is_no_gate():
@@ -138,7 +138,7 @@ def test_a_map_of_one_position_that_grows_again_is_no_gate():
         ]
     )
     for layer in ("grown", "doubled"):
-        assert receptive_field(model, layer, (1, 1), (4, 4)) == Box(0, 0, 4, 4)
+        assert receptive_field(model, layer, (1, 1), (4, 4)) == Box((0, 0), (4, 4))
 
 
 def test_a_convolution_with_a_call_of_the_users_own_is_not_taken_for_keras():
@@ -164,8 +164,8 @@ def test_a_branch_that_reads_only_padding_adds_nothing():
     two = positive(layers.Conv2D, 2, (3, 2), dilation_rate=(1, 3), padding="same")(one)
     top = layers.Activation("linear", name="top")(layers.Concatenate()([one, two]))
     network = Network(keras.Model(x, top))
-    assert receptive_field(network, "top", (0, 0), (9, 8)) == Box(0, 0, 1, 7)
-    assert receptive_field(network, "top", (0, 1), (9, 8)) == Box(0, 0, 2, 8)
+    assert receptive_field(network, "top", (0, 0), (9, 8)) == Box((0, 0), (1, 7))
+    assert receptive_field(network, "top", (0, 1), (9, 8)) == Box((0, 0), (2, 8))
 
 
 def positive(layer, *args, **options):
@@ -313,7 +313,7 @@ def test_the_reach_of_a_map_is_the_field_of_each_of_its_positions():
             receptive_field(network, name, at, (64, 80), padded=True)
             for at in ((4, 4), (5, 4), (4, 5))
         )
-        field = first.bottom - first.top, first.right - first.left
+        field = tuple(b - a for a, b in zip(first.start, first.end, strict=True))
         assert reach.size == (min(64, field[0]), min(80, field[1])), name
         assert reach.stride == (others[0].top - first.top, others[1].left - first.left), name
     assert found[id(network.outputs["up"])].stride == (

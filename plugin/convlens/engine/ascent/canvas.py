@@ -7,14 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from convlens.engine.model.flops import call_flops
 from convlens.engine.model.network import Network
 from convlens.engine.model.receptive_field import Reach, reaches
 from convlens.engine.model.shapes import Shape
 
-Size = tuple[int, int]
+Size = tuple[int, ...]
 
 # Writing one value takes as long as about this many operations of a matrix product.
 _OPERATIONS_A_VALUE = 50
@@ -31,7 +29,7 @@ class Canvas:
     """The sizes of the images on which units can be climbed.
 
     Attributes:
-        whole: (h, w) of the whole image.
+        whole: size of the whole image along each side, (h, w).
         free: True if the layers below take images of another size, and give maps of that size.
         least, most: the smallest and the largest size that is worthwhile.
         stride: distance in pixels of the positions of the coarsest map below. Sizes differ from
@@ -50,7 +48,7 @@ class Canvas:
             self.whole,
             self.free and other.free,
             *(
-                (max(a[0], b[0]), max(a[1], b[1]))
+                tuple(map(max, a, b))
                 for a, b in (
                     (self.least, other.least),
                     (self.most, other.most),
@@ -63,13 +61,12 @@ class Canvas:
         """Return a size between the smallest, at level 0, and the largest, at level 1."""
         if not self.free:
             return self.whole
-        h, w = (
+        return tuple(
             _snapped(round(a * (b / a) ** level), a, whole, stride)
             for a, b, whole, stride in zip(
                 self.least, self.most, self.whole, self.stride, strict=True
             )
         )
-        return h, w
 
 
 def _snapped(wanted: int, least: int, whole: int, stride: int) -> int:
@@ -84,12 +81,12 @@ class Costs:
     depthwise convolutions, normalizations and activations take time too.
     """
 
-    def __init__(self, network: Network, shape: tuple[int, int, int]) -> None:
+    def __init__(self, network: Network, shape: tuple[int, ...]) -> None:
         """Count.
 
         Args:
             network: the network.
-            shape: (h, w, c) of the whole image.
+            shape: (*positions, c) of the whole image.
         """
         self.network = network
         self.shape = shape
@@ -135,17 +132,16 @@ class Costs:
         return self._canvases[layer]
 
     def _find_canvas(self, layer: str) -> Canvas:
-        whole = self.shape[:2]
+        whole = self.shape[:-1]
         output = self.network.outputs[layer]
         if id(output) in self._fixed:
-            return Canvas(whole, False, whole, whole, (1, 1))
+            return Canvas(whole, False, whole, whole, (1,) * len(whole))
         reach, least = self._reaches[id(output)], self._least[id(output)]
         most = [
             _snapped(max(_PIXELS, _FIELDS * field), 1, side, stride)
             for field, side, stride in zip(reach.size, whole, least.stride, strict=True)
         ]
-        h, w = (max(a, b) for a, b in zip(most, least.size, strict=True))
-        return Canvas(whole, True, least.size, (h, w), least.stride)
+        return Canvas(whole, True, least.size, tuple(map(max, most, least.size)), least.stride)
 
     @cached_property
     def _reaches(self) -> dict[int, Reach]:
@@ -157,9 +153,9 @@ class Costs:
 
         An operation below does not take the other size, or gives a map of the same size as before.
         """
-        h, w, c = self.shape
+        *sides, c = self.shape
         full = self.network.shapes(self.shape)
-        half = self.network.shapes((max(1, h // 2), max(1, w // 2), c))
+        half = self.network.shapes((*(max(1, side // 2) for side in sides), c))
         reached, fixed = {id(self.network.image)}, set[int]()
         for call in self.network.graph:
             inputs = {id(t) for t in call.inputs}
@@ -174,9 +170,9 @@ class Costs:
     @cached_property
     def _least(self) -> dict[int, _Least]:
         """The smallest canvas of each tensor, by its id."""
-        whole = self.shape[:2]
+        whole = self.shape[:-1]
         shapes = self.network.shapes(self.shape)
-        start = _Least((min(_MIN_PIXELS, whole[0]), min(_MIN_PIXELS, whole[1])), (1, 1))
+        start = _Least(tuple(min(_MIN_PIXELS, side) for side in whole), (1,) * len(whole))
         found = {id(self.network.image): start}
         for call in self.network.graph:
             below = [found[id(t)] for t in call.inputs if id(t) in found]
@@ -186,7 +182,7 @@ class Costs:
                 least = start
                 for other in below:
                     least |= other
-                if len(shapes[id(t)]) == 4 and id(t) in self._reaches:
+                if len(shapes[id(t)]) == len(whole) + 2 and id(t) in self._reaches:
                     least |= _Least.of(shapes[id(t)], self._reaches[id(t)], whole)
                 found[id(t)] = least
         return found
@@ -199,19 +195,19 @@ class _Least:
 
     @classmethod
     def of(cls, shape: Shape, reach: Reach, whole: Size) -> _Least:
-        """Return the smallest canvas for a map (None, h, w, c), which may be a single position."""
+        """Return the smallest canvas for a map, which may be a single position."""
         sizes, strides = [], []
-        for n, stride, side in zip(shape[1:3], reach.stride, whole, strict=True):
+        for n, stride, side in zip(shape[1:-1], reach.stride, whole, strict=True):
             step = max(1, math.ceil(stride)) if n is not None and n > 1 else 1
             spare = max(0, (n or 1) - _MIN_POSITIONS)
             sizes.append(max(1, side - spare * step) if step > 1 or spare else 1)
             strides.append(step)
-        return cls((sizes[0], sizes[1]), (strides[0], strides[1]))
+        return cls(tuple(sizes), tuple(strides))
 
     def __or__(self, other: _Least) -> _Least:
-        h, w = np.maximum(self.size, other.size).tolist()
-        down, right = np.maximum(self.stride, other.stride).tolist()
-        return _Least((h, w), (down, right))
+        return _Least(
+            tuple(map(max, self.size, other.size)), tuple(map(max, self.stride, other.stride))
+        )
 
 
 def _is_kept(full: Shape, half: Shape) -> bool:

@@ -105,7 +105,7 @@ class Climb:
         """
         weights = [ops.convert_to_tensor(w[index]) for w in self.scores.weights]
         apart = [] if groups is None else [ops.convert_to_tensor(groups)]
-        size = chunk.carry[0].shape[1:3]
+        size = tuple(chunk.carry[0].shape[1:-1])
         schedule = Schedule.of(self.options, size, self.seed, gentle)
         rolls = max(self.options.transforms.reach(size)) > 0
         factors = ops.convert_to_tensor(np.asarray(self.options.factors, np.float32))
@@ -164,7 +164,7 @@ class Climb:
                 chunk.best, chunk.best_values = z, values
             else:
                 better = values > np.nan_to_num(chunk.best_values, nan=-np.inf)
-                chunk.best = ops.where(better[:, None, None, None], z, chunk.best)
+                chunk.best = ops.where(_by_image(better, z), z, chunk.best)
                 chunk.best_values = np.where(better, values, chunk.best_values)
         chunk.trace.append(values)
         chunk.trace_steps.append(chunk.taken)
@@ -253,11 +253,11 @@ class Climb:
                 step, state = rule.step(gradient, state, span[0] + k, rate)
                 new = space.constrain(z + step)
                 moved = space.decode(new) - space.decode(z)
-                length = length + ops.sqrt(ops.sum(ops.square(moved), axis=(1, 2, 3)))
+                length = length + ops.sqrt(ops.sum(ops.square(moved), axis=_inner_axes(moved)))
                 out = [new, length, *_Rest.after(carry, value, settled), *state]
                 if options.kept == "climbed":
                     better = value > carry[-1]
-                    out.append(ops.where(better[:, None, None, None], new, carry[-2]))
+                    out.append(ops.where(_by_image(better, new), new, carry[-2]))
                     out.append(ops.where(better, value, carry[-1]))
                 return out
 
@@ -303,7 +303,7 @@ class _Rest:
 
 def _normalized(gradient: Any, options: AscentOptions) -> Any:
     """Return each image's gradient over its root mean square: the network's scale drops out."""
-    axes = (1, 2, 3)
+    axes = _inner_axes(gradient)
     if options.optimizer == "rmsprop":  # exactly as keras-vis does
         mean = ops.mean(ops.square(gradient), axis=axes, keepdims=True)
         return gradient / (ops.sqrt(mean) + 1e-7)
@@ -311,3 +311,13 @@ def _normalized(gradient: Any, options: AscentOptions) -> Any:
     gradient = gradient / (ops.max(ops.abs(gradient), axis=axes, keepdims=True) + 1e-30)
     mean = ops.mean(ops.square(gradient), axis=axes, keepdims=True)
     return gradient / (ops.sqrt(mean) + 1e-20)
+
+
+def _inner_axes(images: Any) -> tuple[int, ...]:
+    """Return the axes within an image, of images (n, *positions, c)."""
+    return tuple(range(1, len(images.shape)))
+
+
+def _by_image(flags: Any, images: Any) -> Any:
+    """Return flags (n,) as (n, 1, …), one for each of images (n, *positions, c)."""
+    return flags[(slice(None), *(None for _ in _inner_axes(images)))]

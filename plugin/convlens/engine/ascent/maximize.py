@@ -138,7 +138,7 @@ def maximize(
     restart_images: ArrayLike | None = None,
     restart_all: bool = False,
     value_range: tuple[float, float] | None = None,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
     graph_layers: Sequence[str] | None = None,
     checkpoints: int = 10,
     memory_budget: int | None = None,
@@ -241,7 +241,7 @@ def maximize(
     options = ascent_options(
         preset,
         (low, high),
-        network.input_shape[2],
+        network.input_shape[-1],
         steps=steps,
         step_size=step_size,
         optimizer=optimizer,
@@ -341,42 +341,46 @@ def _is_unit(objective: Objective) -> bool:
 
 def _check_seed_images(network: Network, seed_images: ArrayLike, count: int) -> NDArray[np.float32]:
     given = np.asarray(seed_images)
-    given = network.check_images(given[None] if given.ndim == 3 else given)
+    given = network.check_batch(given)
     if len(given) not in (1, count):
         raise ValueError(f"seed_images must hold 1 or {count} images, not {len(given)}")
     return np.repeat(given, count, axis=0) if len(given) == 1 else given
 
 
 def _image_shape(
-    network: Network, size: tuple[int, int] | None, objectives: Sequence[Objective]
-) -> tuple[int, int, int]:
-    h, w, c = network.input_shape
+    network: Network, size: tuple[int, ...] | None, objectives: Sequence[Objective]
+) -> tuple[int, ...]:
+    *sides, c = network.input_shape
+    own = tuple(side for side in sides if side is not None)
     if c is None:
         raise ValueError(f"{network.name} does not declare the number of channels of its images")
-    if h is None or w is None:
+    if size is not None and len(size) != len(sides):
+        raise ValueError(f"size must have {len(sides)} numbers, one for each side, not {size}")
+    if len(own) < len(sides):
         if size is None:
-            raise ValueError(f"{network.name} takes images of any size: give size=(h, w)")
-        h, w = size
-    elif size is not None and size != (h, w):
+            form = {1: "(t,)", 2: "(h, w)", 3: "(d, h, w)"}[len(sides)]
+            raise ValueError(f"{network.name} takes images of any size: give size={form}")
+        return (*size, c)
+    if size is not None and tuple(size) != own:
         known = network.shapes((*size, c))
         for layer in dict.fromkeys(
             output_of(network, t.layer) for o in objectives for t in o.terms
         ):
             if id(network.outputs[layer]) not in known:
                 raise ValueError(
-                    f"size must be ({h}, {w}), the only size for which {network.name} layer "
+                    f"size must be {own}, the only size for which {network.name} layer "
                     f"{layer!r} can be computed, not {size}"
                 )
-        h, w = size
-    return h, w, c
+        return (*size, c)
+    return (*own, c)
 
 
 def _check_restart_images(given: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return the images to start again from beside the plain ones, (n, h, w, c)."""
+    """Return the images to start again from beside the plain ones, (n, *positions, c)."""
     if given is None:
         return np.zeros((0, *shape), np.float32)
     images = np.asarray(given)
-    if images.ndim != 4 or images.shape[1:] != shape:
+    if images.shape[1:] != shape:
         raise ValueError(
             f"restart_images must be of the shape of the images to find, {shape}, "
             f"not {images.shape[1:]}"

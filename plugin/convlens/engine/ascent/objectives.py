@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from convlens.engine.model.network import Network
 from convlens.engine.model.targets import output_of
 
-Position = tuple[int, int] | Literal["center"] | None
+Position = tuple[int, ...] | Literal["center"] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +37,7 @@ class Term:
         what = self.direction if isinstance(self.direction, int) else "direction"
         at = ""
         if self.position is not None:
-            at = (
-                "@center"
-                if self.position == "center"
-                else f"@{self.position[0]},{self.position[1]}"
-            )
+            at = "@center" if self.position == "center" else f"@{','.join(map(str, self.position))}"
         return f"{layer}[{what}{at}]"
 
 
@@ -127,7 +123,7 @@ class Place:
     """A place to read activations: a layer, with a position or None for the mean over all."""
 
     layer: str
-    position: tuple[int, int] | Literal["center"] | None
+    position: tuple[int, ...] | Literal["center"] | None
 
 
 def places_of(
@@ -165,11 +161,11 @@ def _position(network: Network, layer: str, position: Position) -> Position:
     if position is None:
         return None
     shape = network.outputs[layer].shape
-    if len(shape) != 4:
+    if len(shape) < 3:
         raise ValueError(
             f"{network.name} layer {layer!r} is a vector without positions: give position=None"
         )
     if position == "center":
         return position
     network.check_position(layer, position)
-    return int(position[0]), int(position[1])
+    return tuple(map(int, position))

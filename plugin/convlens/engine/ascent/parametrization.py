@@ -7,8 +7,9 @@ Schubert 2017, "Feature Visualization", on preconditioning).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial, reduce
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +29,7 @@ _EDGE = 1e-3
 
 @dataclass(frozen=True)
 class Parametrization:
-    """A map from parameters z (n, h, w, c) to images (n, h, w, c), and back.
+    """A map from parameters z (n, *positions, c) to images of the same shape, and back.
 
     Attributes:
         basis: 'pixel', or 'fourier' for real Fourier coefficients weighted by 1/frequency.
@@ -53,10 +54,8 @@ class Parametrization:
         if self.is_plain:
             return z
         if self.basis == "fourier":
-            _, h, w, _ = z.shape
-            z = ops.einsum(
-                "yu,nuvc,xv->nyxc", fourier_basis(h), z * spectrum(h, w), fourier_basis(w)
-            )
+            sides = z.shape[1:-1]
+            z = _along_each_side(ops.einsum, z * spectrum(*sides), forward=True)
         if self.decorrelate:
             z = ops.matmul(z, _COLOR.T)
         low, high = self.value_range
@@ -76,17 +75,16 @@ class Parametrization:
         if self.decorrelate:
             z = z @ np.linalg.inv(_COLOR.astype(np.float64)).T
         if self.basis == "fourier":
-            h, w = images.shape[1:3]
-            z = np.einsum("yu,nyxc,xv->nuvc", fourier_basis(h), z, fourier_basis(w), optimize=True)
-            z = z / spectrum(h, w)
+            z = _along_each_side(partial(np.einsum, optimize=True), z, forward=False)
+            z = z / spectrum(*images.shape[1:-1])
         return z.astype(np.float32)
 
     def constrain(self, z: Any) -> Any:
         """Return the parameters after a step, clipped to the range if they are clipped pixels."""
         return ops.clip(z, *self.value_range) if self.is_plain and self.clip else z
 
-    def start(self, shape: tuple[int, int, int], draw: np.random.Generator) -> NDArray[np.float32]:
-        """Return the parameters (h, w, c) of random noise around the middle of the range."""
+    def start(self, shape: tuple[int, ...], draw: np.random.Generator) -> NDArray[np.float32]:
+        """Return the parameters (*positions, c) of random noise around the middle of the range."""
         noise = draw.random(shape)
         # A single value does not deviate from its mean.
         noise = (noise - noise.mean()) / max(noise.std(), 1e-12)
@@ -114,14 +112,26 @@ def fourier_basis(n: int) -> NDArray[np.float32]:
     return (basis / np.linalg.norm(basis, axis=0)).astype(np.float32)
 
 
-def spectrum(h: int, w: int) -> NDArray[np.float32]:
-    """Return the weights (h, w, 1) of Fourier coefficients: 1/f, with f in cycles per pixel.
+def _along_each_side(einsum: Callable[..., Any], z: Any, *, forward: bool) -> Any:
+    """Return z (n, *positions, c) multiplied by the Fourier basis, or its inverse, on each side."""
+    sides = z.shape[1:-1]
+    read, made = "uvw"[: len(sides)], "yxz"[: len(sides)]
+    if not forward:
+        read, made = made, read
+    bases = [fourier_basis(side) for side in sides]
+    terms = [m + r if forward else r + m for r, m in zip(read, made, strict=True)]
+    subscripts = ",".join([terms[0], f"n{read}c", *terms[1:]])
+    return einsum(f"{subscripts}->n{made}c", bases[0], z, *bases[1:])
+
+
+def spectrum(*sides: int) -> NDArray[np.float32]:
+    """Return the weights (*sides, 1) of Fourier coefficients: 1/f, with f in cycles per pixel.
 
     This is the amplitude spectrum of natural images. The mean, of frequency 0, gets the weight of
-    the lowest frequency of the longer side.
+    the lowest frequency of the longest side.
     """
-    f = np.hypot(_frequencies(h)[:, None], _frequencies(w)[None])
-    return (0.25 / np.maximum(f, 1 / max(h, w)))[..., None].astype(np.float32)
+    f = reduce(np.hypot, np.ix_(*map(_frequencies, sides)))
+    return (0.25 / np.maximum(f, 1 / max(sides)))[..., None].astype(np.float32)
 
 
 def _frequencies(n: int) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ whichever of them a run selects. A layer that needs less than its share leaves t
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -79,7 +80,7 @@ class AscentPlan:
         units: the units to climb, spread evenly over the layer.
         count: number of units that the layer has.
         steps: number of steps.
-        size: (h, w) of the images.
+        size: size of the images along each side, (h, w).
         twice: True if each unit is climbed from two starts, where that costs no more than the
             layer's share of the budget.
         graph_layers: layers of near depth that share one compiled graph, this one among them.
@@ -89,14 +90,14 @@ class AscentPlan:
     units: tuple[int, ...]
     count: int
     steps: int
-    size: tuple[int, int]
+    size: tuple[int, ...]
     twice: bool
     graph_layers: tuple[str, ...]
 
     def __str__(self) -> str:
         return (
             f"{len(self.units)} of {self.count} units, {self.steps} steps, "
-            f"{self.size[0]}×{self.size[1]}"
+            f"{'×'.join(map(str, self.size))}"
         )
 
 
@@ -108,14 +109,14 @@ def spread_evenly(count: int, chosen: int) -> tuple[int, ...]:
 
 
 def ascent_plans(
-    network: Network, layers: Sequence[str], shape: tuple[int, int, int], limits: Limits
+    network: Network, layers: Sequence[str], shape: tuple[int, ...], limits: Limits
 ) -> dict[str, AscentPlan]:
     """Return a plan for each of a network's layers, within one budget for all of them.
 
     Args:
         network: the network.
         layers: the layers, in the order of the network.
-        shape: (h, w, c) of the whole image.
+        shape: (*positions, c) of the whole image.
         limits: limits of the effort.
     """
     if not layers:
@@ -165,13 +166,12 @@ class _Ladder:
             canvas |= costs.canvas(layer)
         counts = tuple(costs.network.units(layer) for layer in group)
         own = cls(group, counts, canvas, limits, ())
-        forward = costs.of(_union(costs, group)) / (canvas.whole[0] * canvas.whole[1])
+        forward = costs.of(_union(costs, group)) / math.prod(canvas.whole)
         made = []
         for rung in range(_RUNGS):
-            h, w = own.size(rung)
             units = sum(min(own.units(rung), count) for count in counts)
             passes = units * (2 * own.steps(rung) + _PASSES_A_UNIT)
-            made.append((passes + _PASSES_A_GROUP) * forward * h * w)
+            made.append((passes + _PASSES_A_GROUP) * forward * math.prod(own.size(rung)))
         return replace(own, costs=tuple(made))
 
     def units(self, rung: int) -> int:
@@ -182,7 +182,7 @@ class _Ladder:
         """Return the number of steps on a rung."""
         return _between(self.limits.min_steps, self.limits.max_steps, rung)
 
-    def size(self, rung: int) -> tuple[int, int]:
+    def size(self, rung: int) -> tuple[int, ...]:
         """Return the size of the images on a rung."""
         if self.limits.passes is None:
             return self.canvas.whole

@@ -14,18 +14,22 @@ from numpy.typing import NDArray
 from convlens.engine.ascent.objectives import Objective
 from convlens.engine.ascent.scores import BATCH, Scores
 from convlens.engine.ascent.starts import plain_starts
-from convlens.engine.model.flatten import runs_as_keras
+from convlens.engine.model.flatten import (
+    AVERAGE_POOLS,
+    DEPTHWISE,
+    GLOBAL_POOLS,
+    MAX_POOLS,
+    PADDINGS,
+    PLAIN,
+    runs_as_keras,
+)
 from convlens.engine.model.network import Network
 from convlens.engine.model.targets import output_of, tensor_of
 from convlens.engine.runtime import backend
 
 # Layers whose outputs are inputs, means of inputs, or 0.
 _KEEP_THE_RANGE = (
-    keras.layers.ZeroPadding2D,
-    keras.layers.MaxPooling2D,
-    keras.layers.AveragePooling2D,
-    keras.layers.GlobalAveragePooling2D,
-    keras.layers.GlobalMaxPooling2D,
+    *(*PADDINGS, *MAX_POOLS, *AVERAGE_POOLS, *GLOBAL_POOLS),
     keras.layers.Flatten,
     keras.layers.Dropout,
 )
@@ -35,7 +39,7 @@ _EVERY = 4  # one in four of the plain images says enough about a spread
 def spreads(
     network: Network,
     objectives: Sequence[Objective],
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     value_range: tuple[float, float],
     seed: int = 0,
     graph_layers: Sequence[str] | None = None,
@@ -45,7 +49,7 @@ def spreads(
     Args:
         network: the network.
         objectives: n objectives.
-        shape: (h, w, c) of the images.
+        shape: (*positions, c) of the images.
         value_range: (low, high) of their pixels.
         seed: seed of the images; see `plain_starts`.
         graph_layers: layers that share a compiled graph; see `Scores`.
@@ -101,15 +105,15 @@ def _from_inputs(network: Network, layer: str) -> NDArray[np.float64]:
     tensor = network.outputs[layer] if before is None else before
     call = next(c for c in network.graph if any(t is tensor for t in c.outputs))
     op = call.op
-    known = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+    known = (*PLAIN, *DEPTHWISE, keras.layers.Dense)
     if type(op) not in known or not runs_as_keras(op) or getattr(op, "groups", 1) != 1:
         return infinite
     bound = _bound_below(network, call.inputs[0])
     if bound is None or not (linear or network.relu_bound(layer) is not None):
         return infinite
     kernel = backend.to_numpy(op.kernel).astype(np.float64)
-    if isinstance(op, keras.layers.DepthwiseConv2D):
-        kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
+    if isinstance(op, DEPTHWISE):
+        kernel = kernel.reshape(*kernel.shape[:-2], 1, -1)
     positive = np.maximum(kernel, 0).sum(axis=tuple(range(kernel.ndim - 1)))
     top = np.multiply(positive, bound, out=np.zeros_like(positive), where=positive > 0)
     if op.use_bias:

@@ -212,7 +212,7 @@ class Rounds:
         """
         scores, space = self.climb.scores, self.climb.space
         gradient = self._gradients(images, index)
-        flat = np.flatnonzero(~gradient.any(axis=(1, 2, 3)))
+        flat = np.flatnonzero(~gradient.reshape(len(gradient), -1).any(axis=1))
         if len(flat):
             batch = len(self._parts[0].index)
             values = scores.excitement(common, index[flat], batch, common=True)
@@ -305,7 +305,7 @@ class Rounds:
         return parts_within(
             self.budget,
             count,
-            bytes_an_image(network, self.climb.scores.layers, (shape[0], shape[1], shape[2])),
+            bytes_an_image(network, self.climb.scores.layers, shape),
             together=together,
             devices=backend.distribution_size(network.distribution),
         )

@@ -37,8 +37,8 @@ class Schedule:
         reaches: (steps,) how far the threshold of a ReLU unit is lowered; see `Scores.to_climb`.
         settled: (steps,) True once the objective is the activation of the image itself: neither
             is the image transformed at random, nor a threshold lowered.
-        shifts: (steps, 2) the rolls down and to the right, in pixels.
-        matrices: (steps, 2, 2) the resampling matrices; None if images are not resampled.
+        shifts: (steps, sides) the rolls along each side, in pixels.
+        matrices: (steps, sides, sides) the resampling matrices; None if images are not resampled.
     """
 
     rates: NDArray[np.float32]
@@ -49,9 +49,9 @@ class Schedule:
 
     @classmethod
     def of(
-        cls, options: AscentOptions, size: tuple[int, int], seed: int, gentle: bool = False
+        cls, options: AscentOptions, size: tuple[int, ...], seed: int, gentle: bool = False
     ) -> Schedule:
-        """Return the schedule of an ascent on images of a size (h, w).
+        """Return the schedule of an ascent on images of a size, (h, w).
 
         It depends on the share of the steps that are done, so a short ascent goes through the same
         phases as a long one: large steps on transformed images first, which find the pattern, and
@@ -72,7 +72,9 @@ class Schedule:
             reaches=reaches.astype(np.float32),
             settled=(done >= waking) & ~moved,
             shifts=transforms.shifts(size, strength, seed),
-            matrices=transforms.matrices(strength, seed) if transforms.resamples else None,
+            matrices=transforms.matrices(strength, seed, len(size))
+            if transforms.resamples
+            else None,
         )
 
     @property

@@ -306,15 +306,13 @@ def _activation_vectors(reduce: Callable[..., Any], maps: Any, place: Place) -> 
         positions = tuple(range(1, len(maps.shape) - 1))
         return reduce(maps, axis=positions) if positions else maps
     if place.position == "center":
-        shape = ops.shape(maps)
-        return maps[:, shape[1] // 2, shape[2] // 2]
-    row, column = place.position
-    return maps[:, row, column]
+        return maps[(slice(None), *(side // 2 for side in ops.shape(maps)[1:-1]))]
+    return maps[(slice(None), *place.position)]
 
 
 def _at_one_position(place: Place, maps: Any) -> Place:
-    """Return a place without a position as one in the middle of its maps (n, h, w, c)."""
-    if place.position is not None or len(maps.shape) != 4:
+    """Return a place without a position as one in the middle of its maps."""
+    if place.position is not None or len(maps.shape) < 3:
         return place
     return Place(place.layer, "center")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +34,12 @@ def highest_without_gradient(
     Args:
         network: the network.
         objectives: n objectives.
-        images: (n, h, w, c) the image of each.
+        images: (n, *positions, c) the image of each.
         value_range: (low, high) of the pixels.
         seed: seed of the images.
         graph_layers: layers that share a compiled graph; see `Scores`.
     """
-    shape = images.shape[1], images.shape[2], images.shape[3]
+    shape = images.shape[1:]
     known = np.concatenate(
         [plain_starts(shape, value_range, seed), constant_starts(shape, value_range)]
     )
@@ -55,16 +56,18 @@ def highest_without_gradient(
 
 
 def _patterns(
-    shape: tuple[int, int, int], value_range: tuple[float, float], seed: int
+    shape: tuple[int, ...], value_range: tuple[float, float], seed: int
 ) -> NDArray[np.float32]:
-    """Return faint patterns of several periods, (m, h, w, c)."""
+    """Return faint patterns of several periods, (m, *positions, c)."""
     draw = np.random.default_rng([seed, 0x5EA])
-    h, w, c = shape
+    *sides, c = shape
     low, high = value_range
     made = []
     for period in _PERIODS:
         for change in _CHANGES:
-            tiles = change * (high - low) * draw.standard_normal((_DRAWS, period, period, c))
-            rows, columns = np.arange(h) % period, np.arange(w) % period
-            made.append(tiles[:, rows[:, None], columns[None]])
+            tiles = (
+                change * (high - low) * draw.standard_normal((_DRAWS, *(period for _ in sides), c))
+            )
+            at: tuple[Any, ...] = np.ix_(*(np.arange(side) % period for side in sides))
+            made.append(tiles[(slice(None), *at)])
     return np.concatenate(made).astype(np.float32)

@@ -14,13 +14,13 @@ from convlens.pictures.synthetic import synthetic_images
 
 _COLORED, _FULL, _TEXTURES = 48, 16, 48
 # Below 1, so that an ascent from an image that is all a unit could want still has room to rise.
-_TILED_CONTRAST = 0.75
+_CONTRAST = 0.75
 # Images of more channels have too many corners.
 _MAX_CORNERED = 4
 
 
 def plain_starts(
-    shape: tuple[int, int, int], value_range: tuple[float, float], seed: int
+    shape: tuple[int, ...], value_range: tuple[float, float], seed: int
 ) -> NDArray[np.float32]:
     """Return images of many kinds, the same for all units.
 
@@ -29,17 +29,18 @@ def plain_starts(
     color, to strong contrast, to an edge.
 
     Args:
-        shape: (h, w, c).
+        shape: (*positions, c).
         value_range: (low, high) of the pixels.
         seed: seed of all random draws.
 
     Returns:
-        (112, h, w, c) float32, within the range.
+        (112, *positions, c) float32, within the range.
     """
     draw = np.random.default_rng([seed, 0xA11])
     low, high = value_range
-    color = draw.random((_COLORED, 1, 1, shape[2]))
-    contrast = np.exp(draw.uniform(np.log(0.02), np.log(0.5), (_COLORED, 1, 1, 1)))
+    ones = (1,) * (len(shape) - 1)
+    color = draw.random((_COLORED, *ones, shape[-1]))
+    contrast = np.exp(draw.uniform(np.log(0.02), np.log(0.5), (_COLORED, *ones, 1)))
     colored = color + contrast * draw.standard_normal((_COLORED, *shape))
     noise = np.concatenate([colored, draw.random((_FULL, *shape))])
     noise = low + (high - low) * np.clip(noise, 0, 1)
@@ -48,23 +49,25 @@ def plain_starts(
 
 
 def constant_starts(
-    shape: tuple[int, int, int], value_range: tuple[float, float]
+    shape: tuple[int, ...], value_range: tuple[float, float]
 ) -> NDArray[np.float32]:
-    """Return images of one color, (m, h, w, c) float32: five grays, and the corners of the range.
+    """Return images of one color, (m, *positions, c): five grays, and near the range's corners.
 
     A unit that anything inhibits is highest on one of them.
 
     Args:
-        shape: (h, w, c).
+        shape: (*positions, c).
         value_range: (low, high) of the pixels.
     """
     low, high = value_range
-    channels = shape[2]
+    channels = shape[-1]
     shares = [np.full(channels, gray) for gray in (0.0, 0.25, 0.5, 0.75, 1.0)]
     if 1 < channels <= _MAX_CORNERED:
         shares += [np.array(c) for c in product((0.0, 1.0), repeat=channels) if len({*c}) > 1]
-    colors = low + (high - low) * np.stack(shares)
-    return np.broadcast_to(colors[:, None, None], (len(colors), *shape)).astype(np.float32)
+    colors = (low + high) / 2 + _CONTRAST * (high - low) * (np.stack(shares) - 0.5)
+    return np.broadcast_to(
+        colors[(slice(None), *(None for _ in shape[:-1]))], (len(colors), *shape)
+    ).astype(np.float32)
 
 
 def tiled_starts(
@@ -78,12 +81,12 @@ def tiled_starts(
     pixels p apart. So a unit fires that needs strong contrast at every pixel, unlike noise's.
 
     Args:
-        gradient: (n, h, w, c) of one position of each unit, with respect to the pixels.
+        gradient: (n, *positions, c) of one position of each unit, with respect to the pixels.
         value_range: (low, high) of the pixels.
 
     Returns:
-        (n, 2, h, w, c) for each unit an image of the period of its receptive field, and one of half
-        of it; a pixel without influence has the middle of the range.
+        (n, 2, *positions, c) for each unit an image of the period of its receptive field, and one
+        of half of it; a pixel without influence has the middle of the range.
     """
     return np.stack([np.stack(_tiles(one, value_range)) for one in gradient])
 
@@ -91,20 +94,21 @@ def tiled_starts(
 def _tiles(
     gradient: NDArray[np.float32], value_range: tuple[float, float]
 ) -> list[NDArray[np.float32]]:
-    h, w, _ = gradient.shape
-    size = np.abs(gradient).max(axis=2)
-    rows, columns = (np.flatnonzero(size.max(axis=axis)) for axis in (1, 0))
+    *sides, c = gradient.shape
     low, high = value_range
-    if not len(rows):
+    read = np.argwhere(gradient.any(axis=-1))
+    if not len(read):
         return [np.full(gradient.shape, (low + high) / 2, np.float32)] * 2
-    field = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+    first, field = read.min(axis=0), np.ptp(read, axis=0) + 1
     images = []
     for share in (1, 2):
-        down, right = (-(-side // share) for side in field)
-        row, column = (np.arange(h) - rows[0]) % down, (np.arange(w) - columns[0]) % right
-        tile = np.zeros((down, right, gradient.shape[2]), np.float64)
-        np.add.at(tile, (row[:, None], column[None]), gradient)
-        signs = np.sign(tile)[row[:, None], column[None]]
-        contrast = _TILED_CONTRAST * (high - low) / 2
+        periods = -(-field // share)
+        at = np.ix_(
+            *((np.arange(n) - f) % p for n, f, p in zip(sides, first, periods, strict=True))
+        )
+        tile = np.zeros((*periods, c), np.float64)
+        np.add.at(tile, at, gradient)
+        signs = np.sign(tile)[at]
+        contrast = _CONTRAST * (high - low) / 2
         images.append(((low + high) / 2 + signs * contrast).astype(np.float32))
     return images

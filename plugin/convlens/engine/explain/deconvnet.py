@@ -34,7 +34,7 @@ from convlens.engine.model.rectify import METHODS, Method
 from convlens.engine.model.targets import output_of, tensor_of
 from convlens.engine.runtime import backend
 
-Position = Literal["strongest", "map"] | tuple[int, int]
+Position = Literal["strongest", "map"] | tuple[int, ...]
 Place = Literal["strongest", "map", "given"]
 
 
@@ -50,7 +50,8 @@ class Reconstruction:
         method: 'deconvnet', 'guided' or 'gradient'.
         units: (n,) the unit of each reconstruction.
         activations: (n,) the projected activation; for a whole map, its largest one.
-        positions: (n, 2) row and column of that activation; 0 in a layer without positions.
+        positions: (n, sides) position of that activation, (row, column) in a map of an image; 0 in
+            a layer without positions.
         stages: the signal at each layer's output on its way down, by layer; the signal at 'input'
             is `images`. Without the option `stages`, only 'input'.
     """
@@ -117,7 +118,7 @@ def deconvolve(
     top = network.outputs[layer] if top is None else top
     given = np.asarray(images)
     x, chosen = _pair_units(
-        network.check_images(given[None] if given.ndim == 3 else given),
+        network.check_batch(given),
         network.check_units(layer, units),
     )
     place, at = _place(network, layer, position)
@@ -152,7 +153,9 @@ def deconvolve(
         method=method,
         units=chosen,
         activations=np.concatenate([backend.to_numpy(a) for a in activations]),
-        positions=np.concatenate([ops.convert_to_numpy(w) for w in where]).astype(np.int64),
+        positions=np.concatenate([ops.convert_to_numpy(w) for w in where])[
+            :, : len(network.positions(layer))
+        ].astype(np.int64),
         stages=collected,
     )
 
@@ -231,14 +234,16 @@ def _project_units(
     which: Any,
     taps: dict[str, Any],
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """Return the activation and position (row, column) of each pair, and the signals.
+    """Return the activation and position of each pair, and the signals.
 
-    The number `which` says at which of the tops the units are.
+    The number `which` says at which of the tops the units are. A position has as many numbers as
+    any of the tops has sides, with zeros last.
     """
     found: list[Any] = []
+    sides = max(len(network.input_shape) - 1, *(len(top.shape) - 2 for top in tops))
 
     def choose(maps: list[Any]) -> list[Any]:
-        each = [_choose_unit(m, method, place, units, at) for m in maps]
+        each = [_choose_unit(m, method, place, units, at, sides) for m in maps]
         chosen = [ops.equal(which, i) for i in range(len(maps))]
         for results in zip(*(results for _, *results in each), strict=True):
             # By where, as 0 times infinity is NaN.
@@ -257,12 +262,11 @@ def _project_units(
 
 
 def _choose_unit(
-    maps: Any, method: Method, place: Place, units: Any, at: Any
+    maps: Any, method: Method, place: Place, units: Any, at: Any, sides: int
 ) -> tuple[Any, Any, Any]:
-    """Return the signal of each pair's unit, the activation there, and its (row, column)."""
+    """Return the signal of each pair's unit, the activation there, and its position (n, sides)."""
     shape = ops.shape(maps)
     n, channels = shape[0], maps.shape[-1]
-    width = maps.shape[2] if len(maps.shape) == 4 else 1
     flat = ops.reshape(maps, (n, -1, channels))
     channel = ops.one_hot(units, channels, dtype=flat.dtype)[:, None, :]
     of_unit = ops.sum(flat * channel, axis=-1)  # (n, positions)
@@ -274,8 +278,11 @@ def _choose_unit(
     mask = channel if place == "map" else channel * alone[:, :, None]
     sent = flat if method == "deconvnet" else ops.ones_like(flat)
     activation = ops.sum(of_unit * alone, axis=-1)
-    position = ops.stack([best // width, best % width], axis=-1)
-    return ops.reshape(sent * mask, shape), activation, position
+    numbers, rest = [ops.zeros_like(best)] * (sides - len(shape[1:-1])), best
+    for side in reversed(shape[1:-1]):
+        numbers.insert(0, rest % side)
+        rest = rest // side
+    return ops.reshape(sent * mask, shape), activation, ops.stack(numbers, axis=-1)
 
 
 def _zero_taps(network: Network, tapped: list[str], shape: Any) -> dict[str, Any]:
@@ -314,8 +321,9 @@ def _place(network: Network, layer: str, position: Position) -> tuple[Place, int
     if isinstance(position, str):
         raise ValueError(f"position must be 'strongest', 'map' or (row, column), not {position!r}")
     network.check_position(layer, position)
-    width = network.outputs[layer].shape[2] if len(network.outputs[layer].shape) == 4 else 1
-    return "given", int(position[0]) * int(width) + int(position[1])
+    return "given", int(
+        np.ravel_multi_index(position, [side or 0 for side in network.positions(layer)])
+    )
 
 
 def _concatenate(parts: list[dict[str, Any]]) -> dict[str, NDArray[np.float32]]:

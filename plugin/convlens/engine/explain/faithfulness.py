@@ -162,7 +162,7 @@ def _curve(
     network = Network.of(model)
     output = output_of(network, None)
     given = np.asarray(images)
-    x = network.check_images(given[None] if given.ndim == 3 else given)
+    x = network.check_pictures(given)
     n, h, w, _ = x.shape
     values = check_saliency(saliency, x)
     if not np.isfinite(values).all():

@@ -94,7 +94,7 @@ def invariance(
     """
     network = Network.of(model)
     output = output_of(network, None)
-    x = network.check_images(images)
+    x = network.check_pictures(images)
     steps = _amounts(transformation, amounts, x.shape[1])
     if layers is None:
         layers = [*network.conv_layers[:1], *network.conv_layers[-1:], output]

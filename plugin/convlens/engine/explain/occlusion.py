@@ -126,7 +126,7 @@ def occlude(
     network = Network.of(model)
     output = output_of(network, None)
     given = np.asarray(images)
-    x = network.check_images(given[None] if given.ndim == 3 else given)
+    x = network.check_pictures(given)
     n, h, w, c = x.shape
     side = max(1, min(h, w) // 4) if patch is None else patch
     step = max(1, side // 2) if stride is None else stride

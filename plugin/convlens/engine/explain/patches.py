@@ -27,10 +27,11 @@ class TopPatches:
         units: (u,) the unit of each row.
         activations: (u, k) the unit's activation on each patch.
         indices: (u, k) the numbers of the images in the data set.
-        positions: (u, k, 2) row and column of the activation in its feature map.
-        patches: (u, k, h, w, c) the images, cropped to the receptive field of that position.
+        positions: (u, k, sides) the activation's position in its feature map, (row, column) in an
+            image.
+        patches: (u, k, *size, c) the images, cropped to the receptive field of that position.
             Pixels outside the image are NaN.
-        reconstructions: (u, k, h, w, c) the reconstructions of the activations, cropped likewise.
+        reconstructions: (u, k, *size, c) the reconstructions of the activations, cropped likewise.
     """
 
     model: str
@@ -75,7 +76,7 @@ def top_patches(
     if layer not in top.indices:
         has = ", ".join(map(repr, top.indices))
         raise ValueError(f"layer {layer!r} is not in `top`, which has {has}: give it to top_images")
-    if len(network.outputs[layer].shape) != 4:
+    if len(network.outputs[layer].shape) < 3:
         raise ValueError(f"{network.name} layer {layer!r} has no feature maps: choose another")
     chosen = network.check_units(layer, units)
     indices = top.indices[layer][chosen]
@@ -83,7 +84,7 @@ def top_patches(
     flat = indices.reshape(-1)
     cut: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
     positions, activations = [], []
-    boxes: dict[tuple[int, int], Box] = {}
+    boxes: dict[tuple[int, ...], Box] = {}
     for first in range(0, len(flat), batch_size):
         given = np.stack([top.images[int(i)] for i in flat[first : first + batch_size]])
         x = network.check_images(given if prepare is None else prepare(given))
@@ -92,15 +93,13 @@ def top_patches(
         positions.append(found.positions)
         activations.append(found.activations)
         for image, reconstruction, at in zip(x, found.images, found.positions, strict=True):
-            place = (int(at[0]), int(at[1]))
+            place = tuple(map(int, at))
             if place not in boxes:
-                boxes[place] = receptive_field(network, layer, place, image.shape[:2], padded=True)
+                boxes[place] = receptive_field(network, layer, place, image.shape[:-1], padded=True)
             cut.append((_crop(image, boxes[place]), _crop(reconstruction, boxes[place])))
-    h = max(patch.shape[0] for patch, _ in cut)
-    w = max(patch.shape[1] for patch, _ in cut)
+    size = tuple(map(max, zip(*(patch.shape[:-1] for patch, _ in cut), strict=True)))
     patches, reconstructions = (
-        np.stack([_pad(pair[side], h, w) for pair in cut]).reshape(u, k, h, w, -1)
-        for side in (0, 1)
+        np.stack([_pad(pair[i], size) for pair in cut]).reshape(u, k, *size, -1) for i in (0, 1)
     )
     return TopPatches(
         model=network.name,
@@ -108,31 +107,31 @@ def top_patches(
         units=chosen,
         activations=np.concatenate(activations).reshape(u, k),
         indices=indices,
-        positions=np.concatenate(positions).reshape(u, k, 2),
+        positions=np.concatenate(positions).reshape(u, k, -1),
         patches=patches,
         reconstructions=reconstructions,
     )
 
 
 def _crop(image: NDArray[Any], box: Box) -> NDArray[np.float32]:
-    """Return an image (h, w, c) cropped to a box; pixels outside the image are NaN.
+    """Return an image (*positions, c) cropped to a box; pixels outside the image are NaN.
 
     A side on which the box covers the whole image keeps the image's size.
     """
-    h, w, c = image.shape
-    if box.bottom - box.top >= h and box.right - box.left >= w:
-        return image.astype(np.float32)
-    top, bottom = (box.top, box.bottom) if box.bottom - box.top < h else (0, h)
-    left, right = (box.left, box.right) if box.right - box.left < w else (0, w)
-    out = np.full((bottom - top, right - left, c), np.nan, np.float32)
-    first, last = max(top, 0), min(bottom, h)
-    start, end = max(left, 0), min(right, w)
-    out[first - top : last - top, start - left : end - left] = image[first:last, start:end]
+    *sides, c = image.shape
+    spans = [
+        (start, end) if end - start < side else (0, side)
+        for start, end, side in zip(box.start, box.end, sides, strict=True)
+    ]
+    out = np.full((*(end - start for start, end in spans), c), np.nan, np.float32)
+    inside = [(max(a, 0), min(b, n)) for (a, b), n in zip(spans, sides, strict=True)]
+    to = tuple(slice(a - s, b - s) for (a, b), (s, _) in zip(inside, spans, strict=True))
+    out[to] = image[tuple(slice(a, b) for a, b in inside)]
     return out
 
 
-def _pad(patch: NDArray[np.float32], h: int, w: int) -> NDArray[np.float32]:
-    """Return a patch padded with NaN to h rows and w columns."""
-    out = np.full((h, w, patch.shape[2]), np.nan, np.float32)
-    out[: patch.shape[0], : patch.shape[1]] = patch
+def _pad(patch: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return a patch padded with NaN at its end to a size."""
+    out = np.full((*size, patch.shape[-1]), np.nan, np.float32)
+    out[tuple(slice(side) for side in patch.shape[:-1])] = patch
     return out

@@ -108,7 +108,7 @@ def randomization_curve(
     network = Network.of(model)
     target = output_of(network, layer)
     given = np.asarray(images)
-    x = network.check_images(given[None] if given.ndim == 3 else given)
+    x = network.check_batch(given)
     chosen = (
         _most_excited_units(network, x, layer)
         if units is None
@@ -127,7 +127,7 @@ def randomization_curve(
                 f"explanations must have shape {x.shape[:3]} or {x.shape}, not {found.shape}"
             )
         size = np.abs(found)
-        return size.sum(axis=-1) if size.ndim == 4 else size
+        return size.sum(axis=-1) if size.ndim == x.ndim else size
 
     first = explain()
     names, found = _cascade(network, target, explain, np.random.default_rng(seed))

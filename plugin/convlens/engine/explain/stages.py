@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from convlens.engine.model.flatten import runs_as_keras
+from convlens.engine.model.flatten import MAX_POOLS, runs_as_keras
 from convlens.engine.model.network import INPUT, Network
 from convlens.engine.model.rounding import sums_products
 from convlens.engine.runtime import backend
@@ -187,6 +187,6 @@ def _kind(network: Network, layer: str, sources: tuple[str, ...]) -> Kind:
     alone = len(sources) == 1 and len(read) == 1 and read[0] is source
     if alone and layer in network.preactivations:
         return "activation"
-    if alone and isinstance(own, keras.layers.MaxPooling2D) and runs_as_keras(own):
+    if alone and isinstance(own, MAX_POOLS) and runs_as_keras(own):
         return "pool"
     return "map"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import numpy as np
@@ -15,23 +16,25 @@ def gram_matrix(features: Any, divisor: Divisor = "none") -> Any:
     """Return G = FᵀF over the positions of each feature map, divided by a divisor.
 
     Args:
-        features: (n, h, w, c), an array or a tensor of any float type.
-        divisor: 'none' (Gatys et al. 2015), 'positions' h·w (the TensorFlow tutorial), or
-            'positions*channels' h·w·c (Johnson et al. 2016).
+        features: (n, *positions, c), an array or a tensor of any float type.
+        divisor: 'none' (Gatys et al. 2015), 'positions' h·w for two dimensions (the
+            TensorFlow tutorial), or 'positions*channels' h·w·c (Johnson et al. 2016).
 
     Returns:
         (n, c, c) float32 for any input type, because half precision would overflow; a NumPy array
         for an array, a tensor for a tensor.
 
     Raises:
-        ValueError: features that are not (n, h, w, c), or an unknown divisor.
+        ValueError: features without positions, or an unknown divisor.
     """
     shape = tuple(features.shape)
-    if len(shape) != 4:
-        raise ValueError(f"a Gram matrix needs features of shape (n, h, w, c), not {shape}")
+    if len(shape) < 3:
+        raise ValueError(f"a Gram matrix needs features of shape (n, *positions, c), not {shape}")
     by = gram_divisor(shape, divisor)
-    h, w, c = shape[1:]
-    flat = ops.reshape(ops.cast(ops.convert_to_tensor(features), "float32"), (-1, h * w, c))
+    flat = ops.reshape(
+        ops.cast(ops.convert_to_tensor(features), "float32"),
+        (-1, math.prod(shape[1:-1]), shape[-1]),
+    )
     gram = _inner(flat)
     if by != 1:
         gram = gram / by
@@ -39,7 +42,7 @@ def gram_matrix(features: Any, divisor: Divisor = "none") -> Any:
 
 
 def gram_divisor(shape: tuple[int, ...], divisor: Divisor) -> int:
-    """Return the number by which FᵀF is divided, for features of `shape` (n, h, w, c).
+    """Return the number by which FᵀF is divided, for features of `shape` (n, *positions, c).
 
     Raises:
         ValueError: an unknown divisor.
@@ -47,8 +50,12 @@ def gram_divisor(shape: tuple[int, ...], divisor: Divisor) -> int:
     if divisor not in DIVISORS:
         known = ", ".join(map(repr, DIVISORS))
         raise ValueError(f"divisor must be one of {known}, not {divisor!r}")
-    _, h, w, c = shape
-    return {"none": 1, "positions": h * w, "positions*channels": h * w * c}[divisor]
+    positions = math.prod(shape[1:-1])
+    return {
+        "none": 1,
+        "positions": positions,
+        "positions*channels": positions * shape[-1],
+    }[divisor]
 
 
 @ops.custom_gradient

@@ -17,6 +17,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
+from convlens.engine.model.flatten import CROPPINGS, PADDINGS
 from convlens.engine.model.network import INPUT, Network
 from convlens.engine.model.rounding import Coarse
 from convlens.engine.runtime import backend
@@ -39,8 +40,9 @@ MAX_RESULTS = 2**17
 # Layers that only pass or rearrange values at inference. A subclass may do more.
 _MOVERS = (
     *(keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute, keras.layers.Identity),
-    *(keras.layers.RepeatVector, keras.layers.ZeroPadding2D, keras.layers.Cropping2D),
-    *(keras.layers.Dropout, keras.layers.SpatialDropout2D, keras.layers.GaussianNoise),
+    *(*PADDINGS, *CROPPINGS, keras.layers.RepeatVector),
+    *(keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D),
+    *(keras.layers.Dropout, keras.layers.GaussianNoise),
     *(keras.layers.GaussianDropout, keras.layers.AlphaDropout),
 )
 
@@ -59,8 +61,8 @@ class LayerSketch:
         samples: (s,) activations at random images, positions and channels, drawn from the seed.
         gram: (c, g) the Gram matrix F·Fᵀ over a grid of positions, divided by their number,
             averaged over the images and multiplied by random signs.
-        shown: (m, h, w) some of the first image's feature maps, subsampled; None in a layer
-            without positions.
+        shown: (m, h, w) some of the first image's feature maps, subsampled: a series as one row, a
+            volume as its slice in the middle; None in a layer without positions.
         channels: (m,) their channels, evenly spread; empty if they are the first ones.
         mixed: (k, h, w) sums of all of the first image's feature maps, each with its own weights;
             see `mixing`. Where few channels changed, their maps can be told from these. None in a
@@ -243,7 +245,15 @@ def mixing(channels: int, seed: int) -> NDArray[np.float32]:
 
 
 def _subsampled(x: Any) -> Any:
-    """Return the first image's maps (1, h, w, c) with sides of at most `SHOWN_SIDE`."""
+    """Return the first image's maps (1, h, w, c) with sides of at most `SHOWN_SIDE`.
+
+    Those of a series are one row, and those of a volume its slice in the middle.
+    """
+    x = x[:1]
+    if len(x.shape) == 3:
+        x = x[:, None]
+    while len(x.shape) > 4:
+        x = x[:, x.shape[1] // 2]
     step = max(1, math.ceil(max(x.shape[1:3]) / SHOWN_SIDE))
     return ops.cast(x[:1, ::step, ::step], "float32")
 
@@ -267,7 +277,7 @@ def summarize_maps(x: Any, seed: int) -> _Summary:
         "gram": ops.matmul(ops.transpose(grid, (0, 2, 1)), ops.matmul(grid, signs)) / grid.shape[1],
         "shape": ops.convert_to_tensor(np.array([shape[1:]], np.int32)),
     }
-    if len(shape) == 4:
+    if len(shape) > 2:
         maps = _subsampled(x)
         summary["shown"] = ops.take(maps, _evenly_spaced(c, SHOWN_CHANNELS), axis=-1)
         if c <= MAX_CHANNELS:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import math
 import threading
+import warnings
 import zipfile
+from collections.abc import Callable
 from typing import IO, Any
 
 import keras
+import psutil
 
+from convlens.engine.model.legacy import layer_classes, parse_config
 from convlens.files.formats import CONFIG
 
 WEIGHTS = ("model.weights.h5", "model.weights.npz")
@@ -44,20 +48,66 @@ def check_declared(archive: zipfile.ZipFile) -> None:
         raise ValueError(f"{CONFIG} does not describe a model")
     config["compile_config"] = None  # the optimizer's variables are not loaded
     stored = sum(e.file_size for e in archive.infolist() if e.filename in WEIGHTS)
+    _probe(lambda: keras.saving.deserialize_keras_object(config, safe_mode=True), stored)
+
+
+def check_declared_legacy(config: str, stored: int) -> None:
+    """Compare the weights that the layers of an HDF5 model declare with those stored, likewise.
+
+    Args:
+        config: the model's configuration, as it stands in the file.
+        stored: bytes of the stored weights, see `stored_bytes`.
+
+    Raises:
+        RunsCodeError: the configuration can run code.
+        ValueError, Exception: as `check_declared`.
+    """
+    parsed, classes = parse_config(config), layer_classes()
+    _probe(lambda: keras.legacy.saving.deserialize_keras_object(parsed, classes), stored)
+
+
+def stored_bytes(stream: IO[bytes]) -> int:
+    """Return the bytes of all data sets of an HDF5 file, in memory.
+
+    Raises:
+        ValueError: more than half of the free memory.
+        OSError: not an HDF5 file.
+    """
+    import h5py
+
+    sizes: list[int] = []
+
+    def add(_: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            sizes.append(math.prod(item.shape or ()) * item.dtype.itemsize)
+
+    with h5py.File(stream, "r") as file:
+        file.visititems(add)
+    limit = psutil.virtual_memory().available // 2
+    if sum(sizes) > limit:
+        raise ValueError(
+            f"the weights take {sum(sizes)} bytes in memory, more than the limit of {limit}"
+        )
+    return sum(sizes)
+
+
+def _probe(make: Callable[[], Any], stored: int) -> None:
+    """Make a model without values for its variables, and check what it declares."""
     found: list[Any] = []
 
     def probe() -> None:
         try:
             with keras.StatelessScope(initialize_variables=False):
-                model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-                _check_model(model, stored)
+                _check_model(make(), stored)
         except Exception as error:  # raised again in the waiting thread
             if _STATELESS not in str(error):
                 found.append(error)
 
     thread = threading.Thread(target=probe)
-    thread.start()
-    thread.join()
+    with warnings.catch_warnings():  # Keras's advice on how to write the layers of the file
+        warnings.simplefilter("ignore", UserWarning)
+        thread.start()
+        thread.join()
     if found:
         raise found[0]
 

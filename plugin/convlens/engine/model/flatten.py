@@ -10,13 +10,57 @@ from typing import Any
 import keras
 from keras import ops
 
+from convlens.engine.model.layout import (
+    Front,
+    InLayout,
+    Shaped,
+    channels_last,
+    front_of,
+    is_alike,
+    is_channels_first,
+    last_shape,
+    to_last,
+)
 from convlens.engine.model.rectify import is_activation_layer, relu_bound
+from convlens.engine.model.trace import TraceError, as_graph, nodes_restored, traced
 
-CONVOLUTIONS = (
-    keras.layers.Conv2D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv2D,
+PLAIN = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
     keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+CONVOLUTIONS = (*PLAIN, *DEPTHWISE, *SEPARABLE, *TRANSPOSED)
+MAX_POOLS = (
+    keras.layers.MaxPooling1D,
+    keras.layers.MaxPooling2D,
+    keras.layers.MaxPooling3D,
+)
+AVERAGE_POOLS = (
+    keras.layers.AveragePooling1D,
+    keras.layers.AveragePooling2D,
+    keras.layers.AveragePooling3D,
+)
+PADDINGS = (
+    keras.layers.ZeroPadding1D,
+    keras.layers.ZeroPadding2D,
+    keras.layers.ZeroPadding3D,
+)
+CROPPINGS = (keras.layers.Cropping1D, keras.layers.Cropping2D, keras.layers.Cropping3D)
+ENLARGEMENTS = (
+    keras.layers.UpSampling1D,
+    keras.layers.UpSampling2D,
+    keras.layers.UpSampling3D,
+)
+GLOBAL_POOLS = (
+    keras.layers.GlobalAveragePooling1D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalAveragePooling3D,
+    keras.layers.GlobalMaxPooling1D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.layers.GlobalMaxPooling3D,
 )
 _FUSED = (*CONVOLUTIONS, keras.layers.Dense)
 # The name of the scope in which layers are called: TensorFlow refuses an outermost scope whose name
@@ -47,9 +91,20 @@ class Call:
         """The symbolic tensors among the arguments."""
         return [t for t in keras.tree.flatten((self.args, self.kwargs)) if is_symbolic(t)]
 
+    @property
+    def variables(self) -> list[Any]:
+        """The variables that the call reads."""
+        given = keras.tree.flatten((self.args, self.kwargs))
+        return [
+            *getattr(self.op, "variables", []),
+            *(v for v in given if isinstance(v, keras.Variable)),
+        ]
+
     def compute(self, args: Any, kwargs: Any, training: bool = False) -> list[Any]:
         """Return the results for tensors in place of the symbolic arguments."""
         with keras.name_scope(SCOPE):
+            if isinstance(self.op, InLayout):
+                return self.op.compute(args, kwargs, training)
             return keras.tree.flatten(_apply(self.op, args, kwargs, training))
 
     def symbolic(self, args: Any, kwargs: Any) -> list[Any]:
@@ -77,12 +132,14 @@ class Graph:
         prefix: the names of the models around it, each followed by a dot.
         inputs: the values of the model's inputs in the flat list.
         nodes: for each node, its operation, its outputs in the model, and those in the list.
+        is_traced: whether it was traced from code, and not kept by the model.
     """
 
     model: Any
     prefix: str
     inputs: list[Any]
     nodes: list[tuple[Any, list[Any], list[Any]]] = field(default_factory=list)
+    is_traced: bool = False
 
 
 @dataclass
@@ -90,7 +147,7 @@ class Flat:
     """A model as a list of calls in the order of computation.
 
     Attributes:
-        image: the symbolic input of the images (None, h, w, c).
+        image: the symbolic input of the images (None, *positions, c).
         inputs: all symbolic inputs by name, including the image.
         results: the model's outputs, in its own order.
         calls: all calls, each after the calls that it depends on.
@@ -99,6 +156,10 @@ class Flat:
         preactivations: each layer's value before its activation, by flat name; only layers that
             have an activation.
         graphs: the model, and each call of a nested model.
+        front: the layout in which the model takes its images.
+        image_name: name of the input of the images.
+        untraced: the reason for each layer whose convolutions cannot be reached, by flat name.
+        moved: ids of the tensors whose axes are moved: channels last here, first in the model.
     """
 
     image: Any = None
@@ -109,6 +170,10 @@ class Flat:
     outputs: dict[str, Any] = field(default_factory=dict)
     preactivations: dict[str, Any] = field(default_factory=dict)
     graphs: list[Graph] = field(default_factory=list)
+    front: Front = field(default_factory=Front)
+    image_name: str = ""
+    untraced: dict[str, str] = field(default_factory=dict)
+    moved: set[int] = field(default_factory=set)
 
 
 def is_symbolic(value: Any) -> bool:
@@ -126,12 +191,38 @@ def flatten(model: keras.Model, image: str | None = None) -> Flat:
         model: a Sequential or functional model.
         image: name of the input that takes the images; None for the first.
     """
-    flattener = _Flattener()
+    with nodes_restored(model):
+        graph = model if is_graph(model) else as_graph(model)
+        number = 0 if image is None else [t.name for t in graph.inputs].index(image)
+        flat = _flatten(model, graph, number, Front())
+        front = front_of(flat.image, flat.calls)
+        return flat if front.is_plain else _flatten(model, graph, number, front)
+
+
+def _flatten(root: keras.Model, model: keras.Model, number: int, front: Front) -> Flat:
+    """Read a graph whose images, its input of a number, come in a layout.
+
+    Args:
+        root: the user's model.
+        model: its graph: the model itself, or one that calls it.
+        number: number of the input of the images.
+        front: the layout.
+    """
+    flattener = _Flattener(front, root)
     flat = flattener.flat
     inputs = [_fresh(t) for t in model.inputs]
+    own = inputs[number]
+    flat.image, flat.front = own, front
+    if front.first:
+        flat.image = inputs[number] = flattener.moved_symbol(own)
+    elif front.shape is not None:
+        flat.image = _fresh_of((None, *front.shape), own.dtype)
+        shaped = Shaped(tuple(own.shape[1:]))
+        inputs[number] = flattener.record(shaped, (flat.image,), {}, None)[0]
     flat.inputs = {t.name: symbol for t, symbol in zip(model.inputs, inputs, strict=True)}
-    flat.image = flat.inputs[image] if image is not None else inputs[0]
+    flat.image_name = model.inputs[number].name
     flat.results = flattener.read(model, "", inputs, None)
+    flat.moved = flattener.moved
     return flat
 
 
@@ -155,13 +246,24 @@ def runs_as_keras(layer: Any) -> bool:
 
 
 class _Flattener:
-    def __init__(self) -> None:
+    def __init__(self, front: Front, root: Any) -> None:
+        self.root = root
         self.flat = Flat()
-        self.opened: dict[int, Any] = {}  # by the id of the user's layer
+        self.front = front
+        self.moved: set[int] = set()
+        self.opened: dict[Any, Any] = {}  # by the id of the user's layer
 
-    def read(self, model: Any, prefix: str, inputs: list[Any], training: bool | None) -> list[Any]:
+    def read(
+        self,
+        model: Any,
+        prefix: str,
+        inputs: list[Any],
+        training: bool | None,
+        *,
+        is_traced: bool = False,
+    ) -> list[Any]:
         """Record a model's calls on given inputs, and return its outputs."""
-        graph = Graph(model, prefix, inputs)
+        graph = Graph(model, prefix, inputs, is_traced=is_traced)
         self.flat.graphs.append(graph)
         function = keras.Model(list(model.inputs), list(model.outputs), name=SCOPE)
         known = {id(t): value for t, value in zip(function.inputs, inputs, strict=True)}
@@ -193,6 +295,16 @@ class _Flattener:
                 )
         if not isinstance(op, keras.Layer):
             return self.record(op, args, kwargs, training)
+        if _is_closed(op):
+            inside = {k: v for k, v in kwargs.items() if k not in ("training", "mask")}
+            try:
+                graph = traced(op, args, inside)
+            except TraceError as reason:
+                self.flat.untraced[prefix + op.name] = str(reason)
+            else:
+                inputs = [t for t in keras.tree.flatten((args, inside)) if is_symbolic(t)]
+                name = prefix if op is self.root else f"{prefix}{op.name}."
+                return self.read(graph, name, inputs, training, is_traced=True)
         own = kwargs.get("training")
         if own is not None and _default_mode(op) is own:
             own = None  # Keras records the default too, so that nobody may have fixed it
@@ -205,7 +317,10 @@ class _Flattener:
     ) -> list[Any]:
         name = self.free_name(prefix + op.name)
         opened = self.without_activation(op)
-        y = self.record(op if opened is None else opened, args, kwargs, training)
+        if self.shapes_the_images(op, args):
+            y = self.record(Shaped(self.flat.image.shape[1:]), (self.flat.image,), {}, training)
+        else:
+            y = self.record(op if opened is None else opened, args, kwargs, training)
         if opened is not None:
             self.flat.preactivations[name] = y[0]
             y = self.record(op.activation, (y[0],), {}, training)
@@ -224,14 +339,70 @@ class _Flattener:
         return [
             value
             if value is None or _fits(value, t)
-            else self.record(_Entrance(t.dtype, len(t.shape)), (value,), {}, None)[0]
+            else self.entered(_Entrance(t.dtype, len(t.shape)), value)
             for value, t in zip(values, model.inputs, strict=True)
         ]
 
+    def entered(self, entrance: _Entrance, value: Any) -> Any:
+        """Return the value of a nested model's input that needs a cast or an axis."""
+        return self.record(entrance, (value,), {}, None)[0]
+
+    def shapes_the_images(self, op: Any, args: Any) -> bool:
+        """Return whether a layer does no more than give the images their shape."""
+        own = self.flat.calls[0].outputs[0] if self.flat.calls else None
+        reads = own is not None and len(args) == 1 and args[0] is own
+        return self.front.shape is not None and reads and isinstance(op, keras.layers.Reshape)
+
     def record(self, op: Any, args: Any, kwargs: Any, training: bool | None) -> list[Any]:
+        if self.front.anywhere:
+            op, args, kwargs = self.in_layout(op, args, kwargs)
         outputs = symbolic_results(op, args, kwargs)
         self.flat.calls.append(Call(op, args, kwargs, outputs, training))
+        if isinstance(op, InLayout):
+            self.moved.update(id(t) for t in outputs if len(t.shape) == op.rank)
+        elif self.front.anywhere and any(id(t) in self.moved for t in self.flat.calls[-1].inputs):
+            read = next(t for t in self.flat.calls[-1].inputs if id(t) in self.moved)
+            self.moved.update(id(t) for t in outputs if len(t.shape) == len(read.shape))
         return outputs
+
+    def in_layout(self, op: Any, args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
+        """Return an operation and its arguments so that maps are channels last."""
+        leaves = keras.tree.flatten((args, kwargs))
+        symbols = [t for t in leaves if is_symbolic(t)]
+        moved = [t for t in symbols if id(t) in self.moved]
+        settings = channels_last(op) if _is_own(op) else None
+        if settings is not None and is_channels_first(op):
+            # A map that comes from elsewhere, such as a layer that is channels last.
+            fresh = {id(t): self.moved_last(t) for t in symbols if id(t) not in self.moved}
+            args, kwargs = keras.tree.map_structure(lambda t: fresh.get(id(t), t), (args, kwargs))
+            return self.set_to(op, settings), args, kwargs
+        if not moved or (is_alike(op) and len(moved) == len(symbols) == len(leaves)):
+            return op, args, kwargs
+        if settings is not None and len(moved) == len(symbols):
+            return self.set_to(op, settings), args, kwargs
+        turns = isinstance(op, keras.layers.Permute) or type(op).__name__ == "Transpose"
+        rank = 0 if turns else len(moved[0].shape)
+        flags = tuple(is_symbolic(t) and id(t) in self.moved for t in leaves)
+        return InLayout(op, _apply, flags, rank), args, kwargs
+
+    def set_to(self, op: Any, settings: dict[str, Any]) -> Any:
+        """Return a view of a layer with other settings, the same one for each of its calls."""
+        key = id(op), "layout"
+        if key not in self.opened:
+            self.opened[key] = _view(op, **settings)
+        return self.opened[key]
+
+    def moved_last(self, tensor: Any) -> Any:
+        """Return a channels-first tensor with its channels last."""
+        found = self.moved_symbol(tensor)
+        self.flat.calls.append(Call(to_last, (tensor,), {}, [found]))
+        return found
+
+    def moved_symbol(self, tensor: Any) -> Any:
+        """Return a new symbol for a channels-first tensor whose axes are moved."""
+        found = _fresh_of(last_shape(tensor.shape), tensor.dtype)
+        self.moved.add(id(found))
+        return found
 
     def without_activation(self, layer: Any) -> Any | None:
         """Return a layer as it is before its activation; None if it has none, or is the user's.
@@ -283,7 +454,12 @@ def symbolic_results(op: Any, args: Any, kwargs: Any) -> list[Any]:
         view = _view(op, _inbound_nodes=[], _outbound_nodes=[])
         with keras.name_scope(SCOPE):
             return [_fresh(t) for t in keras.tree.flatten(_apply(view, args, kwargs, False))]
-    if isinstance(op, _Entrance):
+    if isinstance(op, InLayout):
+        own = op.own_symbols(args, kwargs)
+        return op.symbolic(symbolic_results(op.op, *own))
+    if op is to_last:
+        return [_fresh_of(last_shape(args[0].shape), args[0].dtype)]
+    if isinstance(op, _Entrance | Shaped):
         return [op.symbol(args[0])]
     return [_fresh(args[0])]  # an activation, which keeps shape and type
 
@@ -311,6 +487,23 @@ def _view(op: Any, **changed: Any) -> Any:
 def _fresh(tensor: Any) -> Any:
     """Return a symbolic tensor of the same shape and type, of which there is no other."""
     return keras.KerasTensor(tuple(tensor.shape), dtype=tensor.dtype)
+
+
+def _fresh_of(shape: Any, dtype: str) -> Any:
+    return keras.KerasTensor(tuple(shape), dtype=dtype)
+
+
+def _is_closed(op: Any) -> bool:
+    """Return whether a layer of the user's own has convolutions inside."""
+    if runs_as_keras(op) or isinstance(op, CONVOLUTIONS):
+        return False
+    inside = op._flatten_layers(include_self=False)
+    return isinstance(op, keras.Model) or any(isinstance(x, CONVOLUTIONS) for x in inside)
+
+
+def _is_own(op: Any) -> bool:
+    """Return whether an operation is a layer that Keras's own code runs."""
+    return isinstance(op, keras.Layer) and runs_as_keras(op)
 
 
 def _fits(value: Any, tensor: Any) -> bool:

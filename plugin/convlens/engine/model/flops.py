@@ -13,18 +13,18 @@ from typing import Any
 
 import keras
 
-from convlens.engine.model.flatten import Call
+from convlens.engine.model.flatten import CONVOLUTIONS, DEPTHWISE, SEPARABLE, TRANSPOSED, Call
 from convlens.engine.model.network import Network
 from convlens.engine.model.shapes import Shape
 
 
-def forward_flops(network: Network, layer: str, shape: tuple[int, int, int]) -> int:
+def forward_flops(network: Network, layer: str, shape: tuple[int, ...]) -> int:
     """Return the number of operations of a forward pass of one image up to a layer.
 
     Args:
         network: network.
         layer: name of the last layer of the pass.
-        shape: shape (h, w, c) of the image.
+        shape: shape (*positions, c) of the image.
 
     Raises:
         ValueError: an unknown layer, or one that does not take images of the shape.
@@ -35,7 +35,7 @@ def forward_flops(network: Network, layer: str, shape: tuple[int, int, int]) -> 
     return sum(call_flops(call, shapes) for call in network.calls(layer))
 
 
-def ascent_flops(network: Network, layer: str, shape: tuple[int, int, int]) -> int:
+def ascent_flops(network: Network, layer: str, shape: tuple[int, ...]) -> int:
     """Return the number of operations of one step for one image: forward and backward pass."""
     return 2 * forward_flops(network, layer, shape)
 
@@ -53,13 +53,7 @@ def call_flops(call: Call, shapes: Mapping[int, Shape]) -> int:
     return _of_layer(call.op, read, made)
 
 
-_COUNTED = (
-    keras.layers.Conv2D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv2D,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Dense,
-)
+_COUNTED = (*CONVOLUTIONS, keras.layers.Dense)
 
 
 def _of_layer(op: Any, read: tuple[int, ...], made: tuple[int, ...]) -> int:
@@ -67,12 +61,12 @@ def _of_layer(op: Any, read: tuple[int, ...], made: tuple[int, ...]) -> int:
     if isinstance(op, keras.layers.Dense):
         return 2 * math.prod(made) * read[-1]
     window = math.prod(op.kernel_size)
-    positions = math.prod(made[1:3])
-    if isinstance(op, keras.layers.Conv2DTranspose):
-        return 2 * math.prod(read[1:3]) * window * read[-1] * made[-1]
-    if isinstance(op, keras.layers.SeparableConv2D):
+    positions = math.prod(made[1:-1])
+    if isinstance(op, TRANSPOSED):
+        return 2 * math.prod(read[1:-1]) * window * read[-1] * made[-1]
+    if isinstance(op, SEPARABLE):
         deep = read[-1] * op.depth_multiplier
         return 2 * positions * deep * (window + made[-1])
-    if isinstance(op, keras.layers.DepthwiseConv2D):
+    if isinstance(op, DEPTHWISE):
         return 2 * positions * window * made[-1]
     return 2 * positions * window * read[-1] // op.groups * made[-1]

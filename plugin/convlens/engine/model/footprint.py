@@ -12,13 +12,13 @@ from convlens.engine.model.network import Network
 _BYTES_A_VALUE = 8
 
 
-def bytes_an_image(network: Network, layers: Sequence[str], shape: tuple[int, int, int]) -> int:
+def bytes_an_image(network: Network, layers: Sequence[str], shape: tuple[int, ...]) -> int:
     """Return the approximate bytes of one image's forward and backward pass up to some layers.
 
     Args:
         network: the network.
         layers: names of the layers at which the passes end.
-        shape: shape of the image, (h, w, c).
+        shape: shape of the image, (*positions, c).
     """
     below = list(dict.fromkeys(name for layer in layers for name in network.below(layer)))
     known = network.shapes(shape)

@@ -29,6 +29,9 @@ class Reading(Protocol):
     @property
     def result(self) -> Any: ...
 
+    @property
+    def is_channels_first(self) -> bool: ...
+
     def run(self, images: Any, wanted: list[Any], /) -> list[Any]: ...
 
     def inputs_for(self, images: Any) -> list[Any]: ...
@@ -48,7 +51,7 @@ def check_reading(network: Reading, flat: Flat, sample: NDArray[np.float32] | No
     Args:
         network: the network.
         flat: the network's calls.
-        sample: (n, h, w, c) a few images; None for noise.
+        sample: (n, *positions, c) a few images; None for noise.
 
     Returns:
         Whether they were compared: not if no image was given and none could be made up, because
@@ -100,6 +103,8 @@ class _Comparison:
     def first_difference(self) -> tuple[str, float]:
         """Return the first layer that differs, and by how much."""
         graph, inputs, found = self.flat.graphs[0], self.inputs, ("the model", self.whole())
+        if graph.model is not self.model:  # code of the user's own, which keeps no graph
+            return found
         while True:
             node = self.first_node(graph, inputs)
             if node is None:
@@ -107,7 +112,7 @@ class _Comparison:
             op, symbols, difference = node
             found = (f"layer {graph.prefix + op.name!r}", difference)
             inner = next((g for g in self.flat.graphs if _is_run_of(g, op, symbols)), None)
-            if inner is None or any(t is None for t in inner.inputs):
+            if inner is None or inner.is_traced or any(t is None for t in inner.inputs):
                 return found
             graph, inputs = inner, self.run(partial(self.reading, inner.inputs))
 
@@ -116,10 +121,12 @@ class _Comparison:
         outputs = [t for _, made, _ in graph.nodes for t in made]
         symbols = [t for _, _, read in graph.nodes for t in read]
         part = keras.Model(list(graph.model.inputs), outputs, name="part")
-        expected = self.run(lambda: keras.tree.flatten(part(inputs, training=False)))
+        expected = self.run(lambda: keras.tree.flatten(part(inputs, training=False)), self.network)
         differences = [
             _difference(a, b)
-            for a, b in zip(_arrays(expected), self.of_reading(symbols), strict=True)
+            for a, b in zip(
+                self.in_layout(expected, symbols), self.of_reading(symbols), strict=True
+            )
         ]
         for op, _, read in graph.nodes:
             largest = max(differences[: len(read)])
@@ -129,8 +136,16 @@ class _Comparison:
         return None
 
     def of_model(self) -> list[NDArray[np.float64]]:
-        given = keras.tree.pack_sequence_as(_structure(self.model), self.inputs)
-        return _arrays(self.run(lambda: keras.tree.flatten(self.model(given, training=False))))
+        given = _arguments(self.model, self.inputs)
+        found = self.run(
+            lambda: keras.tree.flatten(self.model(*given, training=False)), self.network
+        )
+        return self.in_layout(found, self.flat.results)
+
+    def in_layout(self, own: list[Any], symbols: list[Any]) -> list[NDArray[np.float64]]:
+        """Return values of the model with their axes as those of symbols of the reading."""
+        pairs = zip(_arrays(own), symbols, strict=True)
+        return [np.moveaxis(x, 1, -1) if id(t) in self.flat.moved else x for x, t in pairs]
 
     def of_reading(self, symbols: list[Any]) -> list[NDArray[np.float64]]:
         return _arrays(self.run(lambda: self.reading(symbols)))
@@ -138,23 +153,34 @@ class _Comparison:
     def reading(self, symbols: list[Any]) -> list[Any]:
         return self.network.run(self.images, symbols)
 
-    def run(self, function: Callable[[], list[Any]]) -> list[Any]:
+    def run(self, function: Callable[[], list[Any]], own: Reading | None = None) -> list[Any]:
+        """Return a function's values; `own` is given if it runs the user's model as it is.
+
+        TensorFlow has no kernels for channels-first convolutions on CPUs, but its compiler does
+        without them.
+        """
         with keras.name_scope(SCOPE):
+            if own is not None and own.is_channels_first:
+                with backend.with_xla():
+                    return list(backend.compile(function, self.network.variables)())
             found: list[Any] = backend.once(function, self.network.variables)
         return found
 
 
-def _structure(model: Any) -> Any:
-    """Return a model's inputs in the structure in which it takes them."""
-    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+def _arguments(model: Any, inputs: list[Any]) -> list[Any]:
+    """Return the arguments of a model's call for its inputs, in the structure that it takes."""
+    if not getattr(model, "inputs", None):
+        return inputs  # a subclassed model
+    structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    return [keras.tree.pack_sequence_as(structure, inputs)]
 
 
 def _noise(network: Reading) -> NDArray[np.float32] | None:
     """Return two images of noise, for models of the ranges 0–1 and 0–255."""
-    h, w, c = network.input_shape
+    *sides, c = network.input_shape
     for size in _SIZES:
-        shape = (2, h or size, w or size, c or 3)
-        if None in (h, w):
+        shape = (2, *(side or size for side in sides), c or 3)
+        if None in sides:
             try:
                 backend.shapes(lambda x: network.run(x, [network.result]), shape)
             except ValueError:

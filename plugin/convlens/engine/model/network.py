@@ -28,13 +28,15 @@ from convlens.engine.model.flatten import (
     flatten,
     has_graph,
     is_symbolic,
-    runs_as_keras,
 )
 from convlens.engine.model.guard import check_reading
+from convlens.engine.model.layout import to_first
 from convlens.engine.model.rectify import Method, rectified
 from convlens.engine.model.rounding import Coarse, roundings, sums_products
 from convlens.engine.model.settings import settings_of, unchanged
 from convlens.engine.model.shapes import Shape, tensor_shapes
+from convlens.engine.model.switches import needs_switches, pooled_by_switches
+from convlens.engine.model.trace import input_symbols
 from convlens.engine.runtime import backend
 from convlens.engine.runtime.lru_cache import LRUCache
 from convlens.engine.runtime.tolerance import Rounding
@@ -54,7 +56,7 @@ class Network:
         name: the model's name for people, which messages have.
         model: the user's own model.
         layers: the user's own layers by flat name, in the order of the graph.
-        outputs: each layer's symbolic output (None, h, w, c) or (None, units), by flat name.
+        outputs: each layer's symbolic output (None, *positions, c) or (None, units), by flat name.
         preactivations: each layer's value before its activation; only layers that have one.
         conv_layers: names of the convolutions, in the order of the graph.
         distribution: distribution of batches over several devices; None for one device.
@@ -100,19 +102,16 @@ class Network:
         self.outputs: dict[str, Any] = self._flat.outputs
         self.preactivations: dict[str, Any] = self._flat.preactivations
         self.conv_layers = tuple(n for n, x in self.layers.items() if isinstance(x, CONVOLUTIONS))
-        for name in self.conv_layers:
-            if self.layers[name].data_format == "channels_first":
-                raise ValueError(
-                    f"{self.name} layer {name!r} is channels-first, but convlens reads "
-                    "channels-last models (n, h, w, c): rebuild it with "
-                    "data_format='channels_last'"
-                )
+        if not 2 <= len(self.input_shape) <= 4:
+            raise ValueError(
+                f"{self.name} takes inputs of shape {tuple(self._flat.image.shape)}; convlens "
+                "needs series (n, t, c), images (n, h, w, c) or volumes (n, d, h, w, c)"
+            )
         self._held = {
             name: np.asarray(value, np.dtype(self._flat.inputs[name].dtype))
             for name, value in self._given.items()
         }
-        layers = [call.op for call in self._flat.calls if isinstance(call.op, keras.Layer)]
-        variables = {id(v): v for layer in layers for v in layer.variables}
+        variables = {id(v): v for call in self._flat.calls for v in call.variables}
         self.variables = backend.Variables(list(variables.values()), self.distribution)
         self._compiled: LRUCache[Any, Callable[..., Any]] = LRUCache(_MAX_COMPILED, lambda _: 1)
         self._makers = {id(t): i for i, call in enumerate(self._flat.calls) for t in call.outputs}
@@ -178,7 +177,7 @@ class Network:
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
-        """The shape of one image: (h, w, c), with None where any size is accepted."""
+        """The shape of one image: (*positions, c), with None where any size is accepted."""
         return tuple(self._flat.image.shape[1:])
 
     @property
@@ -209,8 +208,8 @@ class Network:
             found[name] = tensor
         return found
 
-    def shapes(self, shape: tuple[int, int, int]) -> dict[int, Shape]:
-        """Return the shape of each tensor for images of a shape (h, w, c); see `tensor_shapes`."""
+    def shapes(self, shape: tuple[int, ...]) -> dict[int, Shape]:
+        """Return the shape of each tensor for images of a shape; see `tensor_shapes`."""
         if shape not in self._shapes:
             self._shapes[shape] = tensor_shapes(self._flat, shape)
         return self._shapes[shape]
@@ -279,29 +278,40 @@ class Network:
             )
         return chosen.astype(np.int64)
 
-    def check_position(self, layer: str, position: tuple[int, int]) -> None:
-        """Check that a position (row, column) lies in a layer's feature map.
+    def positions(self, layer: str) -> tuple[int | None, ...]:
+        """Return the size of a layer's feature map along each side; 1 along each for a vector."""
+        sides = tuple(self.outputs[layer].shape[1:-1])
+        return sides or (1,) * (len(self.input_shape) - 1)
+
+    def check_position(self, layer: str, position: tuple[int, ...]) -> None:
+        """Check that a position lies in a layer's feature map.
+
+        Args:
+            layer: the layer's name.
+            position: a number for each side of the map, (row, column) in one of two dimensions.
 
         Raises:
-            ValueError: not a pair of numbers, a layer of no fixed size, or a position out of range.
+            ValueError: not as many numbers as the map has sides, a layer of no fixed size, or a
+                position out of range.
         """
-        if not (isinstance(position, tuple) and len(position) == 2):
-            raise ValueError(f"position must be (row, column), not {position!r}")
-        shape = self.outputs[layer].shape
-        h, w = (shape[1], shape[2]) if len(shape) == 4 else (1, 1)
-        if h is None or w is None:
+        sides = self.positions(layer)
+        if not (isinstance(position, tuple) and len(position) == len(sides)):
+            forms = {1: "(step,)", 2: "(row, column)", 3: "(slice, row, column)"}
+            form = forms.get(len(sides), f"a tuple of {len(sides)} numbers")
+            raise ValueError(f"position must be {form}, not {position!r}")
+        if any(side is None for side in sides):
             raise ValueError(f"layer {layer!r} has no fixed size: position cannot be given")
-        row, column = position
-        if not (0 <= row < h and 0 <= column < w):
-            raise ValueError(f"position {position} is outside layer {layer!r}, which is {h}×{w}")
+        if not all(0 <= at < (side or 0) for at, side in zip(position, sides, strict=True)):
+            size = "×".join(map(str, sides))
+            raise ValueError(f"position {position} is outside layer {layer!r}, which is {size}")
 
     def check_images(self, images: Any) -> NDArray[np.float32]:
-        """Return `images` as float32 (n, h, w, c).
+        """Return `images` as float32 (n, *positions, c).
 
         Raises:
             ValueError: a shape that the model does not take, no image, values that are not finite.
         """
-        array = np.asarray(images)
+        array = self._in_layout(np.asarray(images))
         want = self.input_shape
         if array.ndim != len(want) + 1 or any(
             w is not None and w != s for w, s in zip(want, array.shape[1:], strict=True)
@@ -325,6 +335,68 @@ class Network:
             self._sample = found[:2].copy()
         return found
 
+    def _in_layout(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return images that are laid out as the model takes them as convlens has them.
+
+        Others are returned as they are. Images that may be either, such as 3×3 pixels of 3
+        channels, count as channels last.
+        """
+        front, want = self._flat.front, self.input_shape
+        if _fits(array.shape[1:], want) or not _fits(array.shape[1:], self._own_shape):
+            return array
+        if front.first:
+            return np.moveaxis(array, 1, -1)
+        return array if front.shape is None else array.reshape(len(array), *front.shape)
+
+    @property
+    def _own_shape(self) -> tuple[int | None, ...]:
+        """The shape of one image as the model takes it."""
+        if self._flat.front.first:
+            return (self.input_shape[-1], *self.input_shape[:-1])
+        return tuple(self._flat.inputs[self._flat.image_name].shape[1:])
+
+    def check_batch(self, images: Any) -> NDArray[np.float32]:
+        """Return one image, or several, as float32 (n, *positions, c).
+
+        Raises:
+            ValueError: as `check_images`.
+        """
+        array = np.asarray(images)
+        one = any(_fits(array.shape, shape) for shape in (self.input_shape, self._own_shape))
+        return self.check_images(array[None] if one else array)
+
+    @property
+    def untraced(self) -> dict[str, str]:
+        """The reason for each layer whose convolutions cannot be reached, by the layer's name."""
+        return dict(self._flat.untraced)
+
+    @property
+    def is_channels_first(self) -> bool:
+        """True if a layer of the model is channels first; it is read as channels last."""
+        return self._flat.front.anywhere
+
+    def check_pictures(self, images: Any) -> NDArray[np.float32]:
+        """Return one image, or several, as float32 (n, h, w, c), for what needs pictures.
+
+        Raises:
+            ValueError: as `check_images`; a model of series or volumes.
+        """
+        self.check_takes_pictures()
+        return self.check_batch(images)
+
+    def check_takes_pictures(self) -> None:
+        """Check that the model takes images of two dimensions.
+
+        Raises:
+            ValueError: a model of series or volumes.
+        """
+        if len(self.input_shape) != 3:
+            shape = ", ".join("any" if s is None else str(s) for s in self.input_shape)
+            raise ValueError(
+                f"{self.name} takes inputs of shape (n, {shape}), but pictures (n, h, w, c) are "
+                "needed here"
+            )
+
     def run(
         self,
         images: Any,
@@ -340,7 +412,7 @@ class Network:
         """Compute the values of symbolic tensors in inference mode, and only the calls they need.
 
         Args:
-            images: a tensor (n, h, w, c); None if `feed` gives all values that are needed.
+            images: a tensor (n, *positions, c); None if `feed` gives all values that are needed.
             wanted: members of `outputs` or `preactivations`.
             method: backward pass of each ReLU; see `rectify.rectified`.
             taps: values to add to layers' outputs, by layer. The derivative with respect to a tap
@@ -386,6 +458,8 @@ class Network:
                 args, kwargs = coarse.inputs((args, kwargs))
             if id(call) in functions:
                 results = [functions[id(call)](values[id(call.inputs[0])])]
+            elif method != "gradient" and needs_switches(call.op):
+                results = [pooled_by_switches(call.op, values[id(call.inputs[0])])]
             elif method != "gradient" and self._bound_of(call) is not None:
                 one = values[id(call.inputs[0])]
                 results = [rectified(call.compute_one, one, method)]
@@ -397,9 +471,14 @@ class Network:
         return [values[id(t)] for t in wanted]
 
     def inputs_for(self, images: Any) -> list[Any]:
-        """Return the model's inputs, in its order, for images (n, h, w, c)."""
+        """Return the model's inputs, in its order, for images (n, *positions, c)."""
         held = self._held_for(images)
-        return [held.get(id(symbol), images) for symbol in self._flat.inputs.values()]
+        own = images
+        if self._flat.front.first:
+            own = to_first(images)
+        elif self._flat.front.shape is not None:
+            (own,) = self.run(images, [self._flat.inputs[self._flat.image_name]])
+        return [held.get(id(symbol), own) for symbol in self._flat.inputs.values()]
 
     def _held_for(self, batch: Any) -> dict[int, Any]:
         """Return the held values for each member of a batch, by the id of their input."""
@@ -498,7 +577,7 @@ class Network:
 
     @property
     def image(self) -> Any:
-        """The symbolic tensor of the images (None, h, w, c)."""
+        """The symbolic tensor of the images (None, *positions, c)."""
         return self._flat.image
 
     @property
@@ -528,26 +607,25 @@ class Network:
         return [self._flat.calls[number] for number in sorted(found)]
 
 
+def _fits(shape: Sequence[int], axes: Sequence[int | None]) -> bool:
+    return len(shape) == len(axes) and all(
+        axis in (None, side) for axis, side in zip(axes, shape, strict=True)
+    )
+
+
 def _check_graph(model: Any, called: str) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a keras.Model, got {type(model).__name__}")
-    if not has_graph(model):
-        built = "was never built" if isinstance(model, keras.Sequential) else "is subclassed"
+    if isinstance(model, keras.Sequential) and not has_graph(model):
         raise ValueError(
-            f"{called} {built}: give a built Sequential model or a functional one, whose "
-            "layers' outputs can be named"
-        )
-    if not runs_as_keras(model):
-        raise ValueError(
-            f"{called} is a {type(model).__name__} with a call() of its own, which can compute "
-            "something else than its layers one after another: move what it does into a layer, or "
-            "give a functional model"
+            f"{called} was never built: give a built Sequential model or a functional one, "
+            "whose layers' outputs can be named"
         )
 
 
 def _image_input(model: keras.Model, held: Mapping[str, ArrayLike], called: str) -> str:
     """Return the name of the input that takes the images, the only one without a held value."""
-    inputs = {t.name: t for t in model.inputs}
+    inputs = input_symbols(model)
     for name, value in held.items():
         if name not in inputs:
             raise ValueError(
@@ -566,11 +644,6 @@ def _image_input(model: keras.Model, held: Mapping[str, ArrayLike], called: str)
             f"{called} has {len(inputs)} inputs ({_describe_inputs(inputs)}){given}; exactly "
             "one, the images, must be free: hold the others with "
             "convlens.Network(model, held={name: value})"
-        )
-    if len(inputs[free[0]].shape) != 4:
-        shape = tuple(inputs[free[0]].shape)
-        raise ValueError(
-            f"{called} takes inputs of shape {shape}; convlens needs images (n, h, w, c)"
         )
     return free[0]
 

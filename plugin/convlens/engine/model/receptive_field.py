@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -11,12 +13,22 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from convlens.engine.model.flatten import CONVOLUTIONS, Call, runs_as_keras
+from convlens.engine.model.flatten import (
+    AVERAGE_POOLS,
+    CONVOLUTIONS,
+    CROPPINGS,
+    ENLARGEMENTS,
+    MAX_POOLS,
+    PADDINGS,
+    TRANSPOSED,
+    Call,
+    runs_as_keras,
+)
 from convlens.engine.model.network import Network
 from convlens.engine.model.shapes import Shape
 from convlens.engine.runtime import backend
 
-_POOLS = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
+_POOLS = (*MAX_POOLS, *AVERAGE_POOLS)
 _ELEMENTWISE = (
     keras.layers.ReLU,
     keras.layers.Add,
@@ -27,26 +39,29 @@ _ELEMENTWISE = (
 _INTERPOLATIONS = {"nearest": 0, "bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}
 _FREE_SIZE = 9
 Side = NDArray[np.int64]
+Size = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle of pixels: rows top to bottom, columns left to right, ends excluded.
+    """A box of pixels: a span of a series, a rectangle of an image, a cuboid of a volume.
 
-    Where a layer pads, the rectangle may reach outside the image.
+    Where a layer pads, the box may reach outside the image.
+
+    Attributes:
+        start: the first pixel along each side, (row, column) in an image.
+        end: the pixel after the last along each side.
     """
 
-    top: int
-    left: int
-    bottom: int
-    right: int
+    start: tuple[int, ...]
+    end: tuple[int, ...]
 
 
 def receptive_field(
     model: keras.Model | Network,
     layer: str,
-    position: tuple[int, int],
-    size: tuple[int, int],
+    position: tuple[int, ...],
+    size: tuple[int, ...],
     *,
     padded: bool = False,
 ) -> Box:
@@ -60,27 +75,27 @@ def receptive_field(
     Args:
         model: a Keras model or a `Network`.
         layer: the layer's name; the field of a layer without positions is the whole image.
-        position: (row, column) in the layer's feature map.
-        size: size of the images, (h, w).
+        position: the position in the layer's feature map, (row, column) in one of an image.
+        size: size of the images along each side, (h, w).
         padded: include the padding, as if every map continued beyond its edges; the field then has
             the same size at all positions and may reach outside the image.
 
     Returns:
-        The smallest rectangle of pixels that contains the field.
+        The smallest box of pixels that contains the field.
 
     Raises:
         ValueError: an unknown layer.
     """
     network = Network.of(model)
     target = network.outputs[network.find(layer)]
-    if len(target.shape) != 4:
-        return Box(0, 0, *size)
-    fields: dict[int, _Field] = {id(target): _Field(*(np.array([at]) for at in position))}
     sizes = _map_sizes(network, layer, size)
+    if len(target.shape) != len(size) + 2:
+        return Box((0,) * len(size), tuple(size))
+    fields: dict[int, _Field] = {id(target): _Field.at(position)}
     for call in reversed(network.calls(layer)):
         for source, field in _input_fields(call, fields, sizes):
             if not padded:
-                field = field.within(*(sizes[id(source)] or size))
+                field = field.within(sizes[id(source)] or size)
             known = fields.get(id(source))
             fields[id(source)] = field if known is None else known | field
     return fields[id(network.image)].box
@@ -91,13 +106,13 @@ class Reach:
     """The receptive field of any position of a map, as if every map continued beyond its edges.
 
     Attributes:
-        size: (h, w) of the field in pixels; the whole image's where an operation mixes all
+        size: of the field in pixels along each side; the whole image's where an operation mixes all
             positions.
-        stride: distance (down, right) in pixels of the fields of neighboring positions.
+        stride: distance in pixels of the fields of neighboring positions along each side.
     """
 
-    size: tuple[int, int]
-    stride: tuple[float, float]
+    size: Size
+    stride: tuple[float, ...]
 
 
 def reaches(network: Network, shapes: Mapping[int, Shape]) -> dict[int, Reach]:
@@ -110,9 +125,10 @@ def reaches(network: Network, shapes: Mapping[int, Shape]) -> dict[int, Reach]:
         shapes: the shape of each tensor, by its id, for images of the size in question; see
             `Network.shapes`. Tensors without a shape are left out.
     """
-    h, w = _positions(shapes[id(network.image)]) or (1, 1)
-    found = {id(network.image): Reach((1, 1), (1.0, 1.0))}
-    sizes = {key: _positions(shape) for key, shape in shapes.items()}
+    rank = len(network.input_shape) - 1
+    whole = _positions(shapes[id(network.image)], rank) or (1,) * rank
+    found = {id(network.image): Reach((1,) * rank, (1.0,) * rank)}
+    sizes = {key: _positions(shape, rank) for key, shape in shapes.items()}
     for call in network.graph:
         below = [t for t in call.inputs if id(t) in found]
         for out in call.outputs:
@@ -124,25 +140,20 @@ def reaches(network: Network, shapes: Mapping[int, Shape]) -> dict[int, Reach]:
                 if not _is_gate(call, source, out, sizes)
             ]
             known = [part for part in parts if part is not None]
-            whole = len(known) < len(parts) or not known
-            made = (
-                [*known, Reach((h, w), _whole_stride(sizes[id(out)], (h, w)))] if whole else known
-            )
+            if len(known) < len(parts) or not known:
+                known.append(Reach(whole, _whole_stride(sizes[id(out)], whole)))
             found[id(out)] = Reach(
-                (
-                    min(h, max(part.size[0] for part in made)),
-                    min(w, max(part.size[1] for part in made)),
-                ),
-                (max(part.stride[0] for part in made), max(part.stride[1] for part in made)),
+                tuple(map(min, whole, map(max, zip(*(part.size for part in known), strict=True)))),
+                tuple(map(max, zip(*(part.stride for part in known), strict=True))),
             )
     return found
 
 
-def _whole_stride(size: tuple[int, int] | None, image: tuple[int, int]) -> tuple[float, float]:
+def _whole_stride(size: Size | None, image: Size) -> tuple[float, ...]:
     """Return the stride of a map whose positions all read the whole image."""
     if size is None:
-        return (1.0, 1.0)
-    return image[0] / size[0], image[1] / size[1]
+        return (1.0,) * len(image)
+    return tuple(whole / own for whole, own in zip(image, size, strict=True))
 
 
 def _reach_through(
@@ -150,20 +161,21 @@ def _reach_through(
     source: Any,
     out: Any,
     below: Reach,
-    sizes: Mapping[int, tuple[int, int] | None],
+    sizes: Mapping[int, Size | None],
 ) -> Reach | None:
     """Return the reach of a call's output through one input; None if it mixes all positions."""
     size, out_size = sizes[id(source)], sizes[id(out)]
     if size is None or out_size is None:
         return None
-    first, last = (_input_field(call.op, _Field(*at), size) for at in _corners(out_size))
+    corners = (0,) * len(out_size), tuple(side - 1 for side in out_size)
+    first, last = (_input_field(call.op, _Field.at(corner), size) for corner in corners)
     if first is None or last is None:
-        return below if out_size == size and _is_pointwise(call, source) else None
+        return below if out_size == size and _is_pointwise(call, source, len(size)) else None
     made = [
         _along(begin, end, n, m, field, stride)
         for begin, end, n, m, field, stride in zip(
-            (first.rows, first.columns),
-            (last.rows, last.columns),
+            first.sides,
+            last.sides,
             size,
             out_size,
             below.size,
@@ -171,13 +183,7 @@ def _reach_through(
             strict=True,
         )
     ]
-    return Reach((made[0][0], made[1][0]), (made[0][1], made[1][1]))
-
-
-def _corners(size: tuple[int, int]) -> tuple[tuple[Side, Side], tuple[Side, Side]]:
-    """Return the first and the last position of a map, (rows, columns) each."""
-    h, w = size
-    return (np.array([0]), np.array([0])), (np.array([h - 1]), np.array([w - 1]))
+    return Reach(tuple(field for field, _ in made), tuple(stride for _, stride in made))
 
 
 def _along(
@@ -200,37 +206,46 @@ def _along(
 
 @dataclass(frozen=True)
 class _Field:
-    """Positions of a map: all crossings of some rows and columns.
+    """Positions of a map: all crossings of some numbers along each side, such as rows and columns.
 
-    Dilated kernels and wide strides leave gaps, so this is not always a rectangle.
+    Dilated kernels and wide strides leave gaps, so this is not always a box.
     """
 
-    rows: Side
-    columns: Side
+    sides: tuple[Side, ...]
+
+    @classmethod
+    def at(cls, position: Sequence[int]) -> _Field:
+        return cls(tuple(np.array([number]) for number in position))
+
+    @classmethod
+    def whole(cls, size: Size) -> _Field:
+        return cls(tuple(np.arange(side) for side in size))
 
     def __or__(self, other: _Field) -> _Field:
         if self.is_empty or other.is_empty:
             return other if self.is_empty else self
-        return _Field(np.union1d(self.rows, other.rows), np.union1d(self.columns, other.columns))
+        return _Field(tuple(map(np.union1d, self.sides, other.sides)))
 
-    def within(self, h: int, w: int) -> _Field:
-        rows, columns = self.rows, self.columns
-        return _Field(rows[(rows >= 0) & (rows < h)], columns[(columns >= 0) & (columns < w)])
+    def within(self, size: Size) -> _Field:
+        pairs = zip(self.sides, size, strict=True)
+        return _Field(tuple(side[(side >= 0) & (side < n)] for side, n in pairs))
 
     @property
     def is_empty(self) -> bool:
-        return not (self.rows.size and self.columns.size)
+        return not all(side.size for side in self.sides)
 
     @property
     def box(self) -> Box:
-        if self.is_empty:
-            return Box(0, 0, 0, 0)  # only padding is read
-        ends = [int(f(side)) for f in (np.min, np.max) for side in (self.rows, self.columns)]
-        return Box(ends[0], ends[1], ends[2] + 1, ends[3] + 1)
+        if self.is_empty:  # only padding is read
+            return Box((0,) * len(self.sides), (0,) * len(self.sides))
+        return Box(
+            tuple(int(side.min()) for side in self.sides),
+            tuple(int(side.max()) + 1 for side in self.sides),
+        )
 
 
 def _input_fields(
-    call: Call, fields: dict[int, _Field], sizes: dict[int, tuple[int, int] | None]
+    call: Call, fields: dict[int, _Field], sizes: dict[int, Size | None]
 ) -> list[tuple[Any, _Field]]:
     """Return the field of each input that a call reads to compute the fields of its outputs."""
     out = next((o for o in call.outputs if id(o) in fields), None)
@@ -245,51 +260,71 @@ def _input_fields(
         field = None
         if size is not None and out_size is not None:
             field = _input_field(call.op, fields[id(out)], size)
-            if field is None and out_size == size and _is_pointwise(call, source):
+            if field is None and out_size == size and _is_pointwise(call, source, len(size)):
                 field = fields[id(out)]
-        # A tensor without positions counts as read whole.
-        found.append((source, field or _Field(*(np.arange(n) for n in size or (1, 1)))))
+        if field is None:  # read whole, as a tensor without positions is
+            rank = len(fields[id(out)].sides)
+            field = _Field.whole(size or (1,) * rank)
+        found.append((source, field))
     return found
 
 
-def _is_gate(
-    call: Call, source: Any, out: Any, sizes: Mapping[int, tuple[int, int] | None]
-) -> bool:
+def _is_gate(call: Call, source: Any, out: Any, sizes: Mapping[int, Size | None]) -> bool:
     """Return whether an input has one position and is combined with a map of the output's size."""
     out_size = sizes[id(out)]
-    mixed = any(sizes[id(other)] == out_size for other in call.inputs)
-    return sizes[id(source)] == (1, 1) and out_size not in (None, (1, 1)) and mixed
+    size = sizes[id(source)]
+    if size is None or out_size is None or math.prod(size) > 1 or math.prod(out_size) == 1:
+        return False
+    return any(sizes[id(other)] == out_size for other in call.inputs)
 
 
-def _input_field(op: Any, field: _Field, size: tuple[int, int]) -> _Field | None:
+def _input_field(op: Any, field: _Field, size: Size) -> _Field | None:
     """Return the input field of an operation of known geometry; None for other operations."""
-    sides = (field.rows, field.columns)
+    sides = field.sides
     if not isinstance(op, keras.Layer) or not runs_as_keras(op):
         return None  # a call of the user's own can move positions
-    if isinstance(op, keras.layers.Conv2DTranspose):
-        extra = (None, None) if op.output_padding is None else _pair(op.output_padding)
+    if getattr(op, "data_format", None) == "channels_first" or _rank(op) != len(sides):
+        return None
+    each = partial(_for_each, rank=len(sides))
+    if isinstance(op, TRANSPOSED):
+        extra = each(op.output_padding)
         steps = zip(sides, op.kernel_size, op.strides, op.dilation_rate, extra, strict=True)
-        return _Field(*(_transposed_inputs(i, k, s, d, op.padding, e) for i, k, s, d, e in steps))
+        return _Field(
+            tuple(_transposed_inputs(i, k, s, d, op.padding, e) for i, k, s, d, e in steps)
+        )
     if isinstance(op, (*CONVOLUTIONS, *_POOLS)):
         kernel = op.pool_size if isinstance(op, _POOLS) else op.kernel_size
         dilation = 1 if isinstance(op, _POOLS) else op.dilation_rate
-        windows = zip(sides, _pair(kernel), _pair(op.strides), _pair(dilation), size, strict=True)
-        return _Field(*(_window_inputs(i, k, s, d, n, op.padding) for i, k, s, d, n in windows))
-    if isinstance(op, keras.layers.ZeroPadding2D):
-        return _Field(*(i - p[0] for i, p in zip(sides, op.padding, strict=True)))
-    if isinstance(op, keras.layers.Cropping2D):
-        return _Field(*(i + c[0] for i, c in zip(sides, op.cropping, strict=True)))
-    if isinstance(op, keras.layers.UpSampling2D):
-        reach = _INTERPOLATIONS.get(op.interpolation)
+        windows = zip(sides, each(kernel), each(op.strides), each(dilation), size, strict=True)
+        return _Field(tuple(_window_inputs(i, k, s, d, n, op.padding) for i, k, s, d, n in windows))
+    if isinstance(op, PADDINGS):
+        return _Field(tuple(i - n for i, n in zip(sides, _firsts(op.padding), strict=True)))
+    if isinstance(op, CROPPINGS):
+        return _Field(tuple(i + n for i, n in zip(sides, _firsts(op.cropping), strict=True)))
+    if isinstance(op, ENLARGEMENTS):
+        reach = _INTERPOLATIONS.get(getattr(op, "interpolation", "nearest"))
         if reach is None:
             return None
-        pairs = zip(sides, op.size, strict=True)
-        return _Field(*(_interpolated_inputs(i, f, reach) for i, f in pairs))
+        pairs = zip(sides, each(op.size), strict=True)
+        return _Field(tuple(_interpolated_inputs(i, f, reach) for i, f in pairs))
     return None
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+def _rank(op: Any) -> int | None:
+    """Return the number of sides of the maps that a layer of known geometry takes, else None."""
+    families = (CONVOLUTIONS, _POOLS, PADDINGS, CROPPINGS, ENLARGEMENTS)
+    kinds = [kind for family in families for kind in family if isinstance(op, kind)]
+    return int(kinds[0].__name__.removesuffix("Transpose")[-2]) if kinds else None
+
+
+def _for_each(value: Any, rank: int) -> tuple[Any, ...]:
+    """Return a setting for each side, given one for all or a tuple."""
+    return (value,) * rank if value is None or isinstance(value, int) else tuple(value)
+
+
+def _firsts(edges: Any) -> tuple[int, ...]:
+    """Return what is added or cut before each side, of (before, after) for one side or for each."""
+    return (edges[0],) if isinstance(edges[0], int) else tuple(first for first, _ in edges)
 
 
 def _window_inputs(
@@ -300,6 +335,8 @@ def _window_inputs(
     before = 0
     if padding == "same":
         before = max((-(-size // stride) - 1) * stride + reach - size, 0) // 2
+    elif padding == "causal":
+        before = reach - 1
     taps = np.arange(kernel) * dilation - before
     return np.unique(outputs[:, None] * stride + taps)
 
@@ -339,7 +376,7 @@ def _interpolated_inputs(outputs: Side, factor: int, reach: int) -> Side:
     return np.union1d(first[exact], near)
 
 
-def _is_pointwise(call: Call, source: Any) -> bool:
+def _is_pointwise(call: Call, source: Any, rank: int) -> bool:
     """Return whether each position of a call's output depends only on that position of `source`."""
     if _is_known_pointwise(call.op):
         return True
@@ -348,12 +385,13 @@ def _is_pointwise(call: Call, source: Any) -> bool:
         id(t): draw.random([1, *(s or _FREE_SIZE for s in t.shape[1:])], dtype=np.float32)
         for t in call.inputs
     }
+    corner = (0, *(0 for _ in range(rank)))
     changed = dict(values)
     changed[id(source)] = values[id(source)].copy()
-    changed[id(source)][:, 0, 0] += draw.random(source.shape[3:], dtype=np.float32) + 0.5
+    changed[id(source)][corner] += draw.random(source.shape[1 + rank :], dtype=np.float32) + 0.5
     before, after = (_apply(call, v) for v in (values, changed))
-    differs = np.abs(after - before).max(axis=(0, *range(3, after.ndim))) > 0
-    differs[0, 0] = False
+    differs = np.abs(after - before).max(axis=(0, *range(1 + rank, after.ndim))) > 0
+    differs[corner[1:]] = False
     return not differs.any()
 
 
@@ -374,12 +412,11 @@ def _apply(call: Call, values: dict[int, Any]) -> Any:
     return backend.to_numpy(call.compute(args, kwargs)[0])
 
 
-def _map_sizes(
-    network: Network, layer: str, size: tuple[int, int]
-) -> dict[int, tuple[int, int] | None]:
-    """Return the size (h, w) of every tensor below a layer; None for tensors without positions.
+def _map_sizes(network: Network, layer: str, size: Size) -> dict[int, Size | None]:
+    """Return the size of every tensor below a layer; None for tensors without positions.
 
-    A tensor (n, h, w) counts as a map of one channel, as in preprocessing that swaps colors.
+    In a network of images a tensor (n, h, w) counts as a map of one channel, as in preprocessing
+    that swaps colors.
     """
     calls = network.calls(layer)
     symbols = {id(t): t for call in calls for t in [*call.inputs, *call.outputs]}
@@ -389,11 +426,19 @@ def _map_sizes(
         image = ops.zeros((1, *size, network.image.shape[-1]))
         values = network.run(image, list(symbols.values()))
         shapes = {key: tuple(v.shape) for key, v in zip(symbols, values, strict=True)}
-    return {key: _positions(shape) for key, shape in shapes.items()}
+    return {key: _positions(shape, len(size)) for key, shape in shapes.items()}
 
 
-def _positions(shape: Sequence[int | None]) -> tuple[int, int] | None:
-    """Return the size (h, w) of a map of a shape (n, h, w, …); None without positions."""
-    if len(shape) not in (3, 4) or shape[1] is None or shape[2] is None:
+def _positions(shape: Sequence[int | None], rank: int) -> Size | None:
+    """Return the size of a map of a shape (n, *size, c), with as many sides as `rank`.
+
+    A shape without the axis of channels counts as a map of one channel; of one dimension, it is a
+    vector.
+
+    Returns:
+        None for a tensor of another number of axes, or without a fixed size.
+    """
+    if len(shape) != rank + 2 and not (rank > 1 and len(shape) == rank + 1):
         return None
-    return shape[1], shape[2]
+    size = shape[1 : rank + 1]
+    return None if any(side is None for side in size) else tuple(side or 0 for side in size)

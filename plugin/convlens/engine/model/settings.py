@@ -18,7 +18,7 @@ def settings_of(model: Any) -> list[Any]:
     Attributes that hold tensors count only in layers that are adapted to data, such as
     Normalization, because other layers keep results of their last call in them.
     """
-    found: list[Any] = [*model.outputs]
+    found: list[Any] = [*(getattr(model, "outputs", None) or [])]
     for layer in model._flatten_layers():
         found.append(layer)
         if isinstance(layer, keras.Model):  # of which training and prediction change attributes

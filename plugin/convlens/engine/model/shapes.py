@@ -11,7 +11,7 @@ from convlens.engine.model.flatten import Flat, is_symbolic
 Shape = tuple[int | None, ...]
 
 
-def tensor_shapes(flat: Flat, shape: tuple[int, int, int]) -> dict[int, Shape]:
+def tensor_shapes(flat: Flat, shape: tuple[int, ...]) -> dict[int, Shape]:
     """Return the shape of each tensor for images of a given shape, by the tensor's id.
 
     The shapes are those that the model's own layers state; nothing is computed. A tensor is left
@@ -20,7 +20,7 @@ def tensor_shapes(flat: Flat, shape: tuple[int, int, int]) -> dict[int, Shape]:
 
     Args:
         flat: the network's calls.
-        shape: (h, w, c) of the images.
+        shape: (*positions, c) of the images.
 
     Returns:
         Shapes with the batch as their first axis, None.

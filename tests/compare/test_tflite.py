@@ -77,6 +77,8 @@ def test_a_fault_is_named_at_each_place(reference, images, files, tmp_path, kind
     places = artefact_places(content, defect)
     if ARTEFACT_DEFECTS[defect].quantized and kind == "float32":
         pytest.skip("it needs an integer model")
+    if defect == "dropped-activation" and kind == "int8":
+        pytest.skip("the range of an integer result ends where the activation does")
     assert places
     for i, place in enumerate(places):
         broken = tmp_path / f"{i}.tflite"

@@ -99,7 +99,7 @@ def assert_gram_symmetric(
     matrices = _square(given, name)
     maps = None if features is None else tolerance.as_floats(features)
     rows, by = (None, 1) if maps is None else _rows(maps, given.shape, divisor)
-    tol = _tolerance(given, maps) if tol is None else tol
+    tol = _tolerance(given, rows) if tol is None else tol
     if not np.isfinite(matrices).all():
         at = tuple(int(i) for i in np.argwhere(~np.isfinite(matrices))[0])
         raise AssertionError(f"{name} is not finite: entry {at} is {matrices[at]}")
@@ -250,7 +250,12 @@ def _rows(f: NDArray[Any], shape: tuple[int, ...], divisor: Divisor) -> tuple[ND
 
 
 def _tolerance(gram: NDArray[Any], features: NDArray[Any] | None = None) -> float:
-    """Return the tolerance for a Gram matrix's type, and for the positions that it sums over."""
+    """Return the tolerance for a Gram matrix's type, and for the positions that it sums over.
+
+    Args:
+        gram: the matrices.
+        features: (n, *positions, c) what they were made from.
+    """
     positions = 0 if features is None else int(np.prod(features.shape[1:-1]))
     precision = tolerance.of_products(tolerance.precision_of(gram.dtype))
     return tolerance.sum_tolerance(precision, positions)

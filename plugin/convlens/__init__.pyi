@@ -51,6 +51,11 @@ from .checks.style import (
     assert_style_closer as assert_style_closer,
     assert_style_transfer_converges as assert_style_transfer_converges,
 )
+from .compare.same import assert_same_behaviour as assert_same_behaviour
+from .compare.sameness import (
+    LayerSameness as LayerSameness,
+    Sameness as Sameness,
+)
 from .engine.ascent.maximize import (
     AscentInterrupted as AscentInterrupted,
     Maximization as Maximization,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from convlens.files.formats import FOREIGN_SUFFIXES, is_saved_model
+from convlens.pytest_plugin.against import AGAINST, is_foreign, same_items
 from convlens.pytest_plugin.baseline_items import baseline_items
 from convlens.pytest_plugin.battery import checks_of
 from convlens.pytest_plugin.items import ModelItem
@@ -91,10 +92,9 @@ def model_items(parent: pytest.Collector, target: Target) -> list[ModelItem]:
             a node id names an item that the model does not have.
     """
     try:
-        lens = lens_of_target(parent.config, target)
+        items = list(_all_items(parent, target))
     except (ValueError, TypeError) as error:
         raise pytest.Collector.CollectError(str(error)) from None
-    items = [*_checked(parent, target, lens), *baseline_items(parent, target, lens)]
     if target.only is None:
         return items
     missing = [
@@ -107,6 +107,14 @@ def model_items(parent: pytest.Collector, target: Target) -> list[ModelItem]:
         raise pytest.Collector.CollectError(f"not found: {missing[0]}")
     parent.config.stash.setdefault(_MISSING, []).extend(missing)
     return [item for item in items if any(_matches(wanted, item.name) for wanted in target.only)]
+
+
+def _all_items(parent: pytest.Collector, target: Target) -> Iterable[ModelItem]:
+    if not (is_foreign(target) and parent.config.stash[AGAINST].spec is not None):
+        lens = lens_of_target(parent.config, target)
+        yield from _checked(parent, target, lens)
+        yield from baseline_items(parent, target, lens)
+    yield from same_items(parent, target)
 
 
 def _checked(parent: pytest.Collector, target: Target, lens: Lens) -> Iterable[ModelItem]:

@@ -84,26 +84,30 @@ class ModelItem(pytest.Item):
     def runtest(self) -> None:
         """Run the check once, judge it, and draw its figures after the verdict."""
         __tracebackhide__ = True
-        self.record("model", self.model)
-        self.record("layer", self.layer or "")
-        if self.target.kind == "file":
-            self.record("file", str(self.path))
+        self.identify()
         lens = shared_lens(self.config, self.target)
         self.record("images", lens.source)
         seen = self.run_check(lens)
         try:
             try:
-                self._record_all(self.check.measures(seen))
+                self.record_all(self.check.measures(seen))
             finally:  # an error in measuring may not hide a failure
-                self._judge(seen)
+                self.judge(seen)
         finally:
             self.show(lens, seen)
 
-    def _judge(self, seen: Any) -> None:
+    def identify(self) -> None:
+        """Keep what the item is about, for all that show its result."""
+        self.record("model", self.model)
+        self.record("layer", self.layer or "")
+        if self.target.kind == "file":
+            self.record("file", str(self.path))
+
+    def judge(self, seen: Any) -> None:
         """Record the verdict's numbers; skip where a failure would be that of the options."""
         __tracebackhide__ = True
         try:
-            self._record_all(self.check.verdict(seen))
+            self.record_all(self.check.verdict(seen))
         except AssertionError as error:
             reason = self.check.too_little(effort(self.config))
             if not reason:
@@ -138,7 +142,8 @@ class ModelItem(pytest.Item):
         """Keep a measurement for the summary and for JUnit."""
         self.user_properties.append((f"convlens.{name}", value))
 
-    def _record_all(self, measures: Mapping[str, float | int | str]) -> None:
+    def record_all(self, measures: Mapping[str, float | int | str]) -> None:
+        """Keep measurements by name."""
         for name, value in measures.items():
             self.record(name, value)
 

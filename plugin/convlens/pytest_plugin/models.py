@@ -125,18 +125,37 @@ def images_for(config: pytest.Config, model: Any) -> ImageSet:
     Raises:
         ValueError: images that cannot be read, or that do not fit the model.
     """
-    from convlens.pytest_plugin.images import read_images, shipped_digits, textures
+    from convlens.pytest_plugin.images import shipped_digits
 
     network = network_of(config, model)
+    asked = config.getoption("convlens_images") is not None
+    if not asked and config.stash.get(_MADE, {}).get("mnist_cnn") is model:
+        return shipped_digits()
+    held = _held(config, network)
+    return _with_held(held, images_for_shape(config, network.input_shape, held.image))
+
+
+def images_for_shape(
+    config: pytest.Config, shape: tuple[int | None, ...], name: str | None = None
+) -> ImageSet:
+    """Return the images that were given, or seeded textures, for inputs of a shape.
+
+    Args:
+        config: of the run.
+        shape: shape of one image.
+        name: name of the input that takes the images; None where there is one input.
+
+    Raises:
+        ValueError: images that cannot be read.
+    """
+    from convlens.pytest_plugin.images import read_images, textures
+
     source = config.getoption("convlens_images")
     given = value_range(config)
     if source is not None:
-        held = _held(config, network)
-        return _with_held(held, read_images(source, network.input_shape, given, held.image))
-    if config.stash.get(_MADE, {}).get("mnist_cnn") is model:
-        return shipped_digits()
-    drawn = textures(network.input_shape, given or (0.0, 1.0), config.getoption("convlens_seed"))
-    return _with_held(_held(config, network), replace(drawn, range_given=given is not None))
+        return read_images(source, shape, given, name)
+    drawn = textures(shape, given or (0.0, 1.0), config.getoption("convlens_seed"))
+    return replace(drawn, range_given=given is not None)
 
 
 def _with_held(held: HeldInputs, images: ImageSet) -> ImageSet:

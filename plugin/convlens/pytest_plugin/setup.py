@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from convlens.pytest_plugin import baselines, benchmarks, causes, hookspecs, options, report
+from convlens.pytest_plugin import (
+    against,
+    baselines,
+    benchmarks,
+    causes,
+    hookspecs,
+    options,
+    report,
+)
 from convlens.pytest_plugin.targets import (
     APPLICATIONS,
     MODEL_SUFFIXES,
@@ -30,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("convlens", "look inside trained convolutional networks")
     options.add_options(parser, group)
     baselines.add_options(parser, group)
+    against.add_options(group)
     report.add_options(group)
     benchmarks.add_options(parser)
 
@@ -59,6 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.args[:], config.stash[WITHIN] = _split_models_within([*paths, *named])
     config.stash[TARGETS] = _merge(targets, selected)
     baselines.configure(config)
+    against.configure(config)
     causes.configure(config)
     report.configure(config)
     if not hasattr(config, "workerinput"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from convlens.pytest_plugin.against import AGAINST
 from convlens.pytest_plugin.baselines import FOLDER, NONE, SESSION
 from convlens.pytest_plugin.causes import CAUSES
 from convlens.pytest_plugin.rerun import command_to_record
@@ -44,7 +45,8 @@ class WhatChanged:
 def _without_baseline(config: pytest.Config) -> str:
     """Return a line where models were checked and none has a baseline; else an empty text."""
     session, models = config.stash[SESSION], list(config.stash[CAUSES].models)
-    if session.asked or session.refused or not models:
+    held = session.asked or config.stash[AGAINST].spec is not None
+    if held or session.refused or not models:
         return ""
     if any("::" in str(argument) for argument in config.args):
         return ""  # single items were asked for, and they ran

@@ -567,6 +567,15 @@ class Network:
         return self._flat.calls[self._makers[id(self.outputs[self.find(layer)])]]
 
     @property
+    def all_calls(self) -> tuple[Call, ...]:
+        """All calls of the network, each after those that it depends on."""
+        return tuple(self._flat.calls)
+
+    def first_values(self, images: Any) -> dict[int, Any]:
+        """Return the values of the images and of the held inputs, by the id of their symbol."""
+        return {**self._held_for(images), id(self._flat.image): images}
+
+    @property
     def image(self) -> Any:
         """The symbolic tensor of the images (None, *positions, c)."""
         return self._flat.image

@@ -1,0 +1,64 @@
+"""A Keras model as one of two models side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from convlens.compare.runtime import Arithmetic, Step, Values
+from convlens.compare.walk import compute, layer_names
+from convlens.engine.model.network import INPUT, Network
+from convlens.engine.runtime import backend
+from convlens.engine.runtime.tolerance import coarsest, precision_of
+
+_ARITHMETIC: Mapping[str, Arithmetic] = {"float16": "float16", "bfloat16": "bfloat16"}
+
+
+class KerasModel:
+    """A Keras model whose tensors are its layers' outputs; see `Runtime`."""
+
+    channels_first = False
+    steps: Mapping[str, Step] = {}
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.title = f"Keras {keras.__version__} on {keras.backend.backend()}"
+        self.arithmetic: Arithmetic = _ARITHMETIC.get(
+            coarsest(precision_of(t.dtype) for call in network.all_calls for t in call.outputs),
+            "float32",
+        )
+        self.input_shape = network.input_shape
+        names = layer_names(network)
+        self._names: dict[int, str] = {id(network.image): INPUT}
+        for call in network.all_calls:
+            for t in call.outputs:
+                own = network.outputs.get(names[id(t)])
+                inner = "" if t is own else f"/{len(self._names)}"
+                self._names[id(t)] = f"{names[id(t)]}{inner}"
+        self.output_names = tuple(self._names[id(t)] for t in network.results)
+
+    def outputs(self, images: NDArray[Any]) -> list[Values]:
+        """Return the outputs as `model.predict` computes them."""
+        given = [np.asarray(v) for v in self.network.inputs_for(np.asarray(images, np.float32))]
+        found = self.network.model.predict(given if len(given) > 1 else given[0], verbose=0)
+        return [np.asarray(v, np.float32) for v in keras.tree.flatten(found)]
+
+    def tensors(self, images: NDArray[Any]) -> dict[str, Values]:
+        """Return the values of all layers and operations."""
+        image = ops.cast(ops.convert_to_tensor(images), self.network.image.dtype)
+        values = self.network.first_values(image)
+        for call in self.network.all_calls:
+            results = compute(call, values)
+            if results is not None:
+                values.update((id(t), v) for t, v in zip(call.outputs, results, strict=True))
+        return {
+            name: np.asarray(backend.to_numpy(values[key]), np.float32)
+            for key, name in self._names.items()
+            if key in values and len(values[key].shape) > 1
+        }

@@ -1,0 +1,45 @@
+"""The limits of two models' differences, by the arithmetic of the coarser one.
+
+They were measured on healthy pairs; see docs/converted-models.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from convlens.compare.runtime import Arithmetic
+from convlens.compare.walk import MATCH
+
+_ORDER: tuple[Arithmetic, ...] = ("float32", "float16", "bfloat16", "dynamic range", "int8")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The least signal-to-noise ratios of healthy pairs, in dB.
+
+    Attributes:
+        layer: of a layer that is computed from the other model's own inputs.
+        channel: of the worst channel of such a layer.
+        output: of the models' outputs, to which all layers add.
+        clean: of a counterpart in the walk.
+    """
+
+    layer: float
+    channel: float
+    output: float
+    clean: float
+
+
+LIMITS: Mapping[Arithmetic, Limits] = {
+    "float32": Limits(90, 80, 60, 90),
+    "float16": Limits(45, 35, 20, 45),
+    "bfloat16": Limits(27, 17, 10, 27),
+    "dynamic range": Limits(15, 5, -3, MATCH),
+    "int8": Limits(MATCH, 0, -3, MATCH),
+}
+
+
+def coarser(first: Arithmetic, second: Arithmetic) -> Arithmetic:
+    """Return the coarser of two kinds of arithmetic."""
+    return max(first, second, key=_ORDER.index)

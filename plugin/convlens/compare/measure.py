@@ -1,0 +1,142 @@
+"""The difference of two tensors as a signal-to-noise ratio, gathered image by image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Ratios are cut to this, as equal tensors have none.
+MAX_DECIBELS = 200.0
+# The share of the mean square that counts as signal beside the variance: rounding follows values,
+# and a layer that hardly varies would have a ratio of rounding alone.
+_MEAN_SHARE = 1e-3
+# A channel's signal counts as at least this share of the layer's: the rounding of its inputs does
+# not shrink with it.
+_CHANNEL_FLOOR = 1e-3
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Difference between a tensor and what it should be.
+
+    Attributes:
+        snr: signal-to-noise ratio in dB: the variance about each channel's mean over the squared
+            error; 200 for equal tensors, -200 where one is not finite.
+        cosine: cosine similarity.
+        worst_channel: channel with the lowest ratio.
+        channel_snr: its ratio in dB.
+        worst_image: number of the image with the largest error.
+        image_snr: its ratio in dB.
+    """
+
+    snr: float
+    cosine: float
+    worst_channel: int
+    channel_snr: float
+    worst_image: int
+    image_snr: float
+
+    def __str__(self) -> str:
+        return (
+            f"signal-to-noise {self.snr:.1f} dB, cosine {self.cosine:.6f}, worst channel "
+            f"{self.worst_channel} ({self.channel_snr:.1f} dB), worst image {self.worst_image} "
+            f"({self.image_snr:.1f} dB)"
+        )
+
+
+class Tally:
+    """Sums by channel over images, from which a `Difference` follows; no tensor is kept."""
+
+    def __init__(self) -> None:
+        self._sums: NDArray[np.float64] | None = None
+        self._count = 0
+        self._by_image: dict[int, tuple[float, int]] = {}
+
+    def add(self, first: int, expected: NDArray[Any], actual: NDArray[Any]) -> None:
+        """Add the values of some images.
+
+        Args:
+            first: number of the first of these images.
+            expected, actual: (n, …, c).
+        """
+        e, error = _error(expected, actual)
+        rows = e.reshape(-1, e.shape[-1] if e.ndim > 1 else 1)
+        errors = error.reshape(rows.shape)
+        got = np.where(np.isfinite(errors), rows + errors, 0.0)
+        sums = np.stack(
+            [
+                rows.sum(axis=0),
+                (rows**2).sum(axis=0),
+                (errors**2).sum(axis=0),
+                (rows * got).sum(axis=0),
+                (got**2).sum(axis=0),
+            ]
+        )
+        self._sums = sums if self._sums is None else self._sums + sums
+        self._count += len(rows)
+        for i, squares in enumerate((error.reshape(len(error), -1) ** 2).sum(axis=1)):
+            self._by_image[first + i] = (float(squares), e[0].size)
+
+    @property
+    def noise(self) -> NDArray[np.float64]:
+        """The mean squared error of each channel (c,)."""
+        assert self._sums is not None
+        return self._sums[2] / self._count
+
+    def difference(self) -> Difference:
+        """Return the difference over all images so far."""
+        assert self._sums is not None
+        total, squares, _, products, actual = self._sums / self._count
+        noise = self.noise
+        signal = np.maximum(squares - total**2, 0) + _MEAN_SHARE * squares
+        floor = max(float(signal.mean()), np.finfo(np.float64).tiny)
+        ratios = np.maximum(signal, _CHANNEL_FLOOR * floor) / np.maximum(noise, 1e-300)
+        worst = int(np.argmin(ratios))
+        image = max(self._by_image, key=lambda i: self._by_image[i][0])
+        image_squares, size = self._by_image[image]
+        norms = math.sqrt(float(squares.sum()) * float(actual.sum()))
+        cosine = float(products.sum()) / norms if norms > 0 else float(noise.sum() == 0)
+        return Difference(
+            decibels(floor, float(noise.mean())),
+            min(1.0, cosine),
+            worst,
+            decibels(float(ratios[worst]), 1.0),
+            image,
+            decibels(floor, image_squares / size),
+        )
+
+
+def snr(expected: NDArray[Any], actual: NDArray[Any]) -> float:
+    """Return the signal-to-noise ratio of two tensors (n, …, c) in dB."""
+    tally = Tally()
+    tally.add(0, expected, actual)
+    return tally.difference().snr
+
+
+def decibels(signal: float, noise: float) -> float:
+    """Return a ratio in dB, within ±200."""
+    if not math.isfinite(noise) or not math.isfinite(signal):
+        return -MAX_DECIBELS
+    if noise <= 0:
+        return MAX_DECIBELS
+    if signal <= 0:
+        return -MAX_DECIBELS
+    found = 10 * (math.log10(signal) - math.log10(noise))
+    return max(-MAX_DECIBELS, min(MAX_DECIBELS, found))
+
+
+def _error(
+    expected: NDArray[Any], actual: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what is expected, and the error; infinite where one of both alone is not finite."""
+    e, a = np.asarray(expected, np.float64), np.asarray(actual, np.float64)
+    finite = np.isfinite(e) & np.isfinite(a)
+    if finite.all():
+        return e, a - e
+    same = (e == a) | (np.isnan(e) & np.isnan(a))
+    error = np.where(finite, np.where(finite, a, 0) - np.where(finite, e, 0), np.inf)
+    return np.where(finite, e, 0), np.where(same, 0, error)

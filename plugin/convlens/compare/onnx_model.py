@@ -1,0 +1,171 @@
+"""Run ONNX models, and read every tensor that they compute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from convlens.compare.runtime import Arithmetic, Step, Values
+
+INSTALL = "pip install 'pytest-convlens[onnx]'"
+_FLOATS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
+_NEEDED = ("onnx", "onnxruntime")
+# onnxruntime's levels of messages: errors alone.
+_ERRORS = 3
+
+
+class OnnxModel:
+    """An ONNX file with onnxruntime on the CPU; see `Runtime`."""
+
+    steps: Mapping[str, Step] = {}
+
+    def __init__(self, path: Path) -> None:
+        """Examine and load a file.
+
+        Raises:
+            ValueError: onnx or onnxruntime is missing; a file that is damaged, keeps data outside,
+                or is too large; one that onnxruntime does not take.
+        """
+        missing = [name for name in _NEEDED if find_spec(name) is None]
+        if missing:
+            raise ValueError(f"{path} cannot be run: {' and '.join(missing)} not found: {INSTALL}")
+        import onnxruntime
+
+        self._path = path
+        self.title = f"onnxruntime {version('onnxruntime')}"
+        model = read_onnx(path)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _ERRORS
+
+        def session(content: bytes) -> Any:
+            try:
+                return onnxruntime.InferenceSession(
+                    content, options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:  # of several types, by operation
+                reason = " ".join(str(error).split())[:300]
+                raise ValueError(f"{path} does not run on {self.title}: {reason}") from None
+
+        self._deployed = session(model.SerializeToString())
+        inputs = self._deployed.get_inputs()
+        if len(inputs) != 1:
+            count = len(inputs)
+            raise ValueError(f"{path} has {count} inputs; convlens compares models of one input")
+        self._input = inputs[0]
+        sides = [side if isinstance(side, int) else None for side in self._input.shape]
+        self._batch = sides[0]
+        # Channels stand first where few of them stand before larger sides.
+        own = sides[1:]
+        self._turned = len(own) == 3 and _is_few(own[0]) and not _is_few(own[-1])
+        self.input_shape = (*own[1:], own[0]) if self._turned else tuple(own)
+        self.channels_first = True  # exporters turn maps, whatever the input's order
+        self.output_names = tuple(each.name for each in self._deployed.get_outputs())
+        self.notes: tuple[str, ...] = ()
+        if self._turned:
+            self.notes += (f"{path.name} takes its channels first, (n, c, h, w)",)
+        if self._batch == 1:
+            self.notes += (f"{path.name} takes 1 image at a time: its batch is fixed",)
+        constants = {each.data_type for each in model.graph.initializer}
+        self.arithmetic: Arithmetic = "float16" if 10 in constants else "float32"
+        self._names = _expose(model)
+        self._all = session(model.SerializeToString())
+
+    def outputs(self, images: NDArray[Any]) -> list[Values]:
+        """Return the outputs, without the intermediate tensors."""
+        return list(self._run(self._deployed, list(self.output_names), images).values())
+
+    def tensors(self, images: NDArray[Any]) -> dict[str, Values]:
+        """Return all tensors of numbers that have the images as their first axis."""
+        return self._run(self._all, self._names, images)
+
+    def _run(self, session: Any, names: list[str], images: NDArray[Any]) -> dict[str, Values]:
+        kind = np.float16 if "float16" in self._input.type else np.float32
+        given = np.moveaxis(images, -1, 1) if self._turned else images
+        given = np.ascontiguousarray(given.astype(kind))
+        size = self._batch or len(given)
+        parts: dict[str, list[Values]] = {}
+        for start in range(0, len(given), size):
+            part = given[start : start + size]
+            filled = np.concatenate([part, *[part[-1:]] * (size - len(part))])
+            try:
+                found = session.run(names, {self._input.name: filled})
+            except Exception as error:  # onnxruntime has types of its own
+                reason = " ".join(str(error).split())[:300]
+                raise ValueError(f"{self._path} does not run on {self.title}: {reason}") from None
+            for name, value in zip(names, found, strict=True):
+                if value.ndim > 1 and len(value) == size:
+                    parts.setdefault(name, []).append(np.asarray(value[: len(part)], np.float32))
+        return {name: np.concatenate(each) for name, each in parts.items()}
+
+
+def read_onnx(path: Path) -> Any:
+    """Return the model of a file after examining it.
+
+    Raises:
+        ValueError: a damaged file, one larger than half of the free memory, or one that keeps data
+            in other files.
+    """
+    import onnx
+
+    size = path.stat().st_size
+    if size > psutil.virtual_memory().available // 2:
+        raise ValueError(f"{path} has {size} bytes, more than half of the free memory")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # of protobuf, in several types
+        raise ValueError(f"{path} is damaged, or not an ONNX file: {error}") from None
+    for tensor in _constants(model.graph):
+        if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ValueError(
+                f"{path} keeps the tensor {tensor.name!r} in another file, which is not read: save "
+                "it with its data inside (onnx.save(model, path, save_as_external_data=False))"
+            )
+    return model
+
+
+def _constants(graph: Any) -> list[Any]:
+    """Return the constant tensors of a graph and of those inside it."""
+    found = list(graph.initializer)
+    for node in graph.node:
+        for attribute in node.attribute:
+            found += [attribute.t] if attribute.HasField("t") else []
+            found += attribute.tensors
+            for inner in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
+                found += _constants(inner)
+    return found
+
+
+def _expose(model: Any) -> list[str]:
+    """Make every tensor of floats that depends on the input an output; return all their names."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(model)
+    kinds = {each.name: each.type.tensor_type.elem_type for each in inferred.graph.value_info}
+    known = {each.name for each in model.graph.input}
+    outputs = [each.name for each in model.graph.output]
+    names = list(known)
+    for node in model.graph.node:
+        if not known & set(node.input):
+            continue
+        known.update(node.output)
+        for name in node.output:
+            if name in outputs:
+                names.append(name)
+            elif kinds.get(name) in _FLOATS:
+                names.append(name)
+                model.graph.output.append(
+                    onnx.helper.make_tensor_value_info(name, kinds[name], None)
+                )
+    inputs = {each.name for each in model.graph.input}
+    return [name for name in names if name not in inputs]
+
+
+def _is_few(side: int | None) -> bool:
+    return side is not None and side <= 4

@@ -1,0 +1,257 @@
+"""Hold two models side by side: outputs first, then the layer where a difference begins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike, NDArray
+
+from convlens.compare.conventions import find_convention
+from convlens.compare.keras_model import KerasModel
+from convlens.compare.limits import LIMITS, Limits, coarser
+from convlens.compare.measure import Difference, Tally
+from convlens.compare.noise import Noise, NoiseTally, known_tensors
+from convlens.compare.runtime import Runtime
+from convlens.compare.sameness import LayerSameness, Sameness
+from convlens.compare.sources import open_source
+from convlens.compare.tensors import Tensors, turned
+from convlens.compare.walk import Row, Walk, as_tensor, compute
+from convlens.engine.model.network import Network
+from convlens.engine.runtime import backend
+from convlens.pictures.synthetic import synthetic_images
+
+# Images on which counterparts are looked for, and the bytes that their tensors may take.
+_MAX_MATCHED, _MATCHED_BYTES = 2, 2**28
+# Outputs that agree but for a convention have at least this ratio in dB, however coarse.
+_CLEARLY = 15.0
+# Images on which every layer is measured, one after the other.
+_MAX_MEASURED = 8
+_FREE_SIZE = 96
+
+
+def assert_same_behaviour(
+    new: Any,
+    reference: Any,
+    images: ArrayLike | None = None,
+    *,
+    allow_legacy: bool = False,
+) -> Sameness:
+    """Assert that a converted, rebuilt or upgraded model does what its reference does.
+
+    Args:
+        new, reference: each a Keras model, a `Network`, a function of images (n, h, w, c) that
+            returns outputs (n, …), the path of a .keras, .h5, .tflite or .onnx file, or
+            ``git:REV:path``.
+        images: images (n, h, w, c) as the reference takes them; None for seeded textures in 0–1.
+        allow_legacy: also load HDF5 files; see `load_model`.
+
+    Returns:
+        The outputs' differences and, where one of the two is a Keras model, those of each layer.
+
+    Raises:
+        AssertionError: they differ; the message names the first layer that does.
+        ValueError: a model or images that cannot be read.
+    """
+    __tracebackhide__ = True
+    names = _name_of(new), _name_of(reference)
+    opened = [open_source(each, allow_legacy=allow_legacy) for each in (new, reference)]
+    found = compare_models(opened[0], opened[1], _images(opened, images), names=names)
+    if not found.passed:
+        raise AssertionError(found.message)
+    return found
+
+
+def compare_models(
+    new: Runtime,
+    reference: Runtime,
+    images: NDArray[Any],
+    *,
+    names: tuple[str, str],
+) -> Sameness:
+    """Hold two opened models side by side.
+
+    Args:
+        new, reference: the models.
+        images: images (n, h, w, c) as the reference takes them.
+        names: the models' names.
+
+    Raises:
+        ValueError: the models' outputs have other numbers or sizes, or a model does not run.
+    """
+    arithmetic = coarser(new.arithmetic, reference.arithmetic)
+    limits = LIMITS[arithmetic]
+    expected, actual = reference.outputs(images), new.outputs(images)
+    outputs = _output_differences(expected, actual)
+    passed = bool(outputs) and all(each.snr >= limits.output for each in outputs)
+    layers: tuple[LayerSameness, ...] = ()
+    unmatched: tuple[str, ...] = ()
+    worst = min(outputs, key=lambda each: each.image_snr).worst_image if outputs else 0
+    measured = _measured(len(images), worst)
+    convention = ""
+    if not passed:
+        convention = find_convention(new, expected, images, max(limits.output, _CLEARLY)) or ""
+    if not outputs and not convention:
+        shapes = [", ".join(str(v.shape[1:]) for v in each) for each in (actual, expected)]
+        raise ValueError(f"the models' outputs have shapes {shapes[0]} and {shapes[1]}")
+    guide, other = (new, reference) if not isinstance(reference, KerasModel) else (reference, new)
+    if isinstance(guide, KerasModel) and other.output_names and not convention:
+        layers, unmatched = _compare_layers(guide.network, other, images, measured, limits)
+    return Sameness(
+        *names,
+        (new.title, reference.title),
+        arithmetic,
+        limits,
+        tuple(outputs),
+        passed,
+        layers,
+        unmatched,
+        (*new.notes, *reference.notes),
+        len(measured),
+        convention,
+    )
+
+
+def _output_differences(
+    expected: Sequence[NDArray[Any]], actual: Sequence[NDArray[Any]]
+) -> list[Difference]:
+    """Return the difference of each output; none where numbers or sizes of outputs differ."""
+    found = []
+    for e, a in zip(expected, actual, strict=False):
+        if len(expected) != len(actual) or e[0].size != a[0].size:
+            return []
+        tally = Tally()
+        tally.add(0, e, a.reshape(e.shape))
+        found.append(tally.difference())
+    return found
+
+
+def _compare_layers(
+    network: Network,
+    other: Runtime,
+    images: NDArray[Any],
+    measured: Sequence[int],
+    limits: Limits,
+) -> tuple[tuple[LayerSameness, ...], tuple[str, ...]]:
+    first = other.tensors(images[:1])
+    size = max(1, sum(value.nbytes for value in first.values()))
+    count = max(1, min(_MAX_MATCHED, len(images), _MATCHED_BYTES // size))
+    shown = images[:count]
+    tensors = Tensors(
+        first if count == 1 else other.tensors(shown), channels_first=other.channels_first
+    )
+    walk = Walk(network, shown, tensors, limits.clean, other.output_names)
+    rows = walk.rows()
+    tallies = {id(row.symbol): Tally() for row in rows}
+    noises = _noise_tallies(rows, other)
+    for number in measured:
+        for row, expected, actual, values in row_values(network, rows, other, images[number][None]):
+            tallies[id(row.symbol)].add(number, expected, actual)
+            if id(row.symbol) in noises:
+                noises[id(row.symbol)].add(expected, actual, values)
+    found_noise = {key: tally.noise() for key, tally in noises.items()}
+    layers = [
+        _judged(row, tallies[id(row.symbol)].difference(), limits, found_noise.get(id(row.symbol)))
+        for row in rows
+    ]
+    layers = _with_identities(layers)
+    covered = {name for layer in layers for name in layer.group}
+    reached = [name for name in network.outputs if network.reaches(name)]
+    return tuple(layers), tuple(name for name in reached if name not in covered)
+
+
+def _noise_tallies(rows: Sequence[Row], other: Runtime) -> dict[int, NoiseTally]:
+    """Return the sums of an integer model's noise, by the id of each row's symbol."""
+    from convlens.compare.tflite import TFLiteModel
+
+    if not (isinstance(other, TFLiteModel) and other.arithmetic == "int8"):
+        return {}
+    known = known_tensors(rows)
+    return {id(row.symbol): NoiseTally(row, other, known) for row in rows}
+
+
+def row_values(
+    network: Network, rows: Sequence[Row], other: Runtime, images: NDArray[Any]
+) -> Iterator[tuple[Row, NDArray[Any], NDArray[Any], dict[int, Any]]]:
+    """Yield each row with its value from the other model's inputs, the other's, and all values."""
+    held = other.tensors(images)
+    by_symbol = {id(row.symbol): row for row in rows}
+    values = network.first_values(ops.convert_to_tensor(images))
+    known = {id(network.image): values[id(network.image)]}
+    for call in (None, *network.all_calls):
+        if call is not None:
+            results = compute(call, values)
+            if results is None:
+                continue
+            known = {id(t): v for t, v in zip(call.outputs, results, strict=True)}
+        for key, value in known.items():
+            values[key] = value
+            row = by_symbol.get(key)
+            if row is not None:
+                expected = backend.to_numpy(value)
+                actual = turned(held[row.pair.tensor], row.pair.transposed).reshape(expected.shape)
+                yield row, expected, actual, values
+                values[key] = as_tensor(actual, row.symbol)
+
+
+def _judged(row: Row, found: Difference, limits: Limits, noise: Noise | None) -> LayerSameness:
+    if noise is not None:
+        finding = "" if noise.passed else f"unexplained {noise}; {found}"
+        return LayerSameness(
+            row.layer, row.group, row.pair.tensor, found, noise.passed, finding, noise
+        )
+    passed = found.snr >= limits.layer and found.channel_snr >= limits.channel
+    finding = (
+        ""
+        if passed
+        else f"{found} (limits {limits.layer:g} dB, worst channel {limits.channel:g} dB)"
+    )
+    return LayerSameness(row.layer, row.group, row.pair.tensor, found, passed, finding)
+
+
+def _with_identities(layers: Sequence[LayerSameness]) -> list[LayerSameness]:
+    """Name layers behind one that differs, and that changed nothing, with it.
+
+    Their counterpart is the same tensor, so the fault may be theirs as well.
+    """
+    found: list[LayerSameness] = []
+    for layer in layers:
+        last = found[-1] if found else None
+        if last is not None and not last.passed and last.tensor == layer.tensor and layer.passed:
+            group = tuple(dict.fromkeys((*last.group, *layer.group)))
+            found[-1] = replace(last, group=group)
+        else:
+            found.append(layer)
+    return found
+
+
+def _measured(count: int, worst: int) -> list[int]:
+    """Return the numbers of the images whose layers are measured, the worst among them."""
+    spread = np.unique(np.linspace(0, count - 1, min(count, _MAX_MEASURED)).astype(int))
+    return sorted({*map(int, spread), worst})
+
+
+def _images(opened: Sequence[Runtime], images: ArrayLike | None) -> NDArray[np.float32]:
+    if images is not None:
+        found = np.asarray(images, np.float32)
+        if found.ndim < 3 or not len(found) or not np.isfinite(found).all():
+            raise ValueError(
+                f"images must be finite and of shape (n, h, w, c) with n ≥ 1, not {found.shape}"
+            )
+        return found
+    shapes = [each.input_shape for each in reversed(opened) if isinstance(each, KerasModel)]
+    shape = [*shapes, opened[1].input_shape][0]
+    sides = tuple(_FREE_SIZE if side is None else side for side in shape)
+    return synthetic_images(sides, (0.0, 1.0), seed=0)
+
+
+def _name_of(source: Any) -> str:
+    if isinstance(source, keras.Model | Network):
+        return str(source.name)
+    return Path(os.fspath(source)).name if isinstance(source, str | os.PathLike) else repr(source)

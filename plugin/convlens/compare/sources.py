@@ -1,0 +1,118 @@
+"""Open what a user names as one of two models."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from convlens.compare.function import FunctionModel
+from convlens.compare.keras_model import KerasModel
+from convlens.compare.runtime import Runtime
+from convlens.engine.model.loading import load_model
+from convlens.engine.model.network import Network
+
+GIT = "git:"
+# What stands for the commit that a branch started from, in git:merge-base:path.
+MERGE_BASE = "merge-base"
+_BRANCHES = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
+TFLITE_SUFFIX, ONNX_SUFFIX = ".tflite", ".onnx"
+# A function that opens a name that is no file: of keras.applications, or module:factory.
+Named = Callable[[str], Any]
+
+
+def open_source(source: Any, *, named: Named | None = None, allow_legacy: bool = False) -> Runtime:
+    """Return a model that can be compared.
+
+    Args:
+        source: a Keras model, a `Network`, a function of images that returns outputs, a path of a
+            .keras, .h5, .tflite or .onnx file, or ``git:REV:path``; REV may be ``merge-base``.
+        named: function that opens other names; None refuses them.
+        allow_legacy: also load HDF5 files; see `load_model`.
+
+    Raises:
+        ValueError: there is no such thing, it cannot be read, or its runtime is not installed.
+    """
+    if isinstance(source, keras.Model | Network):
+        return KerasModel(Network.of(source))
+    if callable(source):
+        return FunctionModel(source)
+    if not isinstance(source, str | os.PathLike):
+        raise ValueError(
+            f"{source!r} is no model: give a Keras model, a function of images, or the path of a "
+            ".keras, .h5, .tflite or .onnx file"
+        )
+    text = os.fspath(source)
+    if text.startswith(GIT):
+        return _open_revision(text, allow_legacy)
+    path = Path(text)
+    if path.is_file():
+        return open_file(path, allow_legacy=allow_legacy)
+    if named is None or path.suffix in (*KERAS_SUFFIXES, TFLITE_SUFFIX, ONNX_SUFFIX):
+        raise ValueError(f"{text} does not exist: give the path of a model file")
+    return open_source(named(text), allow_legacy=allow_legacy)
+
+
+def open_file(path: Path, *, allow_legacy: bool = False) -> Runtime:
+    """Return the model of a file; its content decides what it is.
+
+    Raises:
+        ValueError: it cannot be read, or its runtime is not installed.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(8)
+    if head[4:8] == b"TFL3" or path.suffix == TFLITE_SUFFIX:
+        from convlens.compare.tflite import TFLiteModel
+
+        return TFLiteModel(path)
+    if path.suffix == ONNX_SUFFIX:
+        from convlens.compare.onnx_model import OnnxModel
+
+        return OnnxModel(path)
+    return KerasModel(Network(load_model(path, allow_legacy=allow_legacy)))
+
+
+def _open_revision(text: str, allow_legacy: bool) -> Runtime:
+    """Return the model of a file as a commit has it.
+
+    Raises:
+        ValueError: there is no such revision or file in the repository of this folder.
+    """
+    revision, _, path = text.removeprefix(GIT).partition(":")
+    if not revision or not path or revision.startswith("-"):
+        raise ValueError(f"{text}: give git:REV:path, such as git:main:model.keras")
+    if revision == MERGE_BASE:
+        revision = _merge_base(text)
+    shown = _git(text, "show", f"{revision}:./{path}")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, Path(path).name)
+        file.write_bytes(shown)
+        return open_file(file, allow_legacy=allow_legacy)
+
+
+def _merge_base(text: str) -> str:
+    for branch in _BRANCHES:
+        try:
+            return _git(text, "merge-base", "HEAD", branch).decode().strip()
+        except ValueError:
+            continue
+    raise ValueError(
+        f"{text}: no branch of {', '.join(_BRANCHES)} is here; in CI fetch the whole history "
+        "(fetch-depth: 0), or name a revision"
+    )
+
+
+def _git(text: str, *arguments: str) -> bytes:
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, check=True).stdout
+    except FileNotFoundError:
+        raise ValueError(f"{text} needs git, which is not installed") from None
+    except subprocess.CalledProcessError as error:
+        reason = " ".join(error.stderr.decode("utf-8", "replace").split())
+        raise ValueError(f"{text} cannot be read: {reason}") from None

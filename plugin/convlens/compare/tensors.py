@@ -1,0 +1,114 @@
+"""Find a model's tensors by their values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convlens.compare.measure import snr
+
+_BUCKETS = 512
+_SEED = 20
+# The tensors nearest by sketch that are then compared in full.
+_NEAR = 3
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A tensor that stands for a layer's value.
+
+    Attributes:
+        tensor: name of the tensor.
+        transposed: whether its channels stand before its positions.
+        snr: signal-to-noise ratio with the value on the images of the search, in dB.
+    """
+
+    tensor: str
+    transposed: bool
+    snr: float
+
+
+class Tensors:
+    """The tensors of a model for a few images, each with a count sketch (Charikar et al. 2002)."""
+
+    def __init__(self, values: Mapping[str, NDArray[Any]], *, channels_first: bool) -> None:
+        """Sketch tensors.
+
+        Args:
+            values: name → tensor (n, …), in the order of computation.
+            channels_first: also take each map (n, c, …) for one whose channels are last.
+        """
+        self._values = values
+        self._signs: dict[int, NDArray[np.float32]] = {}
+        # Values of an image → tensors of that size, and whether each is taken transposed.
+        self._of_size: dict[int, list[tuple[str, bool]]] = {}
+        self._sketches: dict[tuple[str, bool], NDArray[np.float32]] = {}
+        self.order = {name: i for i, name in enumerate(values)}
+        for name, value in values.items():
+            for transposed in (False, True) if channels_first and value.ndim > 2 else (False,):
+                key = name, transposed
+                self._of_size.setdefault(value[0].size, []).append(key)
+                self._sketches[key] = self._sketch(turned(value, transposed))
+
+    def value(self, pair: Pair, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Return the tensor of a pair in the shape (n, …) of the layer."""
+        return turned(self._values[pair.tensor], pair.transposed).reshape(shape)
+
+    def nearest(self, expected: NDArray[Any], count: int = 1) -> list[Pair]:
+        """Return the tensors of the right size that are nearest to a value (n, …), best first."""
+        keys = self._of_size.get(expected[0].size, [])
+        if not keys:
+            return []
+        own = self._sketch(expected)
+        near = sorted(keys, key=lambda key: float(((self._sketches[key] - own) ** 2).sum()))
+        found = []
+        for name, transposed in near[: max(_NEAR, count)]:
+            value = turned(self._values[name], transposed).reshape(expected.shape)
+            found.append(Pair(name, transposed, snr(expected, value)))
+        return sorted(found, key=lambda pair: -pair.snr)[:count]
+
+    def candidates(self, expected: NDArray[Any], count: int, layer: str, after: int) -> list[Pair]:
+        """Return tensors of the right size that may be what a value (n, …) should be.
+
+        They are the nearest, those that are named after the layer, and the next in the order of
+        computation: a grave fault leaves little in common.
+
+        Args:
+            expected: the value.
+            count: number of nearest tensors, and of next ones.
+            layer: name of the layer.
+            after: place in the order behind which the next ones are.
+        """
+        found = {(pair.tensor, pair.transposed): pair for pair in self.nearest(expected, count)}
+        keys = self._of_size.get(expected[0].size, [])
+        following = [key for key in keys if self.order[key[0]] > after][:count]
+        for key in keys:
+            if key not in found and (key in following or named_after(key[0], layer)):
+                value = turned(self._values[key[0]], key[1]).reshape(expected.shape)
+                found[key] = Pair(*key, snr(expected, value))
+        return list(found.values())
+
+    def _sketch(self, value: NDArray[Any]) -> NDArray[np.float32]:
+        flat = np.nan_to_num(np.asarray(value, np.float32).ravel(), posinf=0, neginf=0)
+        if flat.size not in self._signs:
+            draw = np.random.default_rng([_SEED, flat.size])
+            self._signs[flat.size] = draw.choice(np.array([-1, 1], np.float32), flat.size)
+        signed = np.zeros(-(-flat.size // _BUCKETS) * _BUCKETS, np.float32)
+        signed[: flat.size] = flat * self._signs[flat.size]
+        found: NDArray[np.float32] = signed.reshape(-1, _BUCKETS).sum(axis=0)
+        return found
+
+
+def named_after(tensor: str, layer: str) -> bool:
+    """Return whether a layer's name is a part of a tensor's, as "conv" of "model/conv/Relu"."""
+    return layer in re.split(r"[/;:]", tensor)
+
+
+def turned(value: NDArray[Any], transposed: bool) -> NDArray[Any]:
+    """Return a tensor (n, c, …) as (n, …, c) if it is transposed."""
+    return np.moveaxis(value, 1, -1) if transposed else value

@@ -1,0 +1,310 @@
+"""Run TFLite models, and read every tensor that they compute."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from convlens.compare.runtime import Arithmetic, Step, Values
+from convlens.files.tflite import find_runtime
+
+_IDENTIFIER = b"TFL3"
+_TYPES = {
+    0: "float32",
+    1: "float16",
+    2: "int32",
+    3: "uint8",
+    4: "int64",
+    6: "bool",
+    7: "int16",
+    9: "int8",
+    10: "float64",
+    12: "uint64",
+    15: "uint32",
+    16: "uint16",
+}
+_QUANTIZED = ("int8", "uint8", "int16")
+# Operations whose second input is a kernel.
+_WITH_KERNEL = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_MAX_TENSORS = 1_000_000
+
+
+class TFLiteModel:
+    """A TFLite file with its interpreter, run with the default delegates; see `Runtime`."""
+
+    channels_first = False
+
+    def __init__(self, path: Path, *, runtime: str | None = None) -> None:
+        """Examine and load a file.
+
+        Args:
+            path: the file.
+            runtime: distribution of the interpreter; by default the first that is installed.
+
+        Raises:
+            ValueError: no interpreter, a file that is damaged, refers to data outside, or is too
+                large, or one that the interpreter does not take.
+        """
+        self._path = path
+        try:
+            package, interpreter, schema = find_runtime(runtime)
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be run: {error}") from None
+        self.graph = read_graph(path, schema)
+        self.title = f"{package} {version(package)}"
+        try:
+            with warnings.catch_warnings():
+                # They tell of the option's memory, and that TensorFlow's interpreter moved.
+                warnings.simplefilter("ignore")
+                # Without this option, memory is used again and most tensors hold others' values.
+                self._all = interpreter.Interpreter(
+                    str(path), experimental_preserve_all_tensors=True
+                )
+                self._deployed = interpreter.Interpreter(str(path))
+            for each in (self._all, self._deployed):
+                each.allocate_tensors()
+        except Exception as error:  # of several types, by version and by operation
+            raise ValueError(f"{path} does not run on {self.title}: {_short(error)}") from None
+        self._input = self._deployed.get_input_details()[0]
+        inputs = len(self._deployed.get_input_details())
+        if inputs != 1:
+            raise ValueError(f"{path} has {inputs} inputs; convlens compares models of one input")
+        shape = tuple(int(s) for s in self._input["shape"])
+        signature = tuple(int(s) for s in self._input["shape_signature"])
+        self.batch = shape[0]
+        self.input_shape = tuple(
+            None if s == -1 else n for n, s in zip(shape[1:], signature[1:], strict=True)
+        )
+        self.arithmetic: Arithmetic = self.graph.arithmetic
+        self.steps: Mapping[str, Step] = self.graph.steps
+        self._outputs = [int(d["index"]) for d in self._deployed.get_output_details()]
+        self.output_names = tuple(self.graph.names[i] for i in self._outputs)
+        self.notes: tuple[str, ...] = ()
+        if signature[0] != -1 and self.batch == 1:
+            self.notes = (f"{path.name} takes 1 image at a time: its batch is fixed",)
+        if self._input["dtype"] != np.float32:
+            self.notes += (
+                f"{path.name} takes images of {np.dtype(self._input['dtype']).name}, which its "
+                "scale and zero point are applied to here",
+            )
+
+    def outputs(self, images: NDArray[Any]) -> list[Values]:
+        """Return the dequantized outputs, by the interpreter as it is deployed."""
+        parts = [
+            [self._read(self._deployed, i) for i in self._outputs]
+            for _ in self._run(self._deployed, images)
+        ]
+        return [np.concatenate(each)[: len(images)] for each in zip(*parts, strict=True)]
+
+    def tensors(self, images: NDArray[Any]) -> dict[str, Values]:
+        """Return all tensors that depend on the images."""
+        parts: dict[str, list[Values]] = {}
+        for _ in self._run(self._all, images):
+            for i in self.graph.computed:
+                value = self._read(self._all, i)
+                if value.ndim > 0 and value.size:
+                    rows = value.reshape(self.batch, -1) if value.shape[0] != self.batch else value
+                    parts.setdefault(self.graph.names[i], []).append(rows)
+        return {name: np.concatenate(each)[: len(images)] for name, each in parts.items()}
+
+    def weight_steps(self, tensor: str, known: frozenset[str]) -> list[NDArray[np.float64]]:
+        """Return the steps of the weights between a tensor and known ones, in order.
+
+        Each has one number, or one for each channel.
+        """
+        graph = self.graph
+        found = []
+        for i in sorted(graph.between(tensor, known), key=graph.computed.index):
+            kind, inputs = graph.makers.get(i, ("", []))
+            if kind in _WITH_KERNEL and len(inputs) > 1:
+                step = self.steps.get(graph.names[inputs[1]])
+                found.append(np.zeros(1) if step is None else step.scale)
+        return found
+
+    def inner_steps(self, tensor: str, known: frozenset[str]) -> list[float]:
+        """Return the steps of the tensors between a tensor and known ones."""
+        names = [self.graph.names[i] for i in self.graph.between(tensor, known)]
+        return [
+            float(self.steps[name].scale.max())
+            for name in names
+            if name != tensor and name in self.steps
+        ]
+
+    def _run(self, interpreter: Any, images: NDArray[Any]) -> Any:
+        """Run batch after batch, of the size that the file has."""
+        want = tuple(images.shape[1:])
+        if any(w not in (None, s) for w, s in zip(self.input_shape, want, strict=True)):
+            raise ValueError(f"{self._path} takes images of shape {self.input_shape}, not {want}")
+        shape = (self.batch, *want)
+        if tuple(interpreter.get_input_details()[0]["shape"]) != shape:
+            interpreter.resize_tensor_input(self._input["index"], shape)
+            interpreter.allocate_tensors()
+        for start in range(0, len(images), self.batch):
+            part = images[start : start + self.batch]
+            filled = np.concatenate([part, *[part[-1:]] * (self.batch - len(part))])
+            interpreter.set_tensor(self._input["index"], self._quantize(filled))
+            try:
+                interpreter.invoke()
+            except RuntimeError as error:
+                raise ValueError(
+                    f"{self._path} does not run on {self.title}: {_short(error)}"
+                ) from None
+            yield part
+
+    def _quantize(self, images: NDArray[Any]) -> NDArray[Any]:
+        scale, zero = self._input["quantization"]
+        kind = np.dtype(self._input["dtype"])
+        if not scale:
+            return images.astype(kind)
+        limits = np.iinfo(kind)
+        return np.clip(np.round(images / scale) + zero, limits.min, limits.max).astype(kind)
+
+    def _read(self, interpreter: Any, i: int) -> Values:
+        return self.graph.dequantized(i, interpreter.get_tensor(i))
+
+
+class Graph:
+    """The structure of a TFLite file: its tensors, operations and quantization.
+
+    Attributes:
+        names: unique name of each tensor.
+        computed: numbers of the tensors that depend on the images, in the order of computation.
+        steps: the steps of quantized tensors, constants too, by name.
+        arithmetic: the coarsest arithmetic.
+        makers: number of a tensor → kind of the operation that computes it, and its inputs.
+    """
+
+    def __init__(self, model: Any, kinds: Mapping[int, str]) -> None:
+        main = model.subgraphs[0]
+        self.names: list[str] = []
+        for i, tensor in enumerate(main.tensors):
+            name = (tensor.name or b"").decode("utf-8", "replace") or f"tensor {i}"
+            self.names.append(name if name not in self.names else f"{name}#{i}")
+        self._types = [_TYPES.get(t.type, "") for t in main.tensors]
+        self._quantization = [t.quantization for t in main.tensors]
+        known = {int(i) for i in main.inputs}
+        self.computed = [i for i in sorted(known) if self._is_number(i)]
+        self.makers: dict[int, tuple[str, list[int]]] = {}
+        for op in main.operators:
+            code = model.operatorCodes[op.opcodeIndex]
+            kind = kinds.get(max(code.builtinCode, code.deprecatedBuiltinCode), "CUSTOM")
+            inputs = [int(i) for i in op.inputs if i >= 0]
+            if not known & set(inputs):
+                continue  # what is computed of constants alone, such as the DEQUANTIZE of weights
+            for i in map(int, op.outputs):
+                known.add(i)
+                self.makers[i] = kind, inputs
+                if self._is_number(i):
+                    self.computed.append(i)
+        self._known = known
+        self.steps = {
+            self.names[i]: step
+            for i in range(len(self.names))
+            if (step := self._step(i)) is not None
+        }
+        self.arithmetic = self._arithmetic()
+
+    def between(self, tensor: str, known: frozenset[str]) -> set[int]:
+        """Return the numbers of a tensor and of its sources, up to known ones."""
+        found: set[int] = set()
+        ahead = [self.names.index(tensor)]
+        while ahead:
+            i = ahead.pop()
+            if i in found or i not in self._known or not self._is_number(i):
+                continue
+            found.add(i)
+            _, inputs = self.makers.get(i, ("", []))
+            ahead += [k for k in inputs if self.names[k] not in known]
+        return found
+
+    def _is_number(self, i: int) -> bool:
+        return "float" in self._types[i] or self._scale(i) is not None
+
+    def _scale(self, i: int) -> NDArray[np.float64] | None:
+        found = self._quantization[i]
+        if found is None or found.scale is None or self._types[i] not in (*_QUANTIZED, "int32"):
+            return None
+        return np.asarray(found.scale, np.float64)
+
+    def _step(self, i: int) -> Step | None:
+        scale = self._scale(i)
+        if scale is None or self._types[i] not in _QUANTIZED:
+            return None
+        zero = np.asarray(self._quantization[i].zeroPoint, np.float64)
+        limits = np.iinfo(self._types[i])
+        low = float(((limits.min - zero) * scale).max())
+        return Step(scale, low, float(((limits.max - zero) * scale).min()))
+
+    def dequantized(self, i: int, value: NDArray[Any]) -> Values:
+        """Return a tensor's real values."""
+        scale = self._scale(i)
+        if scale is None:
+            return np.asarray(value, np.float32)
+        axis = int(self._quantization[i].quantizedDimension or 0)
+        zero = np.asarray(self._quantization[i].zeroPoint, np.float64)
+        shape = [1] * value.ndim
+        if scale.size > 1:
+            shape[axis] = -1
+        real = (value.astype(np.float64) - zero.reshape(shape)) * scale.reshape(shape)
+        return real.astype(np.float32)
+
+    def _arithmetic(self) -> Arithmetic:
+        computed = {self._types[i] for i in self._known}
+        constants = {t for i, t in enumerate(self._types) if i not in self._known}
+        if computed & set(_QUANTIZED):
+            return "int8"
+        if constants & {"int8", "uint8"}:
+            return "dynamic range"
+        return "float16" if "float16" in computed | constants else "float32"
+
+
+def read_graph(path: Path, schema: Any) -> Graph:
+    """Return the structure of a file after examining it.
+
+    Raises:
+        ValueError: a file that is not TFLite, is damaged, is larger than half of the free memory,
+            or declares data or tensors that it does not hold.
+    """
+    size = path.stat().st_size
+    if size > psutil.virtual_memory().available // 2:
+        raise ValueError(f"{path} has {size} bytes, more than half of the free memory")
+    content = path.read_bytes()
+    if content[4:8] != _IDENTIFIER:
+        raise ValueError(f"{path} is truncated, or not a TFLite file")
+    try:
+        model = schema.ModelT.InitFromPackedBuf(content, 0)
+        if not model.subgraphs or len(model.subgraphs[0].tensors or ()) > _MAX_TENSORS:
+            raise ValueError("it has no graph, or too many tensors")
+        graph = model.subgraphs[0]
+        numbers = {int(i) for op in graph.operators for i in (*op.inputs, *op.outputs)}
+        if numbers and not -1 <= min(numbers) <= max(numbers) < len(graph.tensors):
+            raise ValueError("an operation names a tensor that is not there")
+        declared = sum(_bytes(tensor) for tensor in graph.tensors)
+        if declared > psutil.virtual_memory().available // 2:
+            raise ValueError(f"its tensors take {declared} bytes, more than half of the memory")
+        for buffer in model.buffers or ():
+            if buffer.offset and buffer.offset + buffer.size > size:
+                raise ValueError("it refers to data outside the file")
+        kinds = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+        return Graph(model, kinds)
+    except Exception as error:  # flatbuffers raises errors of nearly every type
+        raise ValueError(f"{path} is damaged, or not safe to run: {_short(error)}") from None
+
+
+def _bytes(tensor: Any) -> int:
+    shape = [] if tensor.shape is None else [abs(int(s)) for s in tensor.shape]
+    found = 1
+    for side in shape:
+        found *= side
+    return found * np.dtype(_TYPES.get(tensor.type) or "float64").itemsize
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,271 @@
+"""Walk through a network in its order, and find each layer's counterpart among another's tensors.
+
+Each layer is computed from the other model's own tensors where its inputs are matched, so that
+differences do not pile up, and the first layer that differs does not make those behind it differ.
+Layers without a counterpart that run into a matched one were fused with it: they are its group.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from convlens.compare.tensors import Pair, Tensors, named_after
+from convlens.engine.model.flatten import Call, is_symbolic
+from convlens.engine.model.network import INPUT, PREDICTIONS, Network
+from convlens.engine.runtime import backend
+
+# A tensor with less in common is no counterpart of a layer.
+MATCH = 10.0
+# Layers that may be fused, and layers that are followed to see whether a pairing is right.
+_MAX_CHAIN, _HORIZON = 6, 10
+_FORCED_LAYERS, _NEAREST = 4, 6
+# Of two pairings of one tensor that differ by less, the earlier layer has it.
+_SAME = 0.5
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer with a counterpart, and the layers that are fused with it.
+
+    Attributes:
+        symbol: the layer's symbolic value.
+        layer: name of the layer.
+        group: names of the layers between this value and those that it is computed from.
+        calls: the calls of the group, in order.
+        pair: the counterpart.
+    """
+
+    symbol: Any
+    layer: str
+    group: tuple[str, ...]
+    calls: tuple[Call, ...]
+    pair: Pair
+
+
+class Walk:
+    """The rows of a network, found on a few images."""
+
+    def __init__(
+        self,
+        network: Network,
+        images: NDArray[Any],
+        tensors: Tensors,
+        clean: float,
+        outputs: Sequence[str],
+    ) -> None:
+        """Walk through a network.
+
+        Args:
+            network: the network that gives the order and the names.
+            images: a few images (n, h, w, c).
+            tensors: the other model's tensors for them.
+            clean: signal-to-noise ratio in dB of a counterpart without a fault.
+            outputs: names of the other model's outputs, in the order of the network's.
+        """
+        self.network = network
+        self._tensors = tensors
+        self._clean = clean
+        self._calls = network.all_calls
+        self._readers: dict[int, list[Call]] = {}
+        for call in self._calls:
+            for symbol in {id(t): t for t in call.inputs}.values():
+                self._readers.setdefault(id(symbol), []).append(call)
+        self._results = {id(t) for t in network.results}
+        self._roles = {id(t): name for t, name in zip(network.results, outputs, strict=False)}
+        self.names = layer_names(network)
+        self._forced: dict[int, Pair] = {}
+        self.pairs: dict[int, Pair] = {}
+        self._last = -1  # place of the last counterpart in the order of computation
+        values: dict[int, Any] = network.first_values(ops.convert_to_tensor(images))
+        self._start(values)
+        for i, call in enumerate(self._calls):
+            results = compute(call, values)
+            if results is None:
+                continue
+            for symbol, value in zip(call.outputs, results, strict=True):
+                self._take(i, symbol, value, values)
+
+    def rows(self) -> list[Row]:
+        """Return the layers with a counterpart, in the network's order."""
+        found = []
+        made: dict[int, Call] = {id(t): call for call in self._calls for t in call.outputs}
+        if id(self.network.image) in self.pairs:
+            pair = self.pairs[id(self.network.image)]
+            found.append(Row(self.network.image, INPUT, (INPUT,), (), pair))
+        taken: set[int] = set()
+        place = {id(call): i for i, call in enumerate(self._calls)}
+        for call in self._calls:
+            for symbol in call.outputs:
+                if id(symbol) not in self.pairs:
+                    continue
+                group, ahead = {id(call): call}, list(call.inputs)
+                while ahead:
+                    source = ahead.pop()
+                    maker = made.get(id(source))
+                    free = id(source) not in self.pairs and maker is not None
+                    if free and maker is not None and id(maker) not in taken | group.keys():
+                        group[id(maker)] = maker
+                        ahead += maker.inputs
+                taken |= group.keys()
+                calls = tuple(sorted(group.values(), key=lambda c: place[id(c)]))
+                names = dict.fromkeys(self.names[id(t)] for c in calls for t in c.outputs)
+                found.append(
+                    Row(symbol, self.names[id(symbol)], tuple(names), calls, self.pairs[id(symbol)])
+                )
+        return found
+
+    def _start(self, values: dict[int, Any]) -> None:
+        """Use the images as the other model has them, which may be quantized."""
+        image = self.network.image
+        shown = backend.to_numpy(values[id(image)])
+        nearest = self._tensors.nearest(shown)
+        if nearest and nearest[0].snr >= MATCH:
+            self._pair(image, nearest[0], shown.shape, values)
+
+    def _take(self, i: int, symbol: Any, value: Any, values: dict[int, Any]) -> None:
+        """Keep the value of a symbol: the counterpart's if there is one."""
+        values[id(symbol)] = value
+        pair = self._forced.get(id(symbol))
+        if pair is None and _is_compared(value):
+            pair = self._choose(i, symbol, value, values)
+        if pair is not None:
+            self._pair(symbol, pair, tuple(value.shape), values)
+
+    def _pair(self, symbol: Any, pair: Pair, shape: Any, values: MutableMapping[int, Any]) -> None:
+        self.pairs[id(symbol)] = pair
+        self._last = self._tensors.order[pair.tensor]
+        values[id(symbol)] = as_tensor(self._tensors.value(pair, shape), symbol)
+
+    def _choose(self, i: int, symbol: Any, value: Any, values: dict[int, Any]) -> Pair | None:
+        """Return a symbol's counterpart; None where it has none of its own."""
+        best = self._best(value)
+        coarse = self._clean <= MATCH
+        if best is not None and best.snr >= self._clean and not coarse:
+            return best
+        chain = self._chain(i, symbol, value, values)
+        later = [found for _, _, v in chain[1:] if (found := self._best(v)) is not None]
+        if best is not None and best.snr >= self._clean:
+            # Where arithmetic is coarse, a value before a layer that changes little is near, too.
+            better = [p for p in later if p.tensor == best.tensor and p.snr > best.snr + _SAME]
+            return None if better else best
+        if any(pair.snr >= self._clean for pair in later):
+            return None
+        return self._resynchronize(chain, values)
+
+    def _best(self, value: Any) -> Pair | None:
+        found = self._tensors.nearest(backend.to_numpy(value))
+        return found[0] if found else None
+
+    def _chain(
+        self, i: int, symbol: Any, value: Any, values: Mapping[int, Any]
+    ) -> list[tuple[int, Any, Any]]:
+        """Return a symbol and those behind it that alone read each other, with their values."""
+        known: ChainMap[int, Any] = ChainMap({id(symbol): value}, dict(values))
+        chain = [(i, symbol, value)]
+        while len(chain) < _MAX_CHAIN and id(symbol) not in self._results:
+            readers = self._readers.get(id(symbol), [])
+            if len(readers) != 1 or len(readers[0].outputs) != 1:
+                break
+            results = compute(readers[0], known)
+            if results is None or not _is_compared(results[0]):
+                break
+            i = next(k for k in range(i + 1, len(self._calls)) if self._calls[k] is readers[0])
+            symbol, value = readers[0].outputs[0], results[0]
+            known[id(symbol)] = value
+            chain.append((i, symbol, value))
+        return chain
+
+    def _resynchronize(
+        self, chain: list[tuple[int, Any, Any]], values: Mapping[int, Any]
+    ) -> Pair | None:
+        """Pair one of the next layers so that most layers behind it match.
+
+        Returns:
+            The counterpart of the chain's first symbol; None where a later one gets it.
+        """
+        options = []
+        for depth, (i, symbol, value) in enumerate(chain[:_FORCED_LAYERS]):
+            name = self.names[id(symbol)]
+            shown = backend.to_numpy(value)
+            for pair in self._tensors.candidates(shown, _NEAREST, name, self._last):
+                score = self._followed(i, symbol, pair, value, {**values, **_own(chain[:depth])})
+                role = self._roles.get(id(symbol)) == pair.tensor
+                named = named_after(pair.tensor, name)
+                rank = (score, role, named, pair.snr >= MATCH, -depth, pair.snr)
+                options.append((rank, symbol, pair))
+        if not options:
+            return None
+        _, symbol, pair = max(options, key=lambda option: option[0])
+        if symbol is chain[0][1]:
+            return pair
+        self._forced[id(symbol)] = pair
+        return None
+
+    def _followed(self, i: int, symbol: Any, pair: Pair, value: Any, values: dict[int, Any]) -> int:
+        """Return how many of the layers behind a symbol match if it has a given counterpart."""
+        values[id(symbol)] = as_tensor(self._tensors.value(pair, tuple(value.shape)), symbol)
+        behind, count, seen = {id(symbol)}, 0, 0
+        for call in self._calls[i + 1 :]:
+            if seen == _HORIZON:
+                break
+            if not any(id(t) in behind for t in call.inputs):
+                continue
+            results = compute(call, values)
+            if results is None:
+                continue
+            seen += 1
+            for result, found in zip(call.outputs, results, strict=True):
+                behind.add(id(result))
+                values[id(result)] = found
+                best = self._best(found) if _is_compared(found) else None
+                if best is not None and best.snr >= self._clean:
+                    count += best.tensor != pair.tensor
+                    shape = tuple(found.shape)
+                    values[id(result)] = as_tensor(self._tensors.value(best, shape), result)
+        return count
+
+
+def compute(call: Call, values: Mapping[int, Any]) -> list[Any] | None:
+    """Return the results of a call; None where an input has no value yet."""
+    if any(id(t) not in values for t in call.inputs):
+        return None
+    args, kwargs = keras.tree.map_structure(
+        lambda t: values[id(t)] if is_symbolic(t) else t, (call.args, call.kwargs)
+    )
+    return call.compute(args, kwargs)
+
+
+def as_tensor(value: NDArray[Any], symbol: Any) -> Any:
+    """Return an array as a tensor of a symbol's type."""
+    return ops.cast(ops.convert_to_tensor(np.ascontiguousarray(value)), symbol.dtype)
+
+
+def layer_names(network: Network) -> dict[int, str]:
+    """Return the layer of each symbol, by its id; that of the reader for operations outside."""
+    names = {id(t): name for name, t in network.preactivations.items()}
+    names.update((id(t), name) for name, t in network.outputs.items())
+    names[id(network.image)] = INPUT
+    for call in reversed(network.all_calls):
+        own = next((names[id(t)] for t in call.outputs if id(t) in names), PREDICTIONS)
+        for t in call.outputs:
+            names.setdefault(id(t), own)
+        for t in call.inputs:
+            names.setdefault(id(t), own)
+    return names
+
+
+def _own(chain: Sequence[tuple[int, Any, Any]]) -> dict[int, Any]:
+    return {id(symbol): value for _, symbol, value in chain}
+
+
+def _is_compared(value: Any) -> bool:
+    """Return whether a value is one of numbers that depend on images."""
+    return len(value.shape) > 1 and "float" in str(value.dtype)

@@ -1,0 +1,73 @@
+"""Signal-to-noise ratios: their definition, and tensors that have none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from convlens.compare.measure import Tally, decibels, snr
+
+
+@pytest.fixture
+def maps():
+    return np.random.default_rng(0).normal(size=(5, 7, 7, 4)).astype(np.float32)
+
+
+def difference(expected, actual):
+    tally = Tally()
+    for i in range(len(expected)):
+        tally.add(i, expected[i][None], actual[i][None])
+    return tally.difference()
+
+
+def test_noise_of_a_hundredth_is_40_decibels(maps):
+    noise = np.random.default_rng(1).normal(size=maps.shape)
+    assert snr(maps, maps + 0.01 * noise) == pytest.approx(40, abs=0.2)
+
+
+def test_equal_tensors(maps):
+    found = difference(maps, maps)
+    assert (found.snr, found.channel_snr, found.image_snr) == (200, 200, 200)
+    assert found.cosine == pytest.approx(1)
+
+
+def test_the_worst_channel_and_image_are_found(maps):
+    changed = maps.copy()
+    changed[3, ..., 2] += 0.5
+    found = difference(maps, changed)
+    assert (found.worst_channel, found.worst_image) == (2, 3)
+    assert found.channel_snr < found.snr
+
+
+def test_images_one_by_one_give_what_they_give_together(maps):
+    tally = Tally()
+    tally.add(0, maps, 1.1 * maps)
+    assert tally.difference().snr == pytest.approx(difference(maps, 1.1 * maps).snr)
+
+
+def test_a_constant_offset_counts_against_the_variance_and_not_the_mean(maps):
+    assert snr(maps + 100, maps + 101) < 15
+
+
+def test_rounding_of_a_nearly_constant_tensor_is_no_difference():
+    values = (1 + 1e-4 * np.random.default_rng(2).normal(size=(4, 50))).astype(np.float32)
+    assert snr(values, np.nextafter(values, np.float32(2))) > 90
+
+
+def test_a_silent_channel_has_no_ratio_of_its_own(maps):
+    maps[..., 1] = 0
+    found = difference(maps, np.where(maps == 0, np.float32(1e-8), maps))
+    assert found.channel_snr > 90
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_is_a_difference_unless_both_have_it(maps, value):
+    changed = maps.copy()
+    changed[0, 0, 0, 0] = value
+    assert snr(maps, changed) == snr(changed, maps) == -200
+    assert snr(changed, changed) == 200
+
+
+def test_decibels():
+    assert decibels(100, 1) == pytest.approx(20)
+    assert (decibels(1, 0), decibels(0, 1), decibels(1, np.nan)) == (200, -200, -200)

@@ -1,0 +1,111 @@
+"""TFLite models beside the Keras model that they come from."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from convlens import assert_same_behaviour
+from convlens.compare.tflite import TFLiteModel
+from convlens.files import tflite as runtimes
+from convlens.fixtures.artefacts import ARTEFACT_DEFECTS, artefact_places, plant_in_artefact
+
+KINDS = ("float32", "float16", "dynamic range", "int8")
+
+
+def converted(model, images, kind="float32"):
+    import tensorflow as tf
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        if kind != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if kind == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if kind == "int8":
+            converter.representative_dataset = lambda: ([image[None]] for image in images)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        return converter.convert()
+
+
+@pytest.fixture(scope="session")
+def files(reference, images, tmp_path_factory):
+    """Return a function that converts the network once for each kind."""
+    folder, made = tmp_path_factory.mktemp("tflite"), {}
+
+    def convert(kind):
+        if kind not in made:
+            made[kind] = folder / f"{kind.replace(' ', '_')}.tflite"
+            made[kind].write_bytes(converted(reference.model, images, kind))
+        return made[kind]
+
+    return convert
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_healthy_conversion_agrees(reference, images, files, kind):
+    found = assert_same_behaviour(files(kind), reference, images)
+    # A converter may leave weights as small as these as they are.
+    assert found.arithmetic in (kind, "float32")
+    assert ("conv_a", "bn_a", "relu_a") in [layer.group for layer in found.layers]
+    assert found.unmatched == ()
+    assert found.notes == ()
+    if kind == "int8":
+        assert max(x.noise.ratio for x in found.layers) < 2.5
+
+
+@pytest.mark.slow
+def test_both_runtimes_read_every_tensor(images, files):
+    own, other = (
+        TFLiteModel(files("float32"), runtime=name).tensors(images[:1])
+        for name in ("ai-edge-litert", "tensorflow")
+    )
+    assert own.keys() == other.keys()
+    for name, value in own.items():
+        np.testing.assert_allclose(value, other[name], atol=1e-5)
+
+
+@pytest.mark.weekly
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+@pytest.mark.parametrize("defect", ARTEFACT_DEFECTS)
+def test_a_fault_is_named_at_each_place(reference, images, files, tmp_path, kind, defect):
+    content = files(kind).read_bytes()
+    places = artefact_places(content, defect)
+    if ARTEFACT_DEFECTS[defect].quantized and kind == "float32":
+        pytest.skip("it needs an integer model")
+    if defect == "dropped-activation" and kind == "int8":
+        pytest.skip("the range of an integer result ends where the activation does")
+    assert places
+    for i, place in enumerate(places):
+        broken = tmp_path / f"{i}.tflite"
+        broken.write_bytes(plant_in_artefact(content, defect, place))
+        with pytest.raises(AssertionError) as error:
+            assert_same_behaviour(broken, reference, images)
+        first = str(error.value).splitlines()[0]
+        if "has no softmax at its end" in first:  # it is the operation that was left out
+            assert defect == "truncated-operation"
+            continue
+        named = first.partition(" is '")[2].partition("'")[0].split(" + ")
+        # Two layers that exchanged their weights are both broken, and the earlier one is named.
+        broken_at = " ".join(places) if defect == "exchanged-weights" else place
+        assert any(layer in broken_at for layer in named if layer), f"{place}: {first}"
+
+
+@pytest.mark.parametrize("content", [b"", b"\x1c\0\0\0TFL3", b"\x1c\0\0\0TFL3" + b"\xff" * 90])
+def test_a_damaged_file(tmp_path, content):
+    path = tmp_path / "new.tflite"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"new\.tflite is (damaged|truncated), or not"):
+        TFLiteModel(path)
+
+
+def test_a_missing_runtime_is_a_sentence(tmp_path, monkeypatch):
+    path = tmp_path / "new.tflite"
+    path.write_bytes(b"\x1c\0\0\0TFL3")
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"no runtime of TFLite is installed: pip install 'pyt"):
+        TFLiteModel(path)

@@ -335,7 +335,7 @@ def test_a_comparison_shows_the_channels_of_layers_that_diverge(subject):
 def test_predictions_are_shown_as_bars_on_one_scale(subject):
     subject.change("predictions", swap)
     pair = subject.compare().pictures[-1]
-    assert pair.title == "predictions"
+    assert pair.title == "predictions: output for some images"
     assert pair.expected.shape == pair.actual.shape
     assert (pair.actual != pair.expected).any()
 

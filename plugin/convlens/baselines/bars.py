@@ -39,7 +39,7 @@ def predictions_pair(
     tops = np.round((high - shown) / (high - low or 1.0) * (_HEIGHT - 1)).astype(int)
     zero = round(high / (high - low or 1.0) * (_HEIGHT - 1))
     before, now = (grid(np.stack([_bars(row, zero) for row in side]), columns=4) for side in tops)
-    return PicturePair(f"{layer}: predictions", before, now, layer=layer)
+    return PicturePair(f"{layer}: output for some images", before, now, layer=layer)
 
 
 def _bars(tops: NDArray[np.int64], zero: int) -> NDArray[np.uint8]:

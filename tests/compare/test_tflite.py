@@ -60,6 +60,7 @@ def test_a_healthy_conversion_agrees(reference, images, files, kind):
 
 @pytest.mark.slow
 def test_both_runtimes_read_every_tensor(images, files):
+    pytest.importorskip("ai_edge_litert", reason="the extra [tflite] is not installed")
     own, other = (
         TFLiteModel(files("float32"), runtime=name).tensors(images[:1])
         for name in ("ai-edge-litert", "tensorflow")

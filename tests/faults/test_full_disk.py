@@ -74,7 +74,7 @@ def test_a_failed_check_is_reported_even_if_its_picture_does_not_fit(
 
 
 def test_baselines_that_do_not_fit_leave_the_old_ones(run_here, tiny_file, disk, pytester):
-    place = disk(160)
+    place = disk(240)
     folder = place / "baselines"
     pytester.makepyfile(
         test_it="""

@@ -171,6 +171,8 @@ def lock(session: nox.Session) -> None:
         session.run(
             *("uv", "pip", "compile", "pyproject.toml", *what, "--python-version=3.11"),
             *("--quiet", "--upgrade", "--no-annotate", "--custom-compile-command=nox -s lock"),
+            # Its newest version is for Python 3.10 alone, but uv takes it for each.
+            "--no-emit-package=backports-strenum",
             f"--output-file={REQUIREMENTS / name}.txt",
         )
     listed = (REQUIREMENTS / "peers.txt").read_text(encoding="utf-8").splitlines(keepends=True)

@@ -65,7 +65,7 @@ class Limits:
 
 
 LIMITS: dict[EffortLevel, Limits] = {
-    "quick": Limits(6_000, 1e12, 25, min_steps=12, max_steps=12, min_units=1),
+    "quick": Limits(6_000, 5e11, 12, min_steps=12, max_steps=12, min_units=1),
     "standard": Limits(20_000, 2.5e12, 50, min_steps=16, max_steps=64, min_units=1),
     "full": Limits(None, np.inf, 0, min_steps=300, max_steps=300, min_units=64),
 }

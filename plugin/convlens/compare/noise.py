@@ -61,7 +61,7 @@ class Noise:
 
     @property
     def passed(self) -> bool:
-        """Whether the steps explain the noise."""
+        """True if the steps explain the noise."""
         return self.ratio <= MAX_RATIO and self.channel_ratio <= MAX_CHANNEL_RATIO
 
     def __str__(self) -> str:

@@ -87,7 +87,7 @@ class Sameness:
 
     @property
     def passed(self) -> bool:
-        """Whether outputs and layers agree."""
+        """True if outputs and layers agree."""
         return self.outputs_passed and not self.failing
 
     def of_layer(self, name: str) -> LayerSameness | None:

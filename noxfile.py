@@ -22,7 +22,7 @@ REQUIREMENTS = ROOT / "requirements"
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")["project"]
 TWO_PROCESSES = ("-n", "2", "--dist", "worksteal")
 SLOW = ("--run-slow", "-m", "slow and not weekly")
-WEEKLY = ("--run-slow", "-m", "weekly")
+WEEKLY = ("--run-slow", "-m", "weekly", "--hypothesis-profile", "default")
 # Of no environment but their own: they need older versions than the rest.
 PEERS = "peers"
 

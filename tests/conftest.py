@@ -9,8 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
+
+# A change passes or fails for what it changes: each run draws the same examples. The session
+# `weekly` draws others.
+hypothesis.settings.register_profile("same examples", derandomize=True)
+hypothesis.settings.load_profile("same examples")
 
 pytest_plugins = ["pytester"]
 

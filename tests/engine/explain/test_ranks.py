@@ -15,7 +15,7 @@ from convlens.engine.explain.patches import top_patches
 
 CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 POOLS = (layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D)
-SHAPES = {1: (21, 2), 2: (9, 8, 2), 3: (6, 7, 6, 1)}
+SHAPES = {1: (21, 2), 2: (9, 8, 2), 3: (7, 8, 7, 1)}  # the drawn networks need sides of 7
 
 
 def network_of(rank, *, padding="same", pool=2, strides=2, size=3, step=1, bias=True):

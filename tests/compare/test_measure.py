@@ -16,7 +16,7 @@ def maps():
 def difference(expected, actual):
     tally = Tally()
     for i in range(len(expected)):
-        tally.add(i, expected[i][None], actual[i][None])
+        tally.add([i], expected[i][None], actual[i][None])
     return tally.difference()
 
 
@@ -41,7 +41,7 @@ def test_the_worst_channel_and_image_are_found(maps):
 
 def test_images_one_by_one_give_what_they_give_together(maps):
     tally = Tally()
-    tally.add(0, maps, 1.1 * maps)
+    tally.add(range(len(maps)), maps, 1.1 * maps)
     assert tally.difference().snr == pytest.approx(difference(maps, 1.1 * maps).snr)
 
 

@@ -66,10 +66,17 @@ def find_convention(
         )
 
     if agree([softmax(each, axis=-1) for each in actual]):
-        return "has no softmax at its end, and the reference has"
-    sums_to_1 = all(_is_distribution(each) for each in actual)
-    if sums_to_1 and agree(actual, [softmax(each, axis=-1) for each in wanted]):
-        return "has a softmax at its end, and the reference has none"
+        twice = all(map(_is_distribution, actual))
+        return (
+            f"has {'one softmax' if twice else 'no softmax'} at its end, and the reference has "
+            + ("two" if twice else "one")
+        )
+    if agree(actual, [softmax(each, axis=-1) for each in wanted]):
+        twice = all(map(_is_distribution, wanted))
+        return (
+            f"has {'two softmaxes' if twice else 'a softmax'} at its end, and the reference has "
+            + ("one" if twice else "none")
+        )
     orders = permutations(range(len(actual))) if len(actual) <= _MAX_ORDERED else ()
     for order in orders:
         if order != tuple(range(len(actual))) and agree([actual[i] for i in order]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,11 +57,11 @@ class Tally:
         self._count = 0
         self._by_image: dict[int, tuple[float, int]] = {}
 
-    def add(self, first: int, expected: NDArray[Any], actual: NDArray[Any]) -> None:
+    def add(self, numbers: Sequence[int], expected: NDArray[Any], actual: NDArray[Any]) -> None:
         """Add the values of some images.
 
         Args:
-            first: number of the first of these images.
+            numbers: numbers of these images (n,).
             expected, actual: (n, …, c).
         """
         e, error = _error(expected, actual)
@@ -78,8 +79,9 @@ class Tally:
         )
         self._sums = sums if self._sums is None else self._sums + sums
         self._count += len(rows)
-        for i, squares in enumerate((error.reshape(len(error), -1) ** 2).sum(axis=1)):
-            self._by_image[first + i] = (float(squares), e[0].size)
+        by_image = (error.reshape(len(error), -1) ** 2).sum(axis=1)
+        for number, squares in zip(numbers, by_image, strict=True):
+            self._by_image[number] = (float(squares), e[0].size)
 
     @property
     def noise(self) -> NDArray[np.float64]:
@@ -113,7 +115,7 @@ class Tally:
 def snr(expected: NDArray[Any], actual: NDArray[Any]) -> float:
     """Return the signal-to-noise ratio of two tensors (n, …, c) in dB."""
     tally = Tally()
-    tally.add(0, expected, actual)
+    tally.add(range(len(expected)), expected, actual)
     return tally.difference().snr
 
 

@@ -27,11 +27,12 @@ from convlens.engine.model.network import Network
 from convlens.engine.runtime import backend
 from convlens.pictures.synthetic import synthetic_images
 
-# Images on which counterparts are looked for, and the bytes that their tensors may take.
+# Images on which counterparts are looked for, and the bytes that the tensors of all images that
+# are computed at a time may take.
 _MAX_MATCHED, _MATCHED_BYTES = 2, 2**28
 # Outputs that agree but for a convention have at least this ratio in dB, however coarse.
 _CLEARLY = 15.0
-# Images on which every layer is measured, one after the other.
+# Images on which every layer is measured.
 _MAX_MEASURED = 8
 _FREE_SIZE = 96
 
@@ -47,10 +48,10 @@ def assert_same_behaviour(
 
     Args:
         new, reference: each a Keras model, a `Network`, a function of images (n, h, w, c) that
-            returns outputs (n, …), the path of a .keras, .h5, .tflite or .onnx file, or
-            ``git:REV:path``.
+            returns outputs (n, …), the path of a .keras, .h5, .tflite or .onnx file or of a
+            SavedModel's folder, or ``git:REV:path``.
         images: images (n, h, w, c) as the reference takes them; None for seeded textures in 0–1.
-        allow_legacy: also load HDF5 files; see `load_model`.
+        allow_legacy: also load HDF5 files and SavedModels; see `load_model`.
 
     Returns:
         The outputs' differences and, where one of the two is a Keras model, those of each layer.
@@ -85,6 +86,9 @@ def compare_models(
     Raises:
         ValueError: the models' outputs have other numbers or sizes, or a model does not run.
     """
+    for own, other in ((new, reference), (reference, new)):
+        if isinstance(own, KerasModel):
+            other.hold(own.network.held)
     arithmetic = coarser(new.arithmetic, reference.arithmetic)
     limits = LIMITS[arithmetic]
     expected, actual = reference.outputs(images), new.outputs(images)
@@ -127,7 +131,7 @@ def _output_differences(
         if len(expected) != len(actual) or e[0].size != a[0].size:
             return []
         tally = Tally()
-        tally.add(0, e, a.reshape(e.shape))
+        tally.add(range(len(e)), e, a.reshape(e.shape))
         found.append(tally.difference())
     return found
 
@@ -150,9 +154,9 @@ def _compare_layers(
     rows = walk.rows()
     tallies = {id(row.symbol): Tally() for row in rows}
     noises = _noise_tallies(rows, other)
-    for number in measured:
-        for row, expected, actual, values in row_values(network, rows, other, images[number][None]):
-            tallies[id(row.symbol)].add(number, expected, actual)
+    for numbers in _chunks(measured, size):
+        for row, expected, actual, values in row_values(network, rows, other, images[numbers]):
+            tallies[id(row.symbol)].add(numbers, expected, actual)
             if id(row.symbol) in noises:
                 noises[id(row.symbol)].add(expected, actual, values)
     found_noise = {key: tally.noise() for key, tally in noises.items()}
@@ -164,6 +168,18 @@ def _compare_layers(
     covered = {name for layer in layers for name in layer.group}
     reached = [name for name in network.outputs if network.reaches(name)]
     return tuple(layers), tuple(name for name in reached if name not in covered)
+
+
+def _chunks(numbers: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Yield as many images at a time as leave their tensors within the limit.
+
+    Args:
+        numbers: numbers of the images.
+        size: bytes that the tensors of one image take.
+    """
+    count = max(1, _MATCHED_BYTES // size)
+    for start in range(0, len(numbers), count):
+        yield list(numbers[start : start + count])
 
 
 def _noise_tallies(rows: Sequence[Row], other: Runtime) -> dict[int, NoiseTally]:

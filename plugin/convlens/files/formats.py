@@ -56,6 +56,14 @@ def is_saved_model(folder: Path) -> bool:
     return (folder / _SAVED_MODEL).is_file()
 
 
+def explain_graph(folder: Path) -> str:
+    """Return a sentence that says why a SavedModel is not run beside another model, yet."""
+    return (
+        f"{folder} is a SavedModel, a compiled graph that can read and write files: pass "
+        "--convlens-allow-legacy (in a test allow_legacy=True), if you trust its source"
+    )
+
+
 def explain_folder(folder: Path) -> str:
     """Return a sentence that says what a folder in place of a model file is, and what to do."""
     if is_saved_model(folder):

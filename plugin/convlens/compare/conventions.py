@@ -66,17 +66,11 @@ def find_convention(
         )
 
     if agree([softmax(each, axis=-1) for each in actual]):
-        twice = all(map(_is_distribution, actual))
-        return (
-            f"has {'one softmax' if twice else 'no softmax'} at its end, and the reference has "
-            + ("two" if twice else "one")
-        )
+        own, other = ("one", "two") if all(map(_is_distribution, actual)) else ("no", "one")
+        return f"has {own} softmax at its end, and the reference has {other}"
     if agree(actual, [softmax(each, axis=-1) for each in wanted]):
-        twice = all(map(_is_distribution, wanted))
-        return (
-            f"has {'two softmaxes' if twice else 'a softmax'} at its end, and the reference has "
-            + ("one" if twice else "none")
-        )
+        own, other = ("two", "one") if all(map(_is_distribution, wanted)) else ("one", "none")
+        return f"has {own} softmax{'es' * (own == 'two')} at its end, and the reference has {other}"
     orders = permutations(range(len(actual))) if len(actual) <= _MAX_ORDERED else ()
     for order in orders:
         if order != tuple(range(len(actual))) and agree([actual[i] for i in order]):

@@ -18,6 +18,9 @@ _MEAN_SHARE = 1e-3
 # A channel's signal counts as at least this share of the layer's: the rounding of its inputs does
 # not shrink with it.
 _CHANNEL_FLOOR = 1e-3
+# A channel whose noise is within this factor of the others' is as noisy as its layer, however
+# little it varies, such as a unit that is nearly silent; its signal counts as the layer's.
+_ALIKE = 10.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,9 @@ class Tally:
         noise = self.noise
         signal = np.maximum(squares - total**2, 0) + _MEAN_SHARE * squares
         floor = max(float(signal.mean()), np.finfo(np.float64).tiny)
-        ratios = np.maximum(signal, _CHANNEL_FLOOR * floor) / np.maximum(noise, 1e-300)
+        others = np.median(noise[noise > 0]) if (noise > 0).any() else 0.0
+        share = np.where(noise <= _ALIKE * others, 1.0, _CHANNEL_FLOOR)
+        ratios = np.maximum(signal, share * floor) / np.maximum(noise, 1e-300)
         worst = int(np.argmin(ratios))
         image = max(self._by_image, key=lambda i: self._by_image[i][0])
         image_squares, size = self._by_image[image]

@@ -81,6 +81,8 @@ def check_faults(request, images, convert, tmp_path, kind, defect, *, every):
     content = convert(getattr(keras_model, "model", keras_model), images, kind).read_bytes()
     places = artefact_places(content, defect)
     assert places
+    if defect == "relu6-for-relu":
+        places = places[:1]  # the one layer with values above 6
     for i, place in enumerate(places):
         if not every and i != len(places) // 2:
             continue

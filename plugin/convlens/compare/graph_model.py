@@ -55,6 +55,7 @@ class GraphModel:
             str(folder),
             {t.name: (tuple(t.shape[1:]), t.dtype.as_numpy_dtype) for t in inputs},
         )
+        self.input_shape = self._feeds.image_shape
         self._batch = inputs[0].shape[0]
         fixed = self._batch == 1
         self.notes: tuple[str, ...] = (
@@ -68,11 +69,6 @@ class GraphModel:
         feeds = [t.name for t in inputs]
         self._deployed = self._graph.prune(feeds, list(self.output_names))
         self._all = self._graph.prune(feeds, [t.name for t in self._tensors])
-
-    @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        """The shape of an image."""
-        return self._feeds.image_shape
 
     def hold(self, values: Mapping[str, NDArray[Any]]) -> None:
         """Hold inputs that do not take the images; see `Feeds.hold`."""

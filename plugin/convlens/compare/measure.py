@@ -86,6 +86,11 @@ class Tally:
         for number, squares in zip(numbers, by_image, strict=True):
             self._by_image[number] = (float(squares), e[0].size)
 
+    def worst_images(self, count: int) -> list[int]:
+        """Return the numbers of the images with the largest errors, the largest first."""
+        ordered = sorted(self._by_image, key=lambda i: -self._by_image[i][0])
+        return ordered[:count]
+
     @property
     def noise(self) -> NDArray[np.float64]:
         """The mean squared error of each channel (c,)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from convlens.compare.keras_model import KerasModel
 from convlens.compare.limits import LIMITS, Limits, coarser
 from convlens.compare.measure import Difference, Tally
 from convlens.compare.noise import Noise, NoiseTally, known_tensors
-from convlens.compare.runtime import Runtime
-from convlens.compare.sameness import LayerSameness, Sameness
+from convlens.compare.ranking import error_shares
+from convlens.compare.runtime import Arithmetic, Runtime
+from convlens.compare.sameness import Evidence, LayerSameness, Sameness
 from convlens.compare.sources import open_source
 from convlens.compare.tensors import Tensors, turned
 from convlens.compare.walk import Row, Walk, as_tensor, compute
@@ -35,6 +36,10 @@ _CLEARLY = 15.0
 # Images on which every layer is measured.
 _MAX_MEASURED = 8
 _FREE_SIZE = 96
+# Images of the first layer that differs, for pictures.
+_MAX_SHOWN = 3
+# Kinds of arithmetic whose layers are ranked by the outputs' error that each causes.
+_RANKED: tuple[Arithmetic, ...] = ("dynamic range", "int8")
 
 
 def assert_same_behaviour(
@@ -94,8 +99,7 @@ def compare_models(
     expected, actual = reference.outputs(images), new.outputs(images)
     outputs = _output_differences(expected, actual)
     passed = bool(outputs) and all(each.snr >= limits.output for each in outputs)
-    layers: tuple[LayerSameness, ...] = ()
-    unmatched: tuple[str, ...] = ()
+    found = _Layers()
     worst = min(outputs, key=lambda each: each.image_snr).worst_image if outputs else 0
     measured = _measured(len(images), worst)
     convention = ""
@@ -106,7 +110,8 @@ def compare_models(
         raise ValueError(f"the models' outputs have shapes {shapes[0]} and {shapes[1]}")
     guide, other = (new, reference) if not isinstance(reference, KerasModel) else (reference, new)
     if isinstance(guide, KerasModel) and other.output_names and not convention:
-        layers, unmatched = _compare_layers(guide.network, other, images, measured, limits)
+        errors = _errors(expected, actual) if arithmetic in _RANKED and outputs else []
+        found = _compare_layers(guide.network, other, images, measured, limits, errors)
     return Sameness(
         *names,
         (new.title, reference.title),
@@ -114,12 +119,26 @@ def compare_models(
         limits,
         tuple(outputs),
         passed,
-        layers,
-        unmatched,
+        found.layers,
+        found.unmatched,
         (*new.notes, *reference.notes),
         len(measured),
         convention,
+        found.evidence,
     )
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """The result of comparing layers; see `Sameness`."""
+
+    layers: tuple[LayerSameness, ...] = ()
+    unmatched: tuple[str, ...] = ()
+    evidence: Evidence | None = None
+
+
+def _errors(expected: Sequence[NDArray[Any]], actual: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    return [a.reshape(e.shape) - e for e, a in zip(expected, actual, strict=True)]
 
 
 def _output_differences(
@@ -142,7 +161,18 @@ def _compare_layers(
     images: NDArray[Any],
     measured: Sequence[int],
     limits: Limits,
-) -> tuple[tuple[LayerSameness, ...], tuple[str, ...]]:
+    errors: Sequence[NDArray[Any]],
+) -> _Layers:
+    """Find the layers' counterparts, and measure them.
+
+    Args:
+        network: the Keras model.
+        other: the other model.
+        images: images (n, h, w, c).
+        measured: numbers of the images whose layers are measured.
+        limits: the limits of the arithmetic.
+        errors: the outputs' errors, (n, …) each, to rank layers by; empty for no ranking.
+    """
     first = other.tensors(images[:1])
     size = max(1, sum(value.nbytes for value in first.values()))
     count = max(1, min(_MAX_MATCHED, len(images), _MATCHED_BYTES // size))
@@ -164,10 +194,51 @@ def _compare_layers(
         _judged(row, tallies[id(row.symbol)].difference(), limits, found_noise.get(id(row.symbol)))
         for row in rows
     ]
+    if errors:
+        ranked = [n for n, _ in zip(measured, range(count), strict=False)]
+        shares = error_shares(network, rows, other, images[ranked], [e[ranked] for e in errors])
+        layers = [replace(x, share=own) for x, own in zip(layers, shares, strict=True)]
+    evidence = next(
+        (
+            _evidence(network, rows, other, images, row, tallies[id(row.symbol)])
+            for row, layer in zip(rows, layers, strict=True)
+            if not layer.passed
+        ),
+        None,
+    )
     layers = _with_identities(layers)
     covered = {name for layer in layers for name in layer.group}
     reached = [name for name in network.outputs if network.reaches(name)]
-    return tuple(layers), tuple(name for name in reached if name not in covered)
+    unmatched = tuple(name for name in reached if name not in covered)
+    return _Layers(tuple(layers), unmatched, evidence)
+
+
+def _evidence(
+    network: Network,
+    rows: Sequence[Row],
+    other: Runtime,
+    images: NDArray[Any],
+    row: Row,
+    tally: Tally,
+) -> Evidence:
+    """Return the values of a layer for the images with the largest errors."""
+    numbers, channel = tally.worst_images(_MAX_SHOWN), tally.difference().worst_channel
+    parts = []
+    for number in numbers:
+        for own, expected, actual, _ in row_values(network, rows, other, images[[number]]):
+            if own is row:
+                shown = (
+                    (expected, actual)
+                    if expected.ndim < 4
+                    else (
+                        expected[..., channel],
+                        actual[..., channel],
+                    )
+                )
+                parts.append(shown)
+                break
+    expected, actual = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return Evidence(row.layer, channel, tuple(numbers), images[numbers], expected, actual)
 
 
 def _chunks(numbers: Sequence[int], size: int) -> Iterator[list[int]]:

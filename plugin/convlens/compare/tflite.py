@@ -75,6 +75,7 @@ class TFLiteModel:
             raise ValueError(f"{path} does not run on {self.title}: {_short(error)}") from None
         self._inputs = self._deployed.get_input_details()
         self._feeds = Feeds(str(path), {d["name"]: _declared(d) for d in self._inputs})
+        self.input_shape = self._feeds.image_shape
         self.batch = int(self._inputs[0]["shape"][0])
         self.arithmetic: Arithmetic = self.graph.arithmetic
         self.steps: Mapping[str, Step] = self.graph.steps
@@ -96,11 +97,6 @@ class TFLiteModel:
                 f"{path.name} takes images of {' and '.join(sorted(kinds))}, which its scale and "
                 "zero point are applied to here",
             )
-
-    @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        """The shape of an image."""
-        return self._feeds.image_shape
 
     def hold(self, values: Mapping[str, NDArray[Any]]) -> None:
         """Hold inputs that do not take the images; see `Feeds.hold`."""

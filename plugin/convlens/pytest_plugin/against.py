@@ -207,10 +207,15 @@ class SameItem(ModelItem):
                 raise
             record_follower(self, leader, self._entries.index(str(self.layer)))
             raise ValueError(f"fails as {self.check.name}[{leader}] does") from None
-        self.record("images", session.shown(self.target).source)
+        shown = session.shown(self.target)
+        self.record("images", shown.source)
         seen = self._seen(found)
         self.record_all(self.check.measures(seen))
-        self.judge(seen)
+        try:
+            self.judge(seen)
+        finally:
+            if shown.lens is not None:
+                self.show(shown.lens, seen)
 
     def _seen(self, found: Sameness) -> SeenLayer:
         """Return this item's part of the comparison; note the cause, or the layer that tells it."""

@@ -43,7 +43,11 @@ def test_a_healthy_copy_agrees(variety, images):
     ("defect", "layer", "message"),
     [
         ("none", None, "unknown defect 'none'; possible defects: batch-norm-variance, "),
-        ("flatten-order", "stem", "cannot be planted at 'stem' of variety; possible layers: flat"),
+        (
+            "flatten-order",
+            "stem",
+            "cannot be planted at 'stem' of variety; possible layers: dense_1",
+        ),
     ],
 )
 def test_what_cannot_be_planted(variety, defect, layer, message):

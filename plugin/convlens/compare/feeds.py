@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 Shape = tuple[int | None, ...]
@@ -24,8 +26,20 @@ class Feeds:
 
         Args:
             title: name of the model for messages.
-            inputs: name → shape without the batch's axis, and type; one or more.
+            inputs: name → shape without the batch's axis, and type.
+
+        Raises:
+            ValueError: no input, or one that does not fit in half of the free memory.
         """
+        if not inputs:
+            raise ValueError(f"{title} has no input: a model takes images")
+        for name, (shape, kind) in inputs.items():
+            size = math.prod(side or 1 for side in shape) * np.dtype(kind).itemsize
+            if size > psutil.virtual_memory().available // 2:
+                raise ValueError(
+                    f"{title} is not safe to run: its input {name!r} of shape {shape} takes "
+                    f"{size} bytes, more than half of the free memory"
+                )
         self._title = title
         self._inputs = dict(inputs)
         self._held: dict[str, NDArray[Any]] = {}

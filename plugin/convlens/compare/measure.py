@@ -18,9 +18,11 @@ _MEAN_SHARE = 1e-3
 # A channel's signal counts as at least this share of the layer's: the rounding of its inputs does
 # not shrink with it.
 _CHANNEL_FLOOR = 1e-3
-# A channel whose noise is within this factor of the others' is as noisy as its layer, however
-# little it varies, such as a unit that is nearly silent; its signal counts as the layer's.
-_ALIKE = 10.0
+# A channel whose noise is within a factor of the others' is as noisy as its layer, however little
+# it varies, such as a unit that is nearly silent; its signal counts as the layer's. Where inputs
+# hardly vary, a channel's noise is one draw, squared: of c draws the largest is about 4.4 ln c
+# times the median. Half as much again is allowed.
+_ALIKE, _MIN_ALIKE = 6.6, 10.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ class Tally:
         signal = np.maximum(squares - total**2, 0) + _MEAN_SHARE * squares
         floor = max(float(signal.mean()), np.finfo(np.float64).tiny)
         others = np.median(noise[noise > 0]) if (noise > 0).any() else 0.0
-        share = np.where(noise <= _ALIKE * others, 1.0, _CHANNEL_FLOOR)
+        alike = others * max(_MIN_ALIKE, _ALIKE * math.log(len(noise)))
+        share = np.where(noise <= alike, 1.0, _CHANNEL_FLOOR)
         ratios = np.maximum(signal, share * floor) / np.maximum(noise, 1e-300)
         worst = int(np.argmin(ratios))
         image = max(self._by_image, key=lambda i: self._by_image[i][0])

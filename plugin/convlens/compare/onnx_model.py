@@ -17,6 +17,9 @@ from convlens.compare.runtime import Arithmetic, Step, Values
 
 INSTALL = "pip install 'pytest-convlens[onnx]'"
 _FLOATS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
+_INPUTS = {"float": "float32", "double": "float64"} | {
+    kind: kind for kind in ("float16", "int8", "uint8", "int16", "uint16", "int32", "int64", "bool")
+}
 _NEEDED = ("onnx", "onnxruntime")
 # onnxruntime's levels of messages: errors alone.
 _ERRORS = 3
@@ -56,7 +59,7 @@ class OnnxModel:
 
         self._deployed = session(model.SerializeToString())
         inputs = self._deployed.get_inputs()
-        self._feeds = Feeds(str(path), {each.name: _declared(each) for each in inputs})
+        self._feeds = Feeds(str(path), {each.name: _declared(path, each) for each in inputs})
         self._batch = _side(inputs[0].shape[0])
         own = self._feeds.image_shape
         # Channels stand first where few of them stand before larger sides.
@@ -165,11 +168,19 @@ def _expose(model: Any) -> list[str]:
     return [name for name in names if name not in inputs]
 
 
-def _declared(value: Any) -> tuple[tuple[int | None, ...], Any]:
-    """Return an input's shape without the batch's axis, and its type."""
+def _declared(path: Path, value: Any) -> tuple[tuple[int | None, ...], Any]:
+    """Return an input's shape without the batch's axis, and its type.
+
+    Raises:
+        ValueError: an input that takes no batches of numbers.
+    """
     kind = value.type.removeprefix("tensor(").removesuffix(")")
-    known = {"float": "float32", "double": "float64"}
-    return tuple(map(_side, value.shape[1:])), np.dtype(known.get(kind, kind))
+    if kind not in _INPUTS or not value.shape:
+        raise ValueError(
+            f"{path} has an input {value.name!r} of {value.type} and shape {value.shape}: convlens "
+            "gives batches of numbers"
+        )
+    return tuple(map(_side, value.shape[1:])), np.dtype(_INPUTS[kind])
 
 
 def _side(value: Any) -> int | None:

@@ -83,6 +83,8 @@ def open_file(path: Path, *, allow_legacy: bool = False, network: Opened = Netwo
         return GraphModel(path)
     with path.open("rb") as stream:
         head = stream.read(8)
+    if not head:
+        raise ValueError(f"{path} is empty: it was not written to the end")
     if head[4:8] == b"TFL3" or path.suffix == TFLITE_SUFFIX:
         from convlens.compare.tflite import TFLiteModel
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -299,6 +300,10 @@ def read_graph(path: Path, schema: Any) -> Graph:
                 raise ValueError("it refers to data outside the file")
         kinds = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
         return Graph(model, kinds)
+    except struct.error:
+        raise ValueError(
+            f"{path} is damaged or truncated: it refers to bytes behind its end"
+        ) from None
     except Exception as error:  # flatbuffers raises errors of nearly every type
         raise ValueError(f"{path} is damaged, or not safe to run: {_short(error)}") from None
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def open_source(
         )
     text = os.fspath(source)
     if text.startswith(GIT):
-        return _open_revision(text, allow_legacy, network)
+        with revision(text) as file:
+            return open_file(file, allow_legacy=allow_legacy, network=network)
     path = Path(text)
     if path.is_file() or is_saved_model(path):
         return open_file(path, allow_legacy=allow_legacy, network=network)
@@ -96,22 +98,26 @@ def open_file(path: Path, *, allow_legacy: bool = False, network: Opened = Netwo
     return KerasModel(network(load_model(path, allow_legacy=allow_legacy)))
 
 
-def _open_revision(text: str, allow_legacy: bool, network: Opened) -> Runtime:
-    """Return the model of a file as a commit has it.
+@contextmanager
+def revision(text: str) -> Iterator[Path]:
+    """Give a file as a commit has it, for the time of a ``with`` block.
+
+    Args:
+        text: ``git:REV:path``; REV may be ``merge-base``.
 
     Raises:
         ValueError: there is no such revision or file in the repository of this folder.
     """
-    revision, _, path = text.removeprefix(GIT).partition(":")
-    if not revision or not path or revision.startswith("-"):
+    name, _, path = text.removeprefix(GIT).partition(":")
+    if not name or not path or name.startswith("-"):
         raise ValueError(f"{text}: give git:REV:path, such as git:main:model.keras")
-    if revision == MERGE_BASE:
-        revision = _merge_base(text)
-    shown = _git(text, "show", f"{revision}:./{path}")
+    if name == MERGE_BASE:
+        name = _merge_base(text)
+    shown = _git(text, "show", f"{name}:./{path}")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, Path(path).name)
         file.write_bytes(shown)
-        return open_file(file, allow_legacy=allow_legacy, network=network)
+        yield file
 
 
 def _merge_base(text: str) -> str:

@@ -20,7 +20,7 @@ from convlens.pytest_plugin.models import (
     load_application,
     network_of,
 )
-from convlens.pytest_plugin.targets import MODEL_SUFFIXES, Target, parse_target
+from convlens.pytest_plugin.targets import GIT, MODEL_SUFFIXES, Target, parse_target
 
 if TYPE_CHECKING:
     from convlens.compare.check import SeenLayer
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 AGAINST = pytest.StashKey["AgainstSession"]()
 _OPTION = "--convlens-against"
-_GIT = "git:"
 
 
 def add_options(group: pytest.OptionGroup) -> None:
@@ -53,7 +52,7 @@ def configure(config: pytest.Config) -> None:
     """
     spec = config.getoption("convlens_against")
     config.stash[AGAINST] = AgainstSession(config, spec)
-    if spec is None or spec.startswith(_GIT) or os.path.isfile(spec) or is_saved_model(Path(spec)):
+    if spec is None or spec.startswith(GIT) or os.path.isfile(spec) or is_saved_model(Path(spec)):
         return
     if Path(spec).suffix in (*MODEL_SUFFIXES, *FOREIGN_SUFFIXES):
         raise pytest.UsageError(f"{_OPTION} {spec}: the file does not exist")
@@ -175,7 +174,8 @@ class AgainstSession:
 
 def is_foreign(target: Target) -> bool:
     """Return whether a model's file is none of Keras's."""
-    return target.kind == "file" and Path(target.spec).suffix in FOREIGN_SUFFIXES
+    written = target.kind in ("file", "revision")
+    return written and Path(target.spec).suffix in FOREIGN_SUFFIXES
 
 
 def is_graph(target: Target) -> bool:

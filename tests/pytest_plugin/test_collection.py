@@ -36,9 +36,9 @@ def test_the_shipped_model_passes_and_has_a_table(pytester, mnist_items):
         [
             "*= convlens: mnist_cnn =*",
             "layer*units*dead*Gram residual*ascent gain*ascents*deconvnet residual*failed",
-            "conv2d_1*24*0*e-0*24 of 24 units, 60 steps, 28×28*e-0*",
-            "conv2d_2*48*0*e-0*48 of 48 units, 60 steps, 28×28*e-0*",
-            "conv2d_3*64*0*e-0*64 of 64 units, 60 steps, 28×28*e-0*",
+            "conv2d_1*24*0*e-0*24 of 24 units, 60 steps, 30×30*e-0*",
+            "conv2d_2*48*0*e-0*48 of 48 units, 60 steps, 34×34*e-0*",
+            "conv2d_3*64*0*e-0*64 of 64 units, 60 steps, 36×36*e-0*",
             "classes: 10 recognized*(10 of 10 classes, 60 steps, 28×28)",
             "images: 200 shipped digits",
         ]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import collections
-import functools
 import gc
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,24 +57,6 @@ def _inner_runs_are_no_ci_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs of pytest within these tests behave as on a desk, wherever these tests run."""
     for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(autouse=True)
-def _models_are_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let all calls within a test that are given the same model share its compiled functions.
-
-    As for a `Network`, each call follows the model's current weights and settings.
-    """
-    module = sys.modules.get("convlens.engine.model.network")
-    if module is None:
-        return
-    network, of = module.Network, module.Network.of
-    opened = functools.lru_cache(maxsize=8)(network)
-
-    def same(model: Any) -> Any:
-        return of(model if isinstance(model, network) else opened(model))
-
-    monkeypatch.setattr(network, "of", staticmethod(same))
 
 
 @pytest.fixture(scope="session")

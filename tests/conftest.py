@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import gc
 import os
@@ -31,7 +32,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="also run tests that take long")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    cases: collections.Counter[tuple[Path, str]] = collections.Counter()
+    for item in items:
+        if few := item.get_closest_marker("quick"):
+            test = item.path, getattr(item, "originalname", item.name)
+            cases[test] += 1
+            if cases[test] > few.args[0]:
+                item.add_marker(pytest.mark.slow)
     if config.getoption("--run-slow"):
         return
     for item in items:

@@ -158,6 +158,7 @@ FEW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
     [

@@ -199,7 +199,11 @@ class Ascent(LayerCheck):
 
     def figures(self, lens: Lens, layer: Any, seen: Any) -> Figures:
         return {
-            "filters": lambda: draw_maximized(seen.result, lens.network.units(layer)),
+            "filters": lambda: draw_maximized(
+                seen.result,
+                lens.network.units(layer),
+                middle=None if seen.plan is None else seen.plan.shown,
+            ),
             "ascent": lambda: draw_curves(seen.result),
         }
 

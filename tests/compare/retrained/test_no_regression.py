@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from convlens import assert_no_regression
+from convlens.fixtures.defects import plant
 
 COUNT, CLASSES = 400, 8
 LABELS = np.arange(COUNT) % CLASSES
@@ -65,7 +66,7 @@ def test_a_class_that_is_never_answered(labels):
     assert "lost images are taken for 2" in first
     assert "images 5, 13, 21" in text
     assert "class 5: R²" in text
-    assert "the images and the labels of class 5 in the new training set" in text
+    assert "the new training set has fewer or other images of class 5" in text
 
 
 @pytest.mark.parametrize("labels", [LABELS, None])
@@ -209,6 +210,17 @@ def test_labels_that_do_not_fit(labels, message):
 def test_an_agreement_that_is_no_share(share):
     with pytest.raises(ValueError, match="must be above 0 and at most 1"):
         assert_no_regression(OLD, OLD, IMAGES, min_agreement=share)
+
+
+def test_a_layer_explains_a_loss_of_the_whole(mnist_cnn, digits):
+    """The message leads with the layer, and not with the classes."""
+    broken = plant(mnist_cnn, "reinitialized", "conv2d_3")
+    with pytest.raises(AssertionError) as error:
+        assert_no_regression(broken, mnist_cnn, *digits)
+    first = str(error.value).splitlines()[0]
+    assert "of 200 images and gained 0, spread over " in first
+    assert "classes: layer 'conv2d_3' lost its training: its weights are as at init" in first
+    assert "usually: the layer was not trainable" in str(error.value)
 
 
 def test_models_that_take_other_images(mnist_cnn):

@@ -44,12 +44,14 @@ def build(seed: int, trained: bool = True, prefix: str = "", initializer: str = 
 INITIALIZERS = ["glorot_uniform", "he_normal", "lecun_uniform", "glorot_normal"]
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("initializer", INITIALIZERS)
 def test_two_trainings_pass(initializer):
     new, old = (Network(build(seed, initializer=initializer)) for seed in (0, 1))
     assert compare_weights(new, old) == ()
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("initializer", INITIALIZERS)
 def test_layers_at_initialization_are_named(initializer):
     new = Network(build(0, trained=False, prefix="new_", initializer=initializer))

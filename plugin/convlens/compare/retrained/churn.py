@@ -208,13 +208,14 @@ def _finding(
     mutual = (new.classes == number) & (wanted == most)
     if taken[most] >= _MOST * change.images and mutual.sum() >= _MOST * (wanted == most).sum():
         return f"exchanged with class {most}: {shares}, and {mutual.sum()} of that class for it"
-    answers = int((old.classes == number).sum()), int((new.classes == number).sum())
-    if answers[1] <= _NEVER * answers[0]:
-        times = "never answered" if not answers[1] else f"answered {answers[1]} times"
-        return f"{times} ({answers[0]} times before), as by a training without it; {shares}"
-    blurred = _blur_that_restores(images[lost[:_MAX_BLURRED]], number, predict)
-    if blurred:
-        return f"recognized when blurred ({blurred}), as by a training on blurred images; {shares}"
+    if len(lost) >= _MOST * change.images:
+        blur = _blur_that_restores(images[lost[:_MAX_BLURRED]], number, predict)
+        if blur:
+            return f"recognized when blurred ({blur}), as by a training on blurred images; {shares}"
+        answers = int((old.classes == number).sum()), int((new.classes == number).sum())
+        if answers[1] <= _NEVER * answers[0]:
+            times = "never answered" if not answers[1] else f"answered {answers[1]} times"
+            return f"{times} ({answers[0]} times before), as by a training without it; {shares}"
     return shares
 
 

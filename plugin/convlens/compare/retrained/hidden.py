@@ -19,7 +19,7 @@ from convlens.engine.model.network import Network
 from convlens.engine.runtime.batches import each_batch
 
 # Images of a batch: the similarity is unbiased for any, and steadier for more.
-_BATCH, _MAX_IMAGES = 64, 512
+_BATCH, _MAX_IMAGES = 64, 256
 _MIN_IMAGES = 8
 # A unit has no partner if no unit of the other model has at least this correlation with it.
 _PARTNER = 0.5
@@ -54,7 +54,7 @@ def compare_hidden(
 
     Args:
         new, old: the networks, which take the same images.
-        images: images (n, *positions, c); at most 512, evenly spread, are used.
+        images: images (n, *positions, c); at most 256, evenly spread, are used.
     """
     pairs = [
         (name, other)

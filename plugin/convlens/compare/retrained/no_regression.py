@@ -135,7 +135,8 @@ def compare_trainings(
         weights = compare_weights(new.network, old.network)
         hidden = compare_hidden(new.network, old.network, np.asarray(images, np.float32))
     outputs = compare_outputs(now, before, truth)
-    return Retraining(*names, limits, churn, outputs, weights, hidden, class_names)
+    answers = before.classes, now.classes
+    return Retraining(*names, limits, churn, outputs, weights, hidden, answers, class_names)
 
 
 def _name(source: Any, which: str) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from convlens.compare.retrained.churn import Churn, ClassChange
 from convlens.compare.retrained.hidden import LayerSimilarity
 from convlens.compare.retrained.limits import Limits
@@ -15,6 +18,8 @@ MAX_SHOWN = 10
 # A loss is one of the model as a whole from this share of the classes, or where the classes that
 # fail have less than this share of it.
 _SPREAD = 0.5
+# Features of the last hidden layer are as damaged where their CKA is below this.
+_DAMAGED = 0.75
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Retraining:
         weights: layers of the new model that lost their training.
         hidden: the similarity of hidden layers, which judges nothing; empty where a model is none
             of Keras's.
+        answers: (old, new) the classes (n,) that the models answer.
         class_names: names of the classes, where they are known.
     """
 
@@ -40,6 +46,7 @@ class Retraining:
     outputs: tuple[OutputChange, ...]
     weights: tuple[LayerFinding, ...]
     hidden: tuple[LayerSimilarity, ...]
+    answers: tuple[NDArray[np.int64], NDArray[np.int64]]
     class_names: Sequence[str] = ()
 
     @property
@@ -68,6 +75,11 @@ class Retraining:
         return not self.churn.keeps and sum(x.net for x in failing) < _SPREAD * total
 
     @property
+    def led_by_layer(self) -> bool:
+        """True if the verdict is on a layer that lost its training."""
+        return bool(self.weights) and (self.churn.passed or self.is_spread)
+
+    @property
     def verdict(self) -> str:
         """The loss in a sentence; that nothing was lost, where that is so."""
         if not self.churn.passed:
@@ -87,7 +99,7 @@ class Retraining:
             return (
                 f"{self.new} lost {len(found.lost)} of {found.images} images and gained "
                 f"{len(found.gained)}, spread over {losing} of {len(found.classes)} classes"
-                f"{self._sureness()}"
+                f"{self._whole_cause()}"
             )
         return (
             f"{self.new} answers {1 - found.agreement:.1%} of {found.images} images otherwise than "
@@ -98,9 +110,7 @@ class Retraining:
     def outputs_verdict(self) -> str:
         """The outputs or layers that were lost, in a sentence."""
         if self.weights:
-            first, more = self.weights[0], len(self.weights) - 1
-            rest = f", and {more} more layers" if more else ""
-            return f"layer {first.layer!r} of {self.new} lost its training: {first.finding}{rest}"
+            return f"{self._first_layer()} of {self.new} {self._first_finding()}"
         worst = self.lost_outputs[0]
         rest = f", and {len(self.lost_outputs) - 1} more" if len(self.lost_outputs) > 1 else ""
         return (
@@ -116,7 +126,7 @@ class Retraining:
             lines += self._churn_lines()
         if not self.outputs_passed:
             lines += self._outputs_lines()
-        lines += [f"  {self.numbers}", f"  to do: {self.advice}"]
+        lines += [f"  {self.numbers}", f"  usually: {self.explanation}"]
         return "\n".join(lines)
 
     @property
@@ -139,23 +149,34 @@ class Retraining:
         return "; ".join(parts)
 
     @property
-    def advice(self) -> str:
-        """The next step."""
+    def explanation(self) -> str:
+        """The usual cause of the loss, and what to do."""
         failing = self.churn.failing
-        if self.weights:
-            return (
-                f"see that {self.weights[0].layer!r} was trainable, and that no step behind the "
-                "training changed its weights"
-            )
-        if failing and not self.is_spread:
+        if not self.churn.passed and failing and not self.is_spread:
             which = self._named([each.number for each in failing])
-            return f"look at the images and the labels of {which} in the new training set"
+            return (
+                f"the new training set has fewer or other images of {which}, or labels them "
+                "otherwise: look at them there"
+            )
+        if self.led_by_layer:
+            return (
+                "the layer was not trainable, or a step behind the training changed its weights: "
+                "see which, or repeat the training without it"
+            )
         if not self.churn.keeps or failing:
-            return "see whether the training ended early, and compare the curves of its loss"
-        return (
-            "look at the images that are answered otherwise; if the change is meant, lower the "
-            "limit (min_agreement, --convlens-agreement)"
-        )
+            return "the training ended early, or its recipe changed: compare the curves of its loss"
+        if not self.churn.passed:
+            return (
+                "the data or the recipe changed: look at the images that are answered otherwise; "
+                "if that is meant, lower the limit (min_agreement, --convlens-agreement)"
+            )
+        return "the class is answered by chance or not at all: look at its images and probabilities"
+
+    @property
+    def wrong_now(self) -> tuple[int, ...]:
+        """The numbers of the images that were lost, those of the classes that failed first."""
+        first = [number for each in self.churn.failing for number in each.lost]
+        return tuple(dict.fromkeys([*first, *self.churn.lost]))
 
     def title(self, number: int) -> str:
         """Return a class's number, and its name where it is known."""
@@ -168,15 +189,28 @@ class Retraining:
         return f"{self.title(change.number)}, {balance}: {change.finding}"
 
     def _more(self, others: Sequence[ClassChange]) -> str:
-        return f", and {self._named([each.number for each in others])}" if others else ""
+        return f"; also {self._named([each.number for each in others])}" if others else ""
 
     def _named(self, numbers: Sequence[int]) -> str:
         shown = [self.title(number) for number in numbers[:MAX_SHOWN]]
         more = len(numbers) - MAX_SHOWN
         return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
-    def _sureness(self) -> str:
-        """Return a clause where the new model is less sure, as one that was trained less."""
+    def _first_layer(self) -> str:
+        return f"layer {self.weights[0].layer!r}"
+
+    def _first_finding(self) -> str:
+        more = len(self.weights) - 1
+        rest = f", and {more} more layer{'s' * (more > 1)}" if more else ""
+        return f"lost its training: {self.weights[0].finding}{rest}"
+
+    def _whole_cause(self) -> str:
+        """Return a clause on the cause of a loss of the model as a whole; "" for none.
+
+        It is a layer, or that the new model is less sure, as one that was trained less.
+        """
+        if self.weights:
+            return f": {self._first_layer()} {self._first_finding()}"
         before, now = self.churn.confidence
         if 1 - now <= 2 * (1 - before):
             return ""
@@ -190,17 +224,28 @@ class Retraining:
         lines = [f"  {self._lost(each)}" for each in found.failing[1:MAX_SHOWN]]
         if len(found.failing) > MAX_SHOWN:
             lines.append(f"  and {len(found.failing) - MAX_SHOWN} more classes")
-        wrong = [i for each in found.failing for i in each.lost] or list(found.lost)
+        wrong = self.wrong_now
         shown = ", ".join(map(str, wrong[:MAX_SHOWN]))
         more = f" and {len(wrong) - MAX_SHOWN} more" if len(wrong) > MAX_SHOWN else ""
         what = "wrong now" if found.labeled else "answered otherwise"
         return [*lines, f"  {what}: images {shown}{more}"]
 
     def _outputs_lines(self) -> list[str]:
-        lines = [f"  layer {each.layer!r}: {each.finding}" for each in self.weights[:MAX_SHOWN]]
+        told = 1 if self.led_by_layer else 0
+        lines = [f"  layer {each.layer!r}: {each.finding}" for each in self.weights[told:MAX_SHOWN]]
         lines += [
             f"  {self.title(each.output)}: R² {each.explained:.2f} (limit "
             f"{self.limits.explained:g})"
             for each in self.lost_outputs[:MAX_SHOWN]
         ]
+        dense = self.last_hidden
+        if dense is not None and dense.cka < _DAMAGED:
+            lines.append(
+                f"  gross damage: the features of {dense.layer!r} have CKA {dense.cka:.2f}"
+            )
         return lines
+
+    @property
+    def last_hidden(self) -> LayerSimilarity | None:
+        """The last layer before the outputs; None where no hidden layers are compared."""
+        return self.hidden[-2] if len(self.hidden) > 1 else None

@@ -17,8 +17,11 @@ from convlens.engine.runtime import backend
 
 # A layer counts as pruned from this share of weights that are exactly 0; trained ones are not.
 _PRUNED, _NOT_PRUNED = 0.1, 0.01
-# Fewer weights than the first follow any distribution; trained ones leave it from the second on.
-_MIN_WEIGHTS, _LARGE = 50, 5000
+# Fewer weights than this follow any distribution.
+_MIN_WEIGHTS = 50
+# A training that moves weights by a twentieth of their range takes a dozen of so many out of the
+# range: a uniform one has many weights near its ends, a normal one few.
+_ENOUGH, _ENOUGH_NORMAL = 500, 5000
 _SIGNIFICANCE = 1e-3
 
 
@@ -98,16 +101,23 @@ def _zeros(weights: Mapping[str, NDArray[np.float64]]) -> float:
 def _is_initial(layer: Any, weights: Mapping[str, NDArray[np.float64]]) -> bool:
     """Return whether a layer's weights can be those that its initializers drew.
 
-    Of large kernels none is trained and stays within its initializer's distribution. Small ones
-    can, so biases and the like must be as at initialization beside them.
+    No large kernel is trained and stays within its initializer's distribution. Small ones can, so
+    biases and the like must be as at initialization beside them.
     """
     known = {name: _drawn_by(_initializer(layer, name), w) for name, w in weights.items()}
     kernels = [name for name, w in weights.items() if w.ndim > 1]
     if any(known[name] is False for name in kernels):
         return False
-    size = sum(weights[name].size for name in kernels if known[name])
+    evidence = sum(
+        weights[name].size / _enough(_initializer(layer, name)) for name in kernels if known[name]
+    )
     constants = [known[name] for name in weights.keys() - set(kernels)]
-    return size >= _LARGE or (any(constants) and all(found is not False for found in constants))
+    return evidence >= 1 or (any(constants) and all(found is not False for found in constants))
+
+
+def _enough(initializer: Any) -> int:
+    """Return a number of weights of which training takes some out of an initializer's range."""
+    return _ENOUGH if initializer.distribution == "uniform" else _ENOUGH_NORMAL
 
 
 def _initializer(layer: Any, variable: str) -> Any:

@@ -220,3 +220,16 @@ def test_a_function_is_an_old_model(pytester, old):
     pytester.syspathinsert()
     result = pytester.runpytest(*RUN, "new.keras", "--convlens-before", "other:make", *IMAGES)
     assert counts(result) == (2, 0, 0)
+
+
+def test_outputs_that_cannot_be_judged_are_skipped(pytester, old, digits):
+    np.savez(pytester.path / "digits.npz", images=digits[0][:30], labels=digits[1][:30])
+    pytester.makepyfile(
+        other="from convlens.fixtures.mnist_cnn import load_mnist_cnn\n"
+        "def make():\n    model = load_mnist_cnn()\n    return lambda images: model(images)"
+    )
+    pytester.syspathinsert()
+    run = (*RUN, "new.keras", "--convlens-before", "other:make", *IMAGES, "-rs")
+    result = pytester.runpytest(*run)
+    result.assert_outcomes(passed=1, skipped=1, deselected=24)
+    assert "30 images are too few to tell each output of other:make" in result.stdout.str()

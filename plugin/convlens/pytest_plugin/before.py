@@ -194,6 +194,8 @@ class BeforeItem(ModelItem):
             self._follow(leader)
             raise ValueError(f"fails as {leader.name} does") from None
         self.record("images", shown.source)
+        if self.check.name == "outputs" and seen.reason_to_skip:
+            pytest.skip(seen.reason_to_skip)
         if shown.problem and leader is self:
             note(self, f"{self.name}: {shown.problem}; the answers were compared without them")
         try:

@@ -33,6 +33,17 @@ class SeenRetraining:
     value_range: tuple[float, float]
     old: Network | None
 
+    @property
+    def reason_to_skip(self) -> str:
+        """The reason why the outputs cannot be judged; "" where they can."""
+        found = self.found
+        if found.outputs or found.weights or found.hidden:
+            return ""
+        return (
+            f"{found.churn.images} images are too few to tell each output of {found.old} from those "
+            f"of {found.new}, and their layers cannot be compared"
+        )
+
 
 class ChurnCheck(ModelCheck):
     """Zero-code check, where the model before was given."""

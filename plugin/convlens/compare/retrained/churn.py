@@ -124,7 +124,7 @@ def compare_answers(
             calibration_error(new.probabilities, truth),
         )
         p_value = mcnemar(len(lost), len(gained))
-        keeps = not limits.loses(len(lost) - len(gained), count, p_value, limits.overall)
+        keeps = not limits.loses(len(lost) - len(gained), count, p_value)
     least = limits.agreement(None if accuracy is None else accuracy[0])
     numbers = np.unique(wanted)
     changes = [
@@ -160,9 +160,9 @@ def _class_change(
     own = lost[wanted[lost] == number]
     won = int((wanted[gained] == number).sum())
     images = int((wanted == number).sum())
-    single = mcnemar(len(own), won) if labeled else above(len(own), images, limits.by_class)
+    single = mcnemar(len(own), won) if labeled else above(len(own), images, limits.changed_by_class)
     p_value = min(1.0, classes * single)
-    passed = not limits.loses(len(own) - won, images, p_value, limits.by_class)
+    passed = not limits.loses_class(len(own) - won, images, p_value, labeled=labeled)
     return ClassChange(number, images, tuple(map(int, own)), won, p_value, passed)
 
 

@@ -13,7 +13,7 @@ from convlens.compare.retrained.answers import Answers
 # A class that the old model answers less often gives no number to judge.
 MIN_ANSWERS = 10
 # Images for each coefficient of a regression.
-_PER_COEFFICIENT = 2
+_PER_COEFFICIENT = 5
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,13 @@ class Retraining:
 
     @property
     def is_spread(self) -> bool:
-        """True if a loss is one of the model as a whole, and not of some classes."""
+        """True if a loss is one of the model as a whole, and not of some classes.
+
+        It is one of the whole where a layer explains it, unless most of a class is lost.
+        """
         failing = self.churn.failing
-        if len(failing) > max(1, _SPREAD * len(self.churn.classes)):
+        explained = bool(self.weights) and all(x.net < _SPREAD * x.images for x in failing)
+        if explained or len(failing) > max(1, _SPREAD * len(self.churn.classes)):
             return True
         total = len(self.churn.lost) - len(self.churn.gained)
         return not self.churn.keeps and sum(x.net for x in failing) < _SPREAD * total
@@ -96,11 +100,14 @@ class Retraining:
             return f"{self.new} lost {self._lost(failing[0])}{self._more(failing[1:])}"
         if failing or not found.keeps:
             losing = sum(len(each.lost) > each.gained for each in found.classes)
-            return (
-                f"{self.new} lost {len(found.lost)} of {found.images} images and gained "
-                f"{len(found.gained)}, spread over {losing} of {len(found.classes)} classes"
-                f"{self._whole_cause()}"
+            what = f"{len(found.lost)} of {found.images} images"
+            lost = (
+                f"lost {what} and gained {len(found.gained)}"
+                if found.labeled
+                else f"answers {what} otherwise than {self.old}"
             )
+            where = f"spread over {losing} of {len(found.classes)} classes"
+            return f"{self.new} {lost}, {where}{self._whole_cause()}"
         return (
             f"{self.new} answers {1 - found.agreement:.1%} of {found.images} images otherwise than "
             f"{self.old}: they agree on {found.agreement:.1%} (limit {found.min_agreement:.1%})"

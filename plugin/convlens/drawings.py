@@ -75,6 +75,18 @@ def _shown_units(flat: NDArray[np.bool_]) -> list[int]:
     return sorted([*first, *others[left].tolist()])
 
 
+def draw_images(
+    images: NDArray[Any],
+    labels: Sequence[str],
+    title: str,
+    note: str,
+    value_range: tuple[float, float],
+) -> Tiles:
+    """Return images (n, *positions, c) as they are, each with a label."""
+    in_range = partial(range_pixels, value_range=value_range)
+    return Tiles([_shown(in_range, image) for image in images], labels, title, note)
+
+
 def draw_maximized(
     result: Maximization, count: int | None = None, middle: tuple[int, ...] | None = None
 ) -> Tiles:

@@ -470,6 +470,11 @@ class Network:
                 values[id(symbol)] = value if tap is None else value + tap
         return [values[id(t)] for t in wanted]
 
+    @property
+    def held(self) -> dict[str, NDArray[Any]]:
+        """The values of the inputs that do not take the images, by name, without a batch's axis."""
+        return dict(self._held)
+
     def inputs_for(self, images: Any) -> list[Any]:
         """Return the model's inputs, in its order, for images (n, *positions, c)."""
         held = self._held_for(images)

@@ -65,7 +65,7 @@ def mobilenet() -> Any:
     )
 
 
-def csp_dark_net(kind: str = "dark_block", stage: str = "dark") -> Any:
+def csp_dark_net() -> Any:
     import keras_hub
 
     return keras_hub.models.CSPNetBackbone(
@@ -75,8 +75,8 @@ def csp_dark_net(kind: str = "dark_block", stage: str = "dark") -> Any:
         stackwise_depth=[1, 2],
         stackwise_strides=[2, 2],
         stackwise_num_filters=[8, 16],
-        block_type=kind,
-        stage_type=stage,
+        block_type="dark_block",
+        stage_type="dark",
         image_shape=(32, 32, 3),
     )
 
@@ -197,7 +197,6 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "keras_hub EfficientNet": efficientnet,
     "keras_hub MobileNet": mobilenet,
     "keras_hub CSPDarkNet": csp_dark_net,
-    "keras_hub CSPNet": lambda: csp_dark_net("bottleneck_block", "csp"),
     "keras_hub MiT": mit,
     "keras_hub DeepLabV3": deep_lab,
     "keras_hub SegFormer": segformer,

@@ -466,7 +466,7 @@ class Network:
             args, kwargs = keras.tree.map_structure(
                 lambda t: values[id(t)] if is_symbolic(t) else t, (call.args, call.kwargs)
             )
-            if coarse is not None and sums_products(call.op):
+            if coarse is not None and sums_products(call.own_op):
                 args, kwargs = coarse.inputs((args, kwargs))
             if id(call) in functions:
                 results = [functions[id(call)](values[id(call.inputs[0])])]

@@ -114,8 +114,10 @@ class AscentGain:
     @property
     def slack(self) -> NDArray[np.float32]:
         """A rise of each unit that is none: a small share of its own range, and rounding."""
-        share: NDArray[np.float32] = np.float32(_NOTHING) * self.own_range
-        return share + np.float32(self.rounding) * np.abs(self.final)
+        slack: NDArray[np.float32] = np.add(
+            _NOTHING * self.own_range, self.rounding * np.abs(self.final), dtype=np.float32
+        )
+        return slack
 
 
 def assert_activation_increases(

@@ -26,6 +26,7 @@ def predict(reference):
     return lambda x: np.asarray(reference.model(np.ascontiguousarray(x)))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("finding", INPUTS)
 def test_an_input_convention(reference, predict, images, finding):
     with pytest.raises(AssertionError) as error:

@@ -48,12 +48,14 @@ def test_one_cause_is_one_failure(pytester, changed):
     assert failure["numbers"]["snr"] < 60
 
 
+@pytest.mark.slow
 def test_the_outputs_alone_tell_the_cause(pytester, changed):
     result = pytester.runpytest("-p", "no:cacheprovider", "tiny.keras::same[outputs]", *AGAINST)
     assert counts(result) == (0, 1, 0)
     assert "that diverges from reference.keras is 'conv_b'" in result.stdout.str()
 
 
+@pytest.mark.slow
 def test_a_function_is_a_reference(pytester, pair):
     pytester.makepyfile(other="def make(): return lambda x: x[:, 0, 0, :1].repeat(3, 1)")
     pytester.syspathinsert()

@@ -66,7 +66,7 @@ def assert_same_behaviour(
         ValueError: a model or images that cannot be read.
     """
     __tracebackhide__ = True
-    names = _name_of(new), _name_of(reference)
+    names = source_name(new), source_name(reference)
     opened = [open_source(each, allow_legacy=allow_legacy) for each in (new, reference)]
     found = compare_models(opened[0], opened[1], _images(opened, images), names=names)
     if not found.passed:
@@ -338,7 +338,8 @@ def _images(opened: Sequence[Runtime], images: ArrayLike | None) -> NDArray[np.f
     return synthetic_images(sides, (0.0, 1.0), seed=0)
 
 
-def _name_of(source: Any) -> str:
+def source_name(source: Any) -> str:
+    """Return the name of what was given as a model, for people."""
     if isinstance(source, keras.Model | Network):
         return str(source.name)
     return Path(os.fspath(source)).name if isinstance(source, str | os.PathLike) else repr(source)

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 Pixels = NDArray[np.uint8]
 MARGIN = 5
 PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (90, 90, 90)
+FRAME = (205, 205, 205)
 _LABEL, _TITLE, _SUBTITLE = 14, 20, 14
 # The width of a table's widest cell and of its longest bar, in pixels.
 _MAX_CELL, _BAR = 420, 160
@@ -96,6 +97,8 @@ def sheet(
     for i, (tile, label) in enumerate(zip(tiles, labels, strict=True)):
         x, y = gap + i % columns * (w + gap), top + i // columns * (line + h + MARGIN)
         draw.text((x, y), fit(label, _LABEL, w + gap - 4), INK, font(_LABEL))
+        frame = (x - 1, y + line - 1, x + w, y + line + h)  # an image may be white as the page
+        draw.rectangle(frame, outline=FRAME)
         page.paste(Image.fromarray(tile).resize((w, h), Image.Resampling.NEAREST), (x, y + line))
     return page
 

@@ -52,14 +52,23 @@ def configure(config: pytest.Config) -> None:
     """
     spec = config.getoption("convlens_against")
     config.stash[AGAINST] = AgainstSession(config, spec)
+    check_source(_OPTION, spec)
+
+
+def check_source(option: str, spec: str | None) -> None:
+    """Check the name of a model that an option takes beside those that are tested.
+
+    Raises:
+        pytest.UsageError: there is no such file, and no name that convlens knows.
+    """
     if spec is None or spec.startswith(GIT) or os.path.isfile(spec) or is_saved_model(Path(spec)):
         return
     if Path(spec).suffix in (*MODEL_SUFFIXES, *FOREIGN_SUFFIXES):
-        raise pytest.UsageError(f"{_OPTION} {spec}: the file does not exist")
+        raise pytest.UsageError(f"{option} {spec}: the file does not exist")
     try:
         parse_target(spec)
     except pytest.UsageError as error:
-        raise pytest.UsageError(str(error).replace("--convlens ", f"{_OPTION} ", 1)) from None
+        raise pytest.UsageError(str(error).replace("--convlens ", f"{option} ", 1)) from None
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class AgainstSession:
             ValueError: it cannot be opened.
         """
         if self._reference is None:
-            self._reference = self._open(str(self.spec))
+            self._reference = self.open(str(self.spec))
         return self._reference
 
     def compare(self, target: Target) -> Sameness:
@@ -137,13 +146,18 @@ class AgainstSession:
         from convlens.engine.model.network import Network
 
         if is_foreign(target) or is_graph(target):
-            new = self._open(target.spec)
+            new = self.open(target.spec)
         else:
             new = KerasModel(Network.of(lens_of_target(self._config, target).network))
         names = Path(target.spec).name, Path(str(self.spec)).name
         return compare_models(new, self.reference, self.shown(target).images, names=names)
 
-    def _open(self, spec: str) -> Runtime:
+    def open(self, spec: str) -> Runtime:
+        """Return a model that an option names.
+
+        Raises:
+            ValueError: it cannot be opened.
+        """
         from convlens.compare.sources import open_source
 
         legacy = self._config.getoption("convlens_allow_legacy")

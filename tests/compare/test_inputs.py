@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -43,7 +45,9 @@ def test_tflite(network, pictures, convert):
 @pytest.mark.slow
 def test_onnx(network, pictures, tmp_path):
     pytest.importorskip("tf2onnx", reason="Keras exports to ONNX with tf2onnx")
-    network.model.export(tmp_path / "new.onnx", format="onnx", verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of NumPy's, at tf2onnx
+        network.model.export(tmp_path / "new.onnx", format="onnx", verbose=False)
     found = assert_same_behaviour(tmp_path / "new.onnx", network, pictures)
     assert {"conv", "joined", "first", "second"} <= {x.layer for x in found.layers}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -27,6 +26,7 @@ from convlens.engine.features.survey import Survey, Wanted, survey_network
 from convlens.engine.model.classes import class_layer, class_numbers
 from convlens.engine.model.network import Network, Units
 from convlens.engine.model.targets import output_of
+from convlens.pictures.fit import fitted
 
 T = TypeVar("T")
 
@@ -193,7 +193,8 @@ class Lens:
         """Return images that excite a layer's units, or the classes; see `maximize`.
 
         A unit that the start noise leaves silent starts again from the lens's images too, or from
-        their middle, where the images to find are smaller.
+        their middle, where the images to find are smaller; larger ones continue them by mirror
+        images.
         """
         options.setdefault("value_range", self.value_range)
         whole = self.images.shape[1:-1]
@@ -201,10 +202,8 @@ class Lens:
             if None in self.network.input_shape[:-1]:
                 options.setdefault("size", whole)
             size = options.get("size") or whole
-            if len(size) == len(whole) and all(map(operator.le, size, whole)):
-                starts = [(n - side) // 2 for n, side in zip(whole, size, strict=True)]
-                middle = [slice(a, a + side) for a, side in zip(starts, size, strict=True)]
-                options.setdefault("restart_images", self.images[(slice(None), *middle)])
+            if len(size) == len(whole):
+                options.setdefault("restart_images", fitted(self.images, size))
         with self.sharing():
             return maximize(self.network, layer, units, **options)
 

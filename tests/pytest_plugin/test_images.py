@@ -160,6 +160,7 @@ FEW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
     [

@@ -291,6 +291,12 @@ def _make(config: pytest.Config, target: Target) -> Any:
             return load_application(config, target.spec, value_range=taken)
         except FileNotFoundError as error:
             raise ValueError(str(error)) from None
+    if target.kind == "revision":
+        from convlens.compare.sources import revision
+        from convlens.engine.model.loading import load_model
+
+        with revision(target.spec) as file:
+            return load_model(file, allow_legacy=config.getoption("convlens_allow_legacy"))
     import keras
 
     from convlens.engine.model.network import Network

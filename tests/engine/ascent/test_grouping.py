@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from tests.engine.ascent.traces import traced_gradients
 
 from convlens import Lens, Network, maximize
 from convlens.checks.ascent import Ascent
@@ -29,6 +30,7 @@ def dense_blocks(count, size=32, stem=8):
     return Network(keras.Model(image, x))
 
 
+@pytest.mark.slow
 def test_120_convolutions_need_few_graphs():
     network = dense_blocks(120)
     costs = Costs(network, (32, 32, 3))
@@ -51,12 +53,10 @@ def test_where_ascents_are_dear_each_layer_has_its_own_graph():
 @pytest.fixture
 def traces(monkeypatch):
     """The number of gradients that were traced."""
-    seen = []
-    vjp = backend.vjp
-    monkeypatch.setattr(backend, "vjp", lambda *a: seen.append(1) or vjp(*a))
-    return seen
+    return traced_gradients(monkeypatch)
 
 
+@pytest.mark.slow
 def test_the_items_of_a_group_trace_once(traces, monkeypatch):
     network = dense_blocks(5, stem=32)
     lens = Lens(network, np.random.default_rng(0).random((2, 32, 32, 3)))
@@ -87,6 +87,7 @@ def test_a_shared_graph_does_not_change_an_image():
         np.testing.assert_allclose(shared.trace, alone.trace, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_images_common_to_a_group_are_computed_once_until_weights_may_change(monkeypatch):
     network = dense_blocks(4, stem=32)
     lens = Lens(network, np.random.default_rng(0).random((2, 32, 32, 3)))

@@ -45,6 +45,7 @@ def built_by_call():
     return model
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("build", [sequential, functional, nested, built_by_call])
 def test_the_flat_view_computes_what_the_model_does(build):
     model = build()
@@ -294,6 +295,7 @@ class Flipped(layers.Layer):
         return self.inside(x)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "augment",
     [
@@ -420,6 +422,7 @@ def relu_network(spelling):
     return keras.Model(x, layers.Conv2D(2, 3, name="b")(y))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "spelling",
     [
@@ -465,6 +468,35 @@ def test_what_bounds_a_relu(layer, bound, name):
     assert network.activation_name(layer.name) == name
 
 
+@pytest.mark.parametrize("name", ["relu", "relu6", "silu", "gelu", "mish", "hard_silu"])
+def test_what_falls_silent_below_zero(name):
+    x = keras.Input((6, 6, 3))
+    assert Network(keras.Model(x, layers.Activation(name, name="a")(x))).falls_silent("a")
+    conv = layers.Conv2D(2, 3, activation=name, name="conv", dtype="mixed_bfloat16")
+    assert Network(keras.Model(x, conv(x))).falls_silent("conv")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(layers.Activation(n) for n in ("elu", "leaky_relu", "sigmoid", "tanh", "softplus")),
+        layers.Lambda(lambda v: keras.ops.sin(v)),
+        layers.Lambda(lambda v: keras.ops.abs(v)),
+        layers.Lambda(lambda v: -keras.ops.silu(v)),
+        layers.Lambda(lambda v: keras.ops.silu(-v)),
+        layers.Lambda(lambda v: keras.ops.square(v) - 1),
+        layers.Lambda(lambda v: keras.ops.log(v)),
+        layers.Softmax(),
+        layers.Dropout(0.5),
+        layers.Conv2D(3, 1, padding="same"),
+        layers.MaxPooling2D(),
+    ],
+)
+def test_what_does_not_fall_silent_below_zero(layer):
+    x = keras.Input((6, 6, 3))
+    assert not Network(keras.Model(x, layer(x))).falls_silent(layer.name)
+
+
 def test_a_lambda_in_memory_is_computed():
     half = np.float32(0.5)
     model = keras.Sequential(
@@ -491,6 +523,7 @@ def nested_bytes():
     return keras.Model(a, [layers.Conv2D(2, 3)(layers.Rescaling(0.1)(a))], name="inner")
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("inner", "call"),
     [

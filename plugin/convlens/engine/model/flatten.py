@@ -23,7 +23,7 @@ from convlens.engine.model.layout import (
     last_shape,
     to_last,
 )
-from convlens.engine.model.rectify import is_activation_layer, relu_bound
+from convlens.engine.model.rectify import has_pit_below_zero, is_activation_layer, relu_bound
 from convlens.engine.model.trace import (
     Sized,
     SizedNode,
@@ -575,9 +575,25 @@ def bound_of(call: Call) -> float | None:
 
     The values decide that the call computes, not its name; see `relu_bound`.
     """
+    source = _source_of_curve(call)
+    return None if source is None else relu_bound(call.compute_one, source.shape, source.dtype)
+
+
+def falls_silent(call: Call) -> bool:
+    """Return whether a call is an activation that falls silent below 0: a ReLU, swish or GELU.
+
+    The values decide it, not its name; see `has_pit_below_zero`.
+    """
+    source = _source_of_curve(call)
+    if source is None:
+        return False
+    given = call.compute_one, source.shape, source.dtype
+    return relu_bound(*given) is not None or has_pit_below_zero(*given)
+
+
+def _source_of_curve(call: Call) -> Any:
+    """Return the input of a call that may change each number by a fixed curve, else None."""
     if len(call.inputs) != 1 or len(call.outputs) != 1 or getattr(call.op, "variables", None):
         return None
     source, result = call.inputs[0], call.outputs[0]
-    if source.shape != result.shape:
-        return None
-    return relu_bound(call.compute_one, source.shape, source.dtype)
+    return source if source.shape == result.shape else None

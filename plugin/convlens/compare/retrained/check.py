@@ -40,8 +40,8 @@ class SeenRetraining:
         if found.outputs or found.weights or found.hidden:
             return ""
         return (
-            f"{found.churn.images} images are too few to tell each output of {found.old} from those "
-            f"of {found.new}, and their layers cannot be compared"
+            f"{found.churn.images} images are too few to tell each output of {found.old} from "
+            f"those of {found.new}, and their layers cannot be compared"
         )
 
 

@@ -114,8 +114,8 @@ class AscentGain:
     @property
     def slack(self) -> NDArray[np.float32]:
         """A rise of each unit that is none: a small share of its own range, and rounding."""
-        share: NDArray[np.float32] = np.float32(_NOTHING) * self.own_range
-        return share + np.float32(self.rounding) * np.abs(self.final)
+        slack = _NOTHING * self.own_range + self.rounding * np.abs(self.final)
+        return slack.astype(np.float32)
 
 
 def assert_activation_increases(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -46,6 +46,8 @@ class Lens:
         range_given: False if nobody stated the range and (0, 1) was assumed.
         labels_problem: the reason why labels that came with the images are not used; None where
             they are, or where there were none.
+        rows: input → (n, …) the values of the model's other inputs for each image; empty where
+            they are held.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Lens:
         source: str = "given images",
         range_given: bool = True,
         labels_problem: str | None = None,
+        rows: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         """Bind a model to images.
 
@@ -69,6 +72,9 @@ class Lens:
             source: description of the origin of the images.
             range_given: whether the range was stated, and not assumed.
             labels_problem: the reason why labels that came with the images are left out.
+            rows: input → (n, …) the values of the model's other inputs that belong to each image.
+                The accuracy is that of the model's predictions with them; everything else is
+                computed with the values at which the inputs are held.
 
         Raises:
             TypeError: not a Keras model.
@@ -90,6 +96,7 @@ class Lens:
         self.range_given = range_given
         self.labels = None if labels is None else class_numbers(labels, len(self.images))
         self.labels_problem = labels_problem
+        self.rows = dict(rows or {})
         self._shared: dict[Hashable, Any] | None = None
         self._whole = Wanted()
         self._plans: tuple[Any, dict[EffortLevel, dict[str, AscentPlan]]] = (None, {})

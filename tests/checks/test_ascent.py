@@ -306,3 +306,87 @@ def test_where_most_units_fail_steps_are_not_the_reason(tiny_network, healthy):
         searched = np.full(5, np.inf, np.float32)
         searched[weak] = seen.final[weak] + 1
         assert replace(seen, searched=searched).failing == (weak if len(weak) < 5 else [])
+
+
+def squeezed(activation, scale):
+    """Return a network with a squeeze-excite gate whose units start left of their pit.
+
+    From there a swish or a GELU rises to 0 at most, and on the other side without a bound. A small
+    scale of the weights lets no image get there.
+    """
+    keras.utils.set_random_seed(1)
+    image = keras.Input((16, 16, 3))
+    x = layers.Conv2D(12, 3, padding="same", use_bias=False, name="expand")(image)
+    x = layers.Activation(activation)(layers.BatchNormalization(momentum=0.0)(x))
+    x = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="deep")(x)
+    x = layers.Activation(activation)(layers.BatchNormalization(momentum=0.0)(x))
+    gate = layers.Reshape((1, 1, 12))(layers.GlobalAveragePooling2D()(x))
+    gate = layers.Conv2D(6, 1, activation=activation, name="reduce")(gate)
+    gate = layers.Conv2D(12, 1, activation="sigmoid", name="widen")(gate)
+    x = layers.Conv2D(8, 1, name="project")(layers.Multiply()([x, gate]))
+    model = keras.Model(image, x, name="squeezed")
+    model(np.random.default_rng(0).random((16, 16, 16, 3), dtype=np.float32), training=True)
+    reduce = model.get_layer("reduce")
+    reduce.set_weights([scale * reduce.get_weights()[0], np.full(6, -2.5, np.float32)])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("activation", "scale"), [("silu", 1), ("silu", 8), ("gelu", 8), ("mish", 8)]
+)
+def test_units_that_start_left_of_the_pit_of_a_swish_pass(activation, scale):
+    images = np.random.default_rng(3).random((4, 16, 16, 3), dtype=np.float32)
+    lens = Lens(squeezed(activation, scale), images)
+    lens.share()
+    check = Ascent()
+    for layer in lens.conv_layers:
+        found = run_check(check, lens, layer, Effort())
+        check.verdict(found)
+        if layer == "reduce":
+            assert (found.start < 0).sum() >= 3
+            assert (found.final > 0.1).all() == (scale > 1), found.final
+
+
+def test_a_descent_into_the_pit_of_a_swish_is_caught(monkeypatch):
+    network = Network(squeezed("silu", 1))
+    patched(monkeypatch, lambda g: -g)
+    gray = np.full((16, 16, 3), 0.5, np.float32)
+    with pytest.raises(AssertionError, match=r"'reduce': the ascent of . of 6 units failed"):
+        assert_activation_increases(
+            network, maximize(network, "reduce", steps=16, seed_images=gray)
+        )
+
+
+def test_few_units_of_layers_of_one_graph_are_climbed_at_once(monkeypatch):
+    keras.utils.set_random_seed(0)
+    image = x = keras.Input((32, 32, 3))
+    for i in range(5):
+        x = layers.Conv2D(40, 3, padding="same", activation="relu", name=f"conv_{i}")(x)
+    lens = Lens(keras.Model(image, x), np.random.default_rng(0).random((2, 32, 32, 3)))
+    group = lens.conv_layers
+    plan = replace(lens.plan_ascent("conv_1"), graph_layers=group, steps=6, size=(32, 32))
+    monkeypatch.setattr(
+        Lens, "plan_ascent", lambda _, layer, level: replace(plan, layer=layer, units=(0, 7, 39))
+    )
+    calls = []
+    climb = Lens.maximize
+    monkeypatch.setattr(
+        Lens, "maximize", lambda self, *a, **k: calls.append(a[0]) or climb(self, *a, **k)
+    )
+    effort = Effort()
+    alone = {layer: effort.maximize(lens, layer) for layer in group}
+    assert calls == list(group), "nothing may be kept before the lens is shared"
+    calls.clear()
+    lens.share()
+    shared = {layer: effort.maximize(lens, layer) for layer in reversed(group)}
+    assert [[goal.terms[0].layer for goal in goals] for goals in calls[1:]] == [
+        ["conv_2"] * 3 + ["conv_3"] * 3,
+        ["conv_0"] * 3 + ["conv_1"] * 3,
+    ]
+    assert calls[0] == "conv_4"
+    for layer, result in shared.items():
+        assert result.layer == layer
+        assert result.units.tolist() == [0, 7, 39]
+        assert result.labels == alone[layer].labels
+        np.testing.assert_allclose(result.start, alone[layer].start)
+        np.testing.assert_allclose(result.trace[-1], alone[layer].trace[-1], rtol=0.02)

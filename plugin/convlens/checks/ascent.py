@@ -54,8 +54,9 @@ class AscentGain:
         spread: (n,) standard deviations of the activations over random images.
         ceiling: (n,) the largest values of the units' activation; infinite without a bound.
         top: (n,) the largest values of the units, given the ReLU that they read; likewise.
-        searched: (n,) the highest activations that a search without gradient found, on known images
-            and near the last one, for units that rose too little; infinite for the others.
+        searched: (n,) the highest activations that the control and a search without gradient found,
+            on known images and near the last one, for units that rose too little; infinite for the
+            others. A search ends once it has found more than the last image by `slack`.
         rounding: rounding of the layer's activations, relative to their size.
         result: the ascent that was measured.
         model: the model's name.
@@ -108,9 +109,13 @@ class AscentGain:
     @property
     def nothing_to_climb(self) -> NDArray[np.bool_]:
         """True for units that rose too little, but for which no image is known that is higher."""
+        return self.searched <= self.final + self.slack
+
+    @property
+    def slack(self) -> NDArray[np.float32]:
+        """A rise of each unit that is none: a small share of its own range, and rounding."""
         slack = _NOTHING * self.own_range + self.rounding * np.abs(self.final)
-        found = np.maximum(np.maximum(self.searched, self.control), self.start)
-        return found <= self.final + slack
+        return slack.astype(np.float32)
 
 
 def assert_activation_increases(
@@ -253,12 +258,20 @@ def _measure(
         model=network.name,
         plan=plan,
     )
-    weak = [i for i in range(len(objectives)) if _shortfall(seen, i, gain, over_control)]
-    if weak:
-        goals = [objectives[i] for i in weak]
-        seen.searched[weak] = highest_without_gradient(
-            network, goals, result.images[weak], given, seed, shared
+    weak = np.array([bool(_shortfall(seen, i, gain, over_control)) for i in range(len(objectives))])
+    seen.searched[weak] = np.maximum(seen.control, seen.start)[weak]
+    unknown = np.flatnonzero(seen.nothing_to_climb)
+    if len(unknown):
+        found = highest_without_gradient(
+            network,
+            [objectives[i] for i in unknown],
+            result.images[unknown],
+            given,
+            seed,
+            shared,
+            enough=(seen.final + seen.slack)[unknown],
         )
+        seen.searched[unknown] = np.maximum(seen.searched[unknown], found)
     return seen
 
 

@@ -8,6 +8,7 @@ import pytest
 from keras import layers
 
 from convlens import Network, Objective
+from convlens.engine.ascent.scores import Scores
 from convlens.engine.ascent.search import highest_without_gradient
 
 GOAL = [Objective.unit("sum", 0)]
@@ -48,3 +49,18 @@ def test_an_image_outside_the_range_is_not_clipped(distance):
     images = np.full((1, 9, 7, 1), 0.4, np.float32)
     found = highest_without_gradient(distance, GOAL, images, (0.0, 0.2))
     np.testing.assert_allclose(found, 0, atol=1e-6)
+
+
+def test_a_search_ends_with_a_value_that_is_enough(distance, monkeypatch):
+    images = np.full((1, 9, 7, 1), 0.41, np.float32)
+    seen = []
+    table = Scores.table
+    monkeypatch.setattr(
+        Scores, "table", lambda self, *a, **k: seen.append(1) or table(self, *a, **k)
+    )
+    value = -np.abs(images - 0.4).mean(axis=(1, 2, 3))
+    for slack, tables in ((1.0, 8), (1e-4, 3)):
+        seen.clear()
+        enough = value + np.float32(slack)
+        highest_without_gradient(distance, GOAL, images, (0.0, 1.0), enough=enough)
+        assert len(seen) == tables

@@ -468,6 +468,35 @@ def test_what_bounds_a_relu(layer, bound, name):
     assert network.activation_name(layer.name) == name
 
 
+@pytest.mark.parametrize("name", ["relu", "relu6", "silu", "gelu", "mish", "hard_silu"])
+def test_what_falls_silent_below_zero(name):
+    x = keras.Input((6, 6, 3))
+    assert Network(keras.Model(x, layers.Activation(name, name="a")(x))).falls_silent("a")
+    conv = layers.Conv2D(2, 3, activation=name, name="conv", dtype="mixed_bfloat16")
+    assert Network(keras.Model(x, conv(x))).falls_silent("conv")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(layers.Activation(n) for n in ("elu", "leaky_relu", "sigmoid", "tanh", "softplus")),
+        layers.Lambda(lambda v: keras.ops.sin(v)),
+        layers.Lambda(lambda v: keras.ops.abs(v)),
+        layers.Lambda(lambda v: -keras.ops.silu(v)),
+        layers.Lambda(lambda v: keras.ops.silu(-v)),
+        layers.Lambda(lambda v: keras.ops.square(v) - 1),
+        layers.Lambda(lambda v: keras.ops.log(v)),
+        layers.Softmax(),
+        layers.Dropout(0.5),
+        layers.Conv2D(3, 1, padding="same"),
+        layers.MaxPooling2D(),
+    ],
+)
+def test_what_does_not_fall_silent_below_zero(layer):
+    x = keras.Input((6, 6, 3))
+    assert not Network(keras.Model(x, layer(x))).falls_silent(layer.name)
+
+
 def test_a_lambda_in_memory_is_computed():
     half = np.float32(0.5)
     model = keras.Sequential(

@@ -93,6 +93,7 @@ class Climb:
         groups: NDArray[np.int32] | None,
         on_progress: Callable[[int], None],
         gentle: bool = False,
+        across: bool = False,
     ) -> None:
         """Take all steps of an ascent.
 
@@ -102,6 +103,8 @@ class Climb:
             groups: (n,) group numbers; images of one group are kept different. None for no groups.
             on_progress: callback, called with the number of steps taken after each slice.
             gentle: True for small steps on the images themselves; see `Schedule.of`.
+            across: True to lead units with a pit in their activation, as swish has, to its right
+                side, against their gradient.
         """
         weights = [ops.convert_to_tensor(w[index]) for w in self.scores.weights]
         apart = [] if groups is None else [ops.convert_to_tensor(groups)]
@@ -109,7 +112,7 @@ class Climb:
         schedule = Schedule.of(self.options, size, self.seed, gentle)
         rolls = max(self.options.transforms.reach(size)) > 0
         factors = ops.convert_to_tensor(np.asarray(self.options.factors, np.float32))
-        wakes = self.scores.may_wake[index]
+        wakes = self.scores.may_wake[index] & (across | ~self.scores.has_gradient)
         segment = self.compiled(self.scores.wakes(index), bool(apart), rolls)
         wakes = ops.convert_to_tensor(wakes)
         # The image with the highest activation of its own is the one that is least kept apart.

@@ -76,6 +76,25 @@ class Maximization:
             for u, o in zip(self.units, self.objectives, strict=True)
         ]
 
+    def of_layer(self, layer: str) -> Maximization:
+        """Return the images of one layer's units, of a result for single units of several layers.
+
+        Args:
+            layer: the layer's name.
+        """
+        own = [i for i, o in enumerate(self.objectives) if o.terms[0].layer == layer]
+        return replace(
+            self,
+            layer=layer,
+            units=np.array([self.objectives[i].terms[0].direction for i in own], np.int64),
+            objectives=tuple(self.objectives[i] for i in own),
+            trace=self.trace[:, own],
+            images=self.images[own],
+            start=self.start[own],
+            steps_taken=self.steps_taken[own],
+            path_length=self.path_length[own],
+        )
+
     def with_longer(self, index: NDArray[np.int64], longer: Maximization) -> Maximization:
         """Return a copy in which some images are those of longer ascents that ended higher.
 
@@ -306,6 +325,7 @@ def _find_goals(
         name = output_of(network, layer)
         numbers = network.check_units(name, units)
         objectives = [Objective.unit(name, int(u)) for u in numbers]
+        each = numbers.tolist()
     else:
         objectives = [layer] if isinstance(layer, Objective) else list(layer)
         if not objectives:
@@ -318,17 +338,15 @@ def _find_goals(
             output_of(network, term.layer) for o in objectives for term in o.terms
         )
         name = " + ".join(layers)
+        each = [o.terms[0].direction if _is_unit(o) else i for i, o in enumerate(objectives)]
         single = all(_is_unit(o) for o in objectives) and len(layers) == 1
-        numbers = np.array(
-            [o.terms[0].direction for o in objectives] if single else range(len(objectives)),
-            np.int64,
-        )
+        numbers = np.array(each if single else range(len(objectives)), np.int64)
     return _Goals(
         layer=name,
         objectives=tuple(o for o in objectives for _ in range(copies)),
         units=np.repeat(numbers, copies),
         groups=np.repeat(np.arange(len(numbers), dtype=np.int32), copies),
-        draws=[(int(u), k) if k else (int(u),) for u in numbers for k in range(copies)],
+        draws=[(int(u), k) if k else (int(u),) for u in each for k in range(copies)],
     )
 
 

@@ -12,8 +12,8 @@ from keras import ops
 from numpy.typing import NDArray
 
 from convlens.engine.ascent.objectives import Objective
-from convlens.engine.ascent.scores import BATCH, Scores
-from convlens.engine.ascent.starts import plain_starts
+from convlens.engine.ascent.scores import Scores
+from convlens.engine.ascent.starts import common_starts
 from convlens.engine.model.flatten import (
     AVERAGE_POOLS,
     DEPTHWISE,
@@ -33,7 +33,6 @@ _KEEP_THE_RANGE = (
     keras.layers.Flatten,
     keras.layers.Dropout,
 )
-_EVERY = 4  # one in four of the plain images says enough about a spread
 
 
 def spreads(
@@ -51,12 +50,11 @@ def spreads(
         objectives: n objectives.
         shape: (*positions, c) of the images.
         value_range: (low, high) of their pixels.
-        seed: seed of the images; see `plain_starts`.
+        seed: seed of the images, the first part of `common_starts`.
         graph_layers: layers that share a compiled graph; see `Scores`.
     """
-    images = plain_starts(shape, value_range, seed)[::_EVERY]
-    values = Scores(network, objectives, graph_layers).table(images, min(len(objectives), BATCH))
-    return values.std(axis=1)
+    images, *_ = common_starts(shape, value_range, seed)
+    return Scores(network, objectives, graph_layers).table([images]).std(axis=1)
 
 
 def ceilings(network: Network, objectives: Sequence[Objective]) -> NDArray[np.float32]:

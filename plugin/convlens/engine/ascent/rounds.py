@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from convlens.engine.ascent.climb import Chunk, Climb
-from convlens.engine.ascent.starts import constant_starts, plain_starts, tiled_starts
+from convlens.engine.ascent.starts import common_starts, tiled_starts
 from convlens.engine.model.footprint import bytes_an_image
 from convlens.engine.runtime import backend
 from convlens.engine.runtime.memory import Part, parts_within
@@ -128,10 +127,11 @@ class Rounds:
     ) -> Climbed:
         """Climb the objectives that did not rise, or began silent, from images made to excite them.
 
-        Each starts at the image, of `plain_starts`, `constant_starts`, the further ones and its own
+        Each starts at the image, of `common_starts`, the further ones and its own
         `tiled_starts`, on which its value is the highest, or, where it is silent on all, its
         pre-activation. One that did not rise starts only if that is more than its own image
-        reached. Each keeps the better one of its two results.
+        reached. Each keeps the better one of its two results. One that ends at 0 or below counts
+        as silent too, if its activation falls silent there.
 
         Args:
             climbed: the result of the first round.
@@ -143,7 +143,8 @@ class Rounds:
             The first round's result with the images that ended higher in the second.
         """
         scores, options = self.climb.scores, self.climb.options
-        silent = scores.may_wake.any(axis=1) & (climbed.trace[0] <= 0) & (options.waking > 0)
+        silent = (climbed.trace[0] == 0) | (climbed.trace[-1] <= 0)
+        silent &= scores.may_wake.any(axis=1) & (options.waking > 0)
         risen = np.ones(len(silent), bool)
         risen[climbed.not_risen] = False
         weak = np.flatnonzero(silent | ~risen | everyone)
@@ -152,8 +153,7 @@ class Rounds:
         space, seed = self.climb.space, self.climb.seed
         shape = climbed.images.shape[1:]
         low_high = space.value_range
-        made = [plain_starts(shape, low_high, seed), constant_starts(shape, low_high)]
-        common = np.concatenate([*made, further])
+        common = [*common_starts(shape, low_high, seed), further]
         tiles = self._tiles(climbed.start[weak], weak, common)
         each = np.concatenate([tiles, climbed.images[weak, None]], axis=1)
         # For each objective the common images, its tiles, and what it has reached.
@@ -166,13 +166,14 @@ class Rounds:
         if not better.any():
             return climbed
         index = weak[better]
+        seen = np.concatenate(common)
         start = np.stack(
             [
-                common[i] if i < len(common) else each[row, i - len(common)]
+                seen[i] if i < len(seen) else each[row, i - len(seen)]
                 for row, i in zip(rows[better], best[better], strict=True)
             ]
         )
-        found = self._climb(space.encode(start), index, 1, report)
+        found = self._climb(space.encode(start), index, 1, report, across=True)
         higher = found.trace[-1] > climbed.trace[-1, index]
         self.climbed = climbed.with_members(index[higher], found.members(higher))
         return self.climbed
@@ -190,8 +191,7 @@ class Rounds:
         weak = climbed.not_risen
         if not len(weak) or self.copies > 1 or self.climb.options.kept != "measured":
             return climbed
-        batch = len(self._parts[0].index)
-        values = self.climb.scores.table(climbed.images, batch, common=False)[weak]
+        values = self.climb.scores.table([climbed.images], common=False)[weak]
         values[np.arange(len(weak)), weak] = climbed.trace[-1, weak]
         start = climbed.images[np.nan_to_num(values, nan=-np.inf).argmax(axis=1)]
         found = self._climb(self.climb.space.encode(start), weak, 1, report, gentle=True)
@@ -200,47 +200,49 @@ class Rounds:
         return self.climbed
 
     def _tiles(
-        self, images: NDArray[np.float32], index: NDArray[np.int64], common: NDArray[np.float32]
+        self,
+        images: NDArray[np.float32],
+        index: NDArray[np.int64],
+        common: Sequence[NDArray[np.float32]],
     ) -> NDArray[np.float32]:
         """Return the `tiled_starts` of some objectives.
 
         Args:
             images: (n, h, w, c) where each objective is linearized.
             index: (n,) numbers of the objectives.
-            common: further images. An objective without a gradient at its own is linearized at the
-                one of them on which its value differs most from that on its own.
+            common: parts of further images. An objective without a gradient at its own is
+                linearized at the one of them on which its value differs most from that on its own.
         """
         scores, space = self.climb.scores, self.climb.space
         gradient = self._gradients(images, index)
         flat = np.flatnonzero(~gradient.reshape(len(gradient), -1).any(axis=1))
         if len(flat):
-            batch = len(self._parts[0].index)
-            values = scores.excitement(common, index[flat], batch, common=True)
-            own = scores.excitement(images[flat], index[flat], batch).diagonal()
+            values = scores.excitement(common, index[flat], common=True)
+            own = scores.excitement([images[flat]], index[flat]).diagonal()
             far = np.abs(values - own[:, None]).argmax(axis=1)
-            gradient[flat] = self._gradients(common[far], index[flat])
+            gradient[flat] = self._gradients(np.concatenate(common)[far], index[flat])
         return tiled_starts(gradient, space.value_range)
 
     def _gradients(
         self, images: NDArray[np.float32], index: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Return the gradient of each objective at one position, on an image of each."""
-        scores = self.climb.scores
-        run = scores.compiled("filters")
         parts = []
-        for part in self._within_budget(len(index), images.shape[1:]):
-            weights = [ops.convert_to_tensor(w[index[part.index]]) for w in scores.weights]
-            gradient = run(ops.convert_to_tensor(images[part.index]), weights)
-            parts.append(ops.convert_to_numpy(gradient)[: part.count])
+        for part in self._within_budget(len(index), images.shape[1:], devices=1):
+            numbers = part.index[: part.count]
+            parts.append(self.climb.scores.filters(images[numbers], index[numbers]))
         return np.concatenate(parts)
 
     def _excitement(
-        self, common: NDArray[np.float32], each: NDArray[np.float32], index: NDArray[np.int64]
+        self,
+        common: Sequence[NDArray[np.float32]],
+        each: NDArray[np.float32],
+        index: NDArray[np.int64],
     ) -> NDArray[np.float32]:
         """Return how near images are to exciting some objectives, see `Scores.excitement`.
 
         Args:
-            common: (m, h, w, c) images for all objectives.
+            common: parts, of m images in all, for all objectives.
             each: (n, k, h, w, c) images for each objective.
             index: (n,) numbers of the objectives.
 
@@ -248,10 +250,9 @@ class Rounds:
             (n, m + k).
         """
         n, k = each.shape[:2]
-        batch = len(self._parts[0].index)
         scores = self.climb.scores
-        found = scores.excitement(common, index, batch, common=True)
-        own = scores.excitement(each.reshape(-1, *each.shape[2:]), index, batch)
+        found = scores.excitement(common, index, common=True)
+        own = scores.excitement([each.reshape(-1, *each.shape[2:])], index)
         own = own.reshape(n, n, k)[np.arange(n), np.arange(n)]
         return np.concatenate([found, own], axis=1)
 
@@ -279,8 +280,9 @@ class Rounds:
         together: int,
         report: Callable[[int, int], None],
         gentle: bool = False,
+        across: bool = False,
     ) -> Climbed:
-        """Climb some objectives from the parameters z."""
+        """Climb some objectives from the parameters z; see `Climb.run`."""
         climb = self.climb
         self._parts = self._within_budget(len(z), z.shape[1:], together)
         self._chunks, self._start = [], z
@@ -295,19 +297,25 @@ class Rounds:
                 self._groups_of(part, index),
                 lambda taken: report(self._done + taken, total),
                 gentle,
+                across,
             )
             self._done += steps
         return self._join(self._chunks)
 
-    def _within_budget(self, count: int, shape: tuple[int, ...], together: int = 1) -> list[Part]:
-        """Return parts of `count` images of a shape (h, w, c) that fit the memory."""
+    def _within_budget(
+        self, count: int, shape: tuple[int, ...], together: int = 1, devices: int | None = None
+    ) -> list[Part]:
+        """Return parts of `count` images of a shape (h, w, c) that fit the memory.
+
+        They fit on all devices of the network's distribution, or on so many.
+        """
         network = self.climb.network
         return parts_within(
             self.budget,
             count,
             bytes_an_image(network, self.climb.scores.layers, shape),
             together=together,
-            devices=backend.distribution_size(network.distribution),
+            devices=devices or backend.distribution_size(network.distribution),
         )
 
     def _groups_of(self, part: Part, index: NDArray[np.int64]) -> NDArray[np.int32] | None:

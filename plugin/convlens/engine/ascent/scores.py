@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from convlens.engine.ascent.objectives import Objective, Place, places_of
 from convlens.engine.ascent.one_filter import OneFilter
 from convlens.engine.model.flatten import Call
+from convlens.engine.model.footprint import bytes_an_image
 from convlens.engine.model.network import Network
 from convlens.engine.model.targets import output_of, tensor_of
 from convlens.engine.runtime import backend
 from convlens.engine.runtime.batches import in_batches
+from convlens.engine.runtime.memory import default_budget, parts_within
 
 BATCH = 64
+# A forward pass takes half as long for each of 16 images as for one alone, and no less for more.
+_TOGETHER = 16
 
 
 class Scores:
@@ -31,8 +35,10 @@ class Scores:
         weights: for each place, the weights (n, units) of each objective.
         shared: True if further layers share the compiled functions.
         single: for each place, True if every objective reads at most one unit of it.
-        may_wake: (n, places) True if a share is the activation of a single ReLU unit, which has no
-            gradient while its whole map is 0.
+        may_wake: (n, places) True if a share is the activation of a single unit that falls silent:
+            a ReLU's has no gradient while its whole map is 0, and that of a swish may lead away
+            from where it is high.
+        has_gradient: (places,) True where such a unit has a gradient all the same, as a swish has.
     """
 
     def __init__(
@@ -60,7 +66,7 @@ class Scores:
         self.ends = [layer for layer in self.layers if layer not in below]
         self.outputs = [tensor_of(network, place.layer) for place in self.places]
         pairs = zip(self.places, self.outputs, strict=True)
-        self.before = [self._before_relu(place, output) for place, output in pairs]
+        self.before = [self._before_silence(place, output) for place, output in pairs]
         asked = [(w != 0).sum(axis=1) for w in self.weights]
         self.single = tuple(bool((count <= 1).all()) for count in asked)
         self.may_wake = np.stack(
@@ -70,6 +76,8 @@ class Scores:
             ],
             axis=1,
         )
+        bounds = [network.relu_bound(place.layer) for place in self.places]
+        self.has_gradient = np.array([bound is None for bound in bounds])
 
     def _add(self, layers: Sequence[str]) -> None:
         """Read the units of further layers too, with a weight of 0, all in the order of layers."""
@@ -115,16 +123,26 @@ class Scores:
         pairs = zip(self.network.run(images, before), self.places, strict=True)
         return [_activation_vectors(ops.max, maps, place) for maps, place in pairs]
 
-    def filters(self, images: Any, weights: list[Any]) -> Any:
-        """Return the gradient of each image's objective at one position, as (n, h, w, c).
+    def filters(self, images: NDArray[np.float32], index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the gradient of some objectives at one position, on an image of each.
 
         The position is the objective's own, or the middle of its map; the value that of the
         pre-activation, where there is one.
 
         Args:
             images: (n, h, w, c).
-            weights: for each place, (n, units).
+            index: (n,) numbers of the objectives.
+
+        Returns:
+            (n, h, w, c).
         """
+        weights = [ops.convert_to_tensor(w[index]) for w in self.weights]
+        found = self.network.seldom(
+            ("filters", self.places), self._filters, ops.convert_to_tensor(images), weights
+        )
+        return np.asarray(ops.convert_to_numpy(found))
+
+    def _filters(self, images: Any, weights: list[Any]) -> Any:
         before = [
             output if before is None else before
             for output, before in zip(self.outputs, self.before, strict=True)
@@ -152,69 +170,75 @@ class Scores:
         return np.stack([(v * w[index]).sum(axis=1) for v, w in pairs], axis=1)
 
     def table(
-        self, images: NDArray[np.float32], batch: int, common: bool = True
+        self, parts: Sequence[NDArray[np.float32]], common: bool = True
     ) -> NDArray[np.float32]:
         """Return every objective's value on every image, (objectives, n).
 
         Args:
-            images: (n, h, w, c).
-            batch: number of images to compute together; the functions are compiled for it.
+            parts: (m, h, w, c) each, of n images in all.
             common: True for images that the ascents of other layers see too.
         """
-        run = self._once if common else self._in_batches
-        vectors = run("vectors", images, batch)
-        total = np.zeros((len(self.weights[0]), len(images)), np.float32)
+        vectors = self._of_parts("vectors", parts, common)
+        total = np.zeros((len(self.weights[0]), sum(map(len, parts))), np.float32)
         for v, weights in zip(vectors, self.weights, strict=True):
             total += weights @ v.T
         return total
 
     def excitement(
         self,
-        images: NDArray[np.float32],
+        parts: Sequence[NDArray[np.float32]],
         index: NDArray[np.int64],
-        batch: int,
         common: bool = False,
     ) -> NDArray[np.float32]:
         """Return how near each image is to exciting some objectives, (objectives, n).
 
-        This is the objective's value; in the place of a share of 0 of a ReLU unit it has the
+        This is the objective's value; in the place of a share of a silent unit it has the
         largest pre-activation, so that two images on which a unit is silent can be compared.
 
         Args:
-            images: (n, h, w, c).
+            parts: (m, h, w, c) each, of n images in all.
             index: (objectives,) numbers of the objectives.
-            batch: number of images to compute together; the functions are compiled for it.
             common: True for images that the ascents of other layers see too.
         """
-        run = self._once if common else self._in_batches
-        vectors = run("vectors", images, batch)
+        vectors = self._of_parts("vectors", parts, common)
         wake = self.may_wake[index]
-        peaks = run("peaks", images, batch) if wake.any() else vectors
-        total = np.zeros((len(index), len(images)), np.float32)
+        peaks = self._of_parts("peaks", parts, common) if wake.any() else vectors
+        total = np.zeros((len(index), sum(map(len, parts))), np.float32)
         for place, weights in enumerate(self.weights):
             share, peak = (weights[index] @ v[place].T for v in (vectors, peaks))
             total += np.where(wake[:, place, None] & (share <= 0), peak, share)
         return total
 
-    def _once(
-        self, name: Literal["vectors", "peaks"], images: NDArray[np.float32], batch: int
+    def _of_parts(
+        self, name: Literal["vectors", "peaks"], parts: Sequence[NDArray[np.float32]], common: bool
     ) -> list[NDArray[np.float32]]:
-        """Return what `_in_batches` does, computed once for all layers that share a graph."""
+        """Return what a function returns for all images of some parts.
+
+        Each part of common images is computed once for all layers that share a graph.
+        """
+        run = self._once if common else self._in_batches
+        found = [run(name, images) for images in parts if len(images)]
+        return [np.concatenate(each) for each in zip(*found, strict=True)]
+
+    def _once(
+        self, name: Literal["vectors", "peaks"], images: NDArray[np.float32]
+    ) -> list[NDArray[np.float32]]:
         content = hashlib.sha256(images.tobytes()).digest()
         key = ("scores", name, self.places, images.shape, content)
-        return self.network.remembered(key, lambda: self._in_batches(name, images, batch))
+        return self.network.remembered(key, lambda: self._in_batches(name, images))
 
     def _in_batches(
-        self, name: Literal["vectors", "peaks"], images: NDArray[np.float32], batch: int
+        self, name: Literal["vectors", "peaks"], images: NDArray[np.float32]
     ) -> list[NDArray[np.float32]]:
         run = self.compiled(name)
+        each = bytes_an_image(self.network, self.layers, images.shape[1:])
+        devices = backend.distribution_size(self.network.distribution)
+        budget = min(default_budget(), _TOGETHER * each)
         found = []
-        for first in range(0, len(images), batch):
-            part = images[first : first + batch]
-            full = part[np.minimum(np.arange(batch), len(part) - 1)]
-            results = run(ops.convert_to_tensor(full))
-            found.append([ops.convert_to_numpy(v)[: len(part)] for v in results])
-        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        for part in parts_within(budget, len(images), each, devices=devices):
+            results = run(ops.convert_to_tensor(images[part.index]))
+            found.append([ops.convert_to_numpy(v)[: part.count] for v in results])
+        return [np.concatenate(batches) for batches in zip(*found, strict=True)]
 
     def to_climb(
         self,
@@ -228,7 +252,8 @@ class Scores:
         """Return the maps at the first place, and the share of each place, (n, places).
 
         A ReLU unit fires at few positions of noise, and the gradient comes from these alone. So its
-        threshold is lowered, where asked, until more positions count; see `_share_to_wake`.
+        threshold is lowered, where asked, until more positions count; see `_waking`. A swish
+        rises on both sides of a pit; where asked, it is led up the side where it has no bound.
 
         Args:
             images: (n, h, w, c).
@@ -260,22 +285,21 @@ class Scores:
                 before, after = (m[..., None] for m in one(after, units))
                 w = ops.sum(w, axis=1, keepdims=True)
             share = ops.sum(_activation_vectors(ops.mean, after, place) * w, axis=-1)
-            if wakes is not None:
+            if wakes is not None and self.before[i] is not None:
                 below = ops.sum(_waking(before, place, reach) * w, axis=-1)
                 share = share + ops.where(wakes[:, i], below, 0.0)
             shares.append(share)
         return values[0], ops.stack(shares, axis=1)
 
-    def compiled(self, name: Literal["vectors", "peaks", "filters"]) -> Callable[..., Any]:
-        """Return `vectors`, `peaks` or `filters` compiled."""
-        batched = 2 if name == "filters" else 1
-        key = (name, self.places)
-        return self.network.compiled(key, lambda: getattr(self, name), batched=batched)
+    def compiled(self, name: Literal["vectors", "peaks"]) -> Callable[..., Any]:
+        """Return `vectors` or `peaks` compiled."""
+        return self.network.compiled((name, self.places), lambda: getattr(self, name), batched=1)
 
-    def _before_relu(self, place: Place, output: Any) -> Any:
+    def _before_silence(self, place: Place, output: Any) -> Any:
+        """Return the pre-activations of a layer whose units fall silent, else None."""
         before = self.network.preactivations.get(place.layer)
-        relu = self.network.activation_name(place.layer) in ("relu", "relu6")
-        return before if relu and before is not output else None
+        silent = before is not None and self.network.falls_silent(place.layer)
+        return before if silent and before is not output else None
 
 
 def _waking(before: Any, place: Place, reach: Any) -> Any:

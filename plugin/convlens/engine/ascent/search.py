@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlens.engine.ascent.objectives import Objective
-from convlens.engine.ascent.scores import BATCH, Scores
-from convlens.engine.ascent.starts import constant_starts, plain_starts
+from convlens.engine.ascent.scores import Scores
+from convlens.engine.ascent.starts import common_starts
 from convlens.engine.model.network import Network
 
 # Patterns repeat after so many pixels: noise of the image's own size would cancel over the
 # positions of a map. A change of either sign is tried, for one of them rises on any slope.
 _PERIODS, _CHANGES, _DRAWS = (1, 2, 3, 5, 8, 13), (0.02, 0.1), 4
+# So many images are tried before the search for a unit may end.
+_TRIED = 16
 
 
 def highest_without_gradient(
@@ -25,10 +27,11 @@ def highest_without_gradient(
     value_range: tuple[float, float],
     seed: int = 0,
     graph_layers: Sequence[str] | None = None,
+    enough: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Return the highest value that each objective has on known images and near its own, (n,).
 
-    Known are the images themselves, `plain_starts` and `constant_starts`. Near an image are those
+    Known are the images themselves and `common_starts`. Near an image are those
     that differ from it by a faint pattern of a short period.
 
     Args:
@@ -38,20 +41,24 @@ def highest_without_gradient(
         value_range: (low, high) of the pixels.
         seed: seed of the images.
         graph_layers: layers that share a compiled graph; see `Scores`.
+        enough: (n,) the search for an objective ends with a value above this; None to search all.
     """
     shape = images.shape[1:]
-    known = np.concatenate(
-        [plain_starts(shape, value_range, seed), constant_starts(shape, value_range)]
-    )
+    wanted = np.full(len(images), np.inf) if enough is None else enough
     # An image that was not clipped may leave the range.
     limits = min(value_range[0], float(images.min())), max(value_range[1], float(images.max()))
     scores = Scores(network, objectives, graph_layers)
-    tables = [scores.table(known, BATCH), scores.table(images, BATCH, common=False)]
+    known = common_starts(shape, value_range, seed)
+    tables = [scores.table(known), scores.table([images], common=False)]
     highest = np.concatenate(tables, axis=1).max(axis=1)
     patterns = _patterns(shape, value_range, seed)
+    changes = np.stack([patterns, -patterns], axis=1).reshape(-1, *shape)
     for i, image in enumerate(images):
-        near = np.clip(np.concatenate([image + patterns, image - patterns]), *limits)
-        highest[i] = max(highest[i], scores.table(near, BATCH, common=False)[i].max())
+        for first in range(0, len(changes), _TRIED):
+            if highest[i] > wanted[i]:
+                break
+            near = np.clip(image + changes[first : first + _TRIED], *limits)
+            highest[i] = max(highest[i], scores.table([near], common=False)[i].max())
     return highest
 
 

@@ -5,6 +5,7 @@ Some are the same for all units, others made for a unit from its own gradient.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -17,6 +18,33 @@ _COLORED, _FULL, _TEXTURES = 48, 16, 48
 _CONTRAST = 0.75
 # Images of more channels have too many corners.
 _MAX_CORNERED = 4
+# One in so many of the plain images says enough about a spread.
+_EVERY = 4
+Images = NDArray[np.float32]
+
+
+@lru_cache(maxsize=1)
+def common_starts(
+    shape: tuple[int, ...], value_range: tuple[float, float], seed: int
+) -> tuple[Images, Images, Images]:
+    """Return the images that all units see, in three parts that must not be changed.
+
+    The last ones that were made are kept: layers of near depth climb on images of one size.
+
+    Args:
+        shape: (*positions, c).
+        value_range: (low, high) of the pixels.
+        seed: seed of all random draws.
+
+    Returns:
+        A quarter of the `plain_starts`, of every kind; the others; the `constant_starts`.
+    """
+    plain = plain_starts(shape, value_range, seed)
+    few = np.arange(len(plain)) % _EVERY == 0
+    parts = plain[few], plain[~few], constant_starts(shape, value_range)
+    for part in parts:
+        part.setflags(write=False)
+    return parts
 
 
 def plain_starts(

@@ -25,6 +25,7 @@ from convlens.engine.model.flatten import (
     Call,
     Flat,
     bound_of,
+    falls_silent,
     flatten,
     has_graph,
     is_symbolic,
@@ -121,6 +122,7 @@ class Network:
         self._below: dict[str, list[str]] = {}
         self._reached: set[int] | None = None
         self._bounds: dict[int, float | None] = {}
+        self._silent: dict[int, bool] = {}
         self._roundings: dict[int, Rounding] | None = None
         self._shapes: dict[tuple[int, ...], dict[int, Shape]] = {}
         self._compared = False
@@ -252,6 +254,16 @@ class Network:
             None for a layer that ends with no ReLU, known by the values that it computes.
         """
         return self._bound_of(self.call_of(layer))
+
+    def falls_silent(self, layer: str) -> bool:
+        """Return whether a layer ends with an activation that falls silent below 0.
+
+        Such are ReLU, swish and GELU, known by the values that they compute.
+        """
+        call = self.call_of(layer)
+        if id(call) not in self._silent:
+            self._silent[id(call)] = falls_silent(call)
+        return self._silent[id(call)]
 
     def _bound_of(self, call: Call) -> float | None:
         if id(call) not in self._bounds:
@@ -454,7 +466,7 @@ class Network:
             args, kwargs = keras.tree.map_structure(
                 lambda t: values[id(t)] if is_symbolic(t) else t, (call.args, call.kwargs)
             )
-            if coarse is not None and sums_products(call.op):
+            if coarse is not None and sums_products(call.own_op):
                 args, kwargs = coarse.inputs((args, kwargs))
             if id(call) in functions:
                 results = [functions[id(call)](values[id(call.inputs[0])])]
@@ -469,6 +481,11 @@ class Network:
                 tap = added.get(id(symbol))
                 values[id(symbol)] = value if tap is None else value + tap
         return [values[id(t)] for t in wanted]
+
+    @property
+    def held(self) -> dict[str, NDArray[Any]]:
+        """The values of the inputs that do not take the images, by name, without a batch's axis."""
+        return dict(self._held)
 
     def inputs_for(self, images: Any) -> list[Any]:
         """Return the model's inputs, in its order, for images (n, *positions, c)."""
@@ -552,6 +569,21 @@ class Network:
         """
         self._check_reading()
         return backend.once(function, self.variables, *args)
+
+    def seldom(self, key: Any, function: Callable[..., Any], *args: Any) -> Any:
+        """Return `function(*args)`, which runs the network, for a function that runs a few times.
+
+        It is compiled where the backend compiles each operation by itself; elsewhere a few runs
+        take less time than compiling.
+
+        Args:
+            key: unique key of this function in the network.
+            function: function of tensors.
+            args: its arguments.
+        """
+        if backend.compiles_operations():
+            return self.compiled(key, lambda: function)(*args)
+        return self.once(function, *args)
 
     def _check_reading(self) -> None:
         if not self._compared:

@@ -216,8 +216,15 @@ def compile(
 
 def once(fn: Callable[..., Any], variables: Variables, *args: Any) -> Any:
     """Return `fn(*args)`, which reads `variables`, without keeping a graph."""
-    # JAX compiles each operation that is run outside a graph, which takes longer than one graph.
-    return compile(fn, variables)(*args) if backend_name() == "jax" else fn(*args)
+    return compile(fn, variables)(*args) if compiles_operations() else fn(*args)
+
+
+def compiles_operations() -> bool:
+    """Return whether each operation outside a graph is compiled by itself, as JAX does.
+
+    That takes longer than to compile one graph.
+    """
+    return backend_name() == "jax"
 
 
 def outside_of_graphs() -> AbstractContextManager[Any]:

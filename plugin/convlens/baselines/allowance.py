@@ -31,9 +31,13 @@ from convlens.engine.runtime.tolerance import (
 # Rounding at each of these scales is one sample of the noise. A fourth sample exceeded the largest
 # of three by up to 3.7 times, channel by channel, in six small networks. The largest of three is
 # smaller than a share s of the usual noise with a probability of s³, so that the largest excess
-# grows with the cube root of the number of channels: 5.5 times in the 93,000 of ResNet50.
+# grows with the cube root of the number of channels: 6.5 times in the 93,000 of ResNet50.
 _SCALES = (1.0, 1.37, 1.19)
 _FACTOR, _FEW_CHANNELS = 5.0, 20_000
+# Three samples say little of a channel: one that a ReLU silences is 0 in all of them, and fires in
+# a fourth. So the layer's mean variance counts as one more sample of each (Smyth 2004), without
+# the largest, which are those of a few channels.
+_LARGEST = 0.95
 # Samples and Gram matrices vary more than channels do; so do the few predictions.
 _LOOSE = 4.0
 # A change of a layer by a factor follows its values; rounding does not. In a layer of few channels
@@ -137,15 +141,23 @@ def _widest(
     rule: Allowance, plain: LayerSketch, rounded: list[LayerSketch], unit: float, factor: float
 ) -> Allowance:
     found = [distance(plain, each) for each in rounded]
-    channels = np.max([each.channels for each in found], axis=0)
     # The sketch itself is a product: it is rounded even where the layer is not.
-    channels = np.maximum(np.maximum(channels, np.median(channels)), unit)
+    channels = np.maximum(_noise([each.channels for each in found]), unit)
     samples, gram = (max(getattr(d, n) for d in found) for n in ("samples", "gram"))
     return Allowance(
         np.maximum(rule.channels, factor * channels),
         max(rule.samples, factor * max(samples, unit)),
         max(rule.gram, factor * max(gram, unit)),
     )
+
+
+def _noise(samples: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the standard deviation of each channel's noise, moderated by the layer's, (c,)."""
+    squares = np.square(samples)
+    own = squares.mean(axis=0)
+    usual = np.minimum(own, np.quantile(own, _LARGEST)).mean()
+    noise: NDArray[np.float64] = np.sqrt((squares.sum(axis=0) + usual) / (len(samples) + 1))
+    return noise
 
 
 def known_precision(expected: Record, actual: Record) -> str:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent
 REQUIREMENTS = ROOT / "requirements"
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")["project"]
 TWO_PROCESSES = ("-n", "2", "--dist", "worksteal")
-SLOW = ("--run-slow", "-m", "slow and not weekly")
+SLOW = ("--run-slow", "-m", "slow and not weekly and not browser")
 WEEKLY = ("--run-slow", "-m", "weekly", "--hypothesis-profile", "default")
 # Of no environment but their own: they need older versions than the rest.
 PEERS = "peers"
@@ -99,7 +99,7 @@ def docs(session: nox.Session) -> None:
 def browser(session: nox.Session) -> None:
     """Try the report in Chromium, which must be installed with its driver."""
     install(session, ".[test,browser]")
-    pytest(session, "tests/report/test_browser.py", *session.posargs)
+    pytest(session, "--run-slow", "-m", "browser", "tests/report", *session.posargs)
 
 
 @nox.session

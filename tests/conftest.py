@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import functools
+import collections
 import gc
+import importlib.util
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import numpy as np
 import pytest
 
-# A change passes or fails for what it changes: each run draws the same examples. The session
-# `weekly` draws others.
-hypothesis.settings.register_profile("same examples", derandomize=True)
-hypothesis.settings.load_profile("same examples")
+if importlib.util.find_spec("hypothesis"):  # a run of the shipped network needs no test packages
+    from hypothesis import settings
+
+    # A change passes or fails for what it changes: each run draws the same examples. The session
+    # `weekly` draws others.
+    settings.register_profile("same examples", derandomize=True)
+    settings.load_profile("same examples")
 
 pytest_plugins = ["pytester"]
 
@@ -31,7 +33,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="also run tests that take long")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    cases: collections.Counter[tuple[Path, str]] = collections.Counter()
+    for item in items:
+        if few := item.get_closest_marker("quick"):
+            test = item.path, getattr(item, "originalname", item.name)
+            cases[test] += 1
+            if cases[test] > few.args[0]:
+                item.add_marker(pytest.mark.slow)
     if config.getoption("--run-slow"):
         return
     for item in items:
@@ -50,24 +60,6 @@ def _inner_runs_are_no_ci_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs of pytest within these tests behave as on a desk, wherever these tests run."""
     for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(autouse=True)
-def _models_are_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let all calls within a test that are given the same model share its compiled functions.
-
-    As for a `Network`, each call follows the model's current weights and settings.
-    """
-    module = sys.modules.get("convlens.engine.model.network")
-    if module is None:
-        return
-    network, of = module.Network, module.Network.of
-    opened = functools.lru_cache(maxsize=8)(network)
-
-    def same(model: Any) -> Any:
-        return of(model if isinstance(model, network) else opened(model))
-
-    monkeypatch.setattr(network, "of", staticmethod(same))
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,7 @@ def test_invariance_is_drawn_as_curves(mnist_network, digits):
     assert draw_invariance(curves).image().size == (760, 460)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", [None, "keras-vis"])
 def test_images_are_brought_to_one_contrast_and_measured_as_they_are(tiny_network, preset):
     found = maximize(tiny_network, "conv_b", [0], steps=1, preset=preset, value_range=(-1.0, 1.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import runpy
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -206,3 +207,16 @@ def test_the_oldest_keras_is_one_everywhere():
     assert f"keras>={oldest}" in PROJECT["dependencies"]
     assert pins(ROOT / "requirements/oldest.txt")["keras"] == {oldest}
     assert f"{oldest} or later is required" in text_of("SECURITY.md")
+
+
+def test_the_readmes_first_command_needs_no_test_packages():
+    """In a clone pytest imports tests/conftest.py, also to run the shipped network alone."""
+    needed = {Requirement(each).name for each in PROJECT["dependencies"]}
+    found = set()
+    for node in ast.parse(text_of("tests/conftest.py")).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(str(node.module).partition(".")[0])
+    assert found <= needed | sys.stdlib_module_names
+    assert "numpy" in found

@@ -15,6 +15,7 @@ def lens(mnist_network, digits):
     return Lens(mnist_network, digits.images[:40], digits.labels[:40])
 
 
+@pytest.mark.slow
 def test_it_gives_the_engine_its_own_images_labels_and_range(lens, mnist_network, digits):
     hidden = lens.occlude(patch=9)
     expected = occlude(mnist_network, digits.images[:40], digits.labels[:40], patch=9, value=0.5)

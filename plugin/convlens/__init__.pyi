@@ -51,6 +51,15 @@ from .checks.style import (
     assert_style_closer as assert_style_closer,
     assert_style_transfer_converges as assert_style_transfer_converges,
 )
+from .compare.retrained.churn import (
+    Churn as Churn,
+    ClassChange as ClassChange,
+)
+from .compare.retrained.hidden import LayerSimilarity as LayerSimilarity
+from .compare.retrained.no_regression import assert_no_regression as assert_no_regression
+from .compare.retrained.outputs import OutputChange as OutputChange
+from .compare.retrained.retraining import Retraining as Retraining
+from .compare.retrained.weights import LayerFinding as LayerFinding
 from .compare.same import assert_same_behaviour as assert_same_behaviour
 from .compare.sameness import (
     LayerSameness as LayerSameness,

@@ -26,6 +26,7 @@ from convlens.pictures import (
     stretched_pixels,
     viridis,
 )
+from convlens.pictures.fit import fitted
 from convlens.pictures.normalize import Pixels, range_pixels
 from convlens.pictures.photographs import resized
 from convlens.pictures.unfold import unfolded
@@ -74,7 +75,21 @@ def _shown_units(flat: NDArray[np.bool_]) -> list[int]:
     return sorted([*first, *others[left].tolist()])
 
 
-def draw_maximized(result: Maximization, count: int | None = None) -> Tiles:
+def draw_images(
+    images: NDArray[Any],
+    labels: Sequence[str],
+    title: str,
+    note: str,
+    value_range: tuple[float, float],
+) -> Tiles:
+    """Return images (n, *positions, c) as they are, each with a label."""
+    in_range = partial(range_pixels, value_range=value_range)
+    return Tiles([_shown(in_range, image) for image in images], labels, title, note)
+
+
+def draw_maximized(
+    result: Maximization, count: int | None = None, middle: tuple[int, ...] | None = None
+) -> Tiles:
     """Return the images that excite a layer's units, with each unit's final activation.
 
     Each image is stretched to the full contrast; those of the preset "keras-vis" are shown as that
@@ -83,7 +98,14 @@ def draw_maximized(result: Maximization, count: int | None = None) -> Tiles:
     Args:
         result: the images.
         count: number of units that the layer has, for the subtitle.
+        middle: (h, w) of the part of each image that is shown; None for the whole image. At the
+            edges, maps see their padding, and images show it.
     """
+    sides = result.images.shape[1:-1]
+    images, size = result.images, _sides(sides)
+    if middle is not None and middle != sides:
+        images = fitted(images, middle)
+        size = f"the middle {_sides(middle)} of {size}"
     shown = (
         f"{len(result.units)} units" if count is None else f"{len(result.units)} of {count} units"
     )
@@ -95,7 +117,7 @@ def draw_maximized(result: Maximization, count: int | None = None) -> Tiles:
             else partial(stretched_pixels, value_range=result.model_range),
             image,
         )
-        for image in result.images
+        for image in images
     ]
     labels = [f"{name}: {a:.3g}" for name, a in zip(result.labels, result.trace[-1], strict=True)]
     return Tiles(
@@ -103,7 +125,7 @@ def draw_maximized(result: Maximization, count: int | None = None) -> Tiles:
         labels,
         f"{result.model} · {result.layer}: images that excite each unit",
         f"unit: activation reached; {shown}, {result.steps} steps of gradient ascent, "
-        f"{' by '.join(map(str, result.images.shape[1:-1]))} pixels, seed {result.seed}",
+        f"{size} pixels, seed {result.seed}",
         columns=8 if len(pixels) > 10 else 5,
     )
 
@@ -282,6 +304,10 @@ def _neighbors(layers: Sequence[str], layer: str) -> tuple[str, ...]:
 def _colored(levels: Pixels) -> Pixels:
     """Return the gray levels of a feature map (*positions) as a picture in viridis."""
     return unfolded(levels if levels.ndim == 1 else viridis(levels), levels.ndim)
+
+
+def _sides(size: tuple[int, ...]) -> str:
+    return " by ".join(map(str, size))
 
 
 def _shown(convert: Callable[[NDArray[Any]], Pixels], image: NDArray[Any]) -> Pixels:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -27,6 +26,7 @@ from convlens.engine.features.survey import Survey, Wanted, survey_network
 from convlens.engine.model.classes import class_layer, class_numbers
 from convlens.engine.model.network import Network, Units
 from convlens.engine.model.targets import output_of
+from convlens.pictures.fit import fitted
 
 T = TypeVar("T")
 
@@ -46,6 +46,8 @@ class Lens:
         range_given: False if nobody stated the range and (0, 1) was assumed.
         labels_problem: the reason why labels that came with the images are not used; None where
             they are, or where there were none.
+        rows: input → (n, …) the values of the model's other inputs for each image; empty where
+            they are held.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Lens:
         source: str = "given images",
         range_given: bool = True,
         labels_problem: str | None = None,
+        rows: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         """Bind a model to images.
 
@@ -69,6 +72,9 @@ class Lens:
             source: description of the origin of the images.
             range_given: whether the range was stated, and not assumed.
             labels_problem: the reason why labels that came with the images are left out.
+            rows: input → (n, …) the values of the model's other inputs that belong to each image.
+                The accuracy is that of the model's predictions with them; everything else is
+                computed with the values at which the inputs are held.
 
         Raises:
             TypeError: not a Keras model.
@@ -90,6 +96,7 @@ class Lens:
         self.range_given = range_given
         self.labels = None if labels is None else class_numbers(labels, len(self.images))
         self.labels_problem = labels_problem
+        self.rows = dict(rows or {})
         self._shared: dict[Hashable, Any] | None = None
         self._whole = Wanted()
         self._plans: tuple[Any, dict[EffortLevel, dict[str, AscentPlan]]] = (None, {})
@@ -186,7 +193,8 @@ class Lens:
         """Return images that excite a layer's units, or the classes; see `maximize`.
 
         A unit that the start noise leaves silent starts again from the lens's images too, or from
-        their middle, where the images to find are smaller.
+        their middle, where the images to find are smaller; larger ones continue them by mirror
+        images.
         """
         options.setdefault("value_range", self.value_range)
         whole = self.images.shape[1:-1]
@@ -194,10 +202,8 @@ class Lens:
             if None in self.network.input_shape[:-1]:
                 options.setdefault("size", whole)
             size = options.get("size") or whole
-            if len(size) == len(whole) and all(map(operator.le, size, whole)):
-                starts = [(n - side) // 2 for n, side in zip(whole, size, strict=True)]
-                middle = [slice(a, a + side) for a, side in zip(starts, size, strict=True)]
-                options.setdefault("restart_images", self.images[(slice(None), *middle)])
+            if len(size) == len(whole):
+                options.setdefault("restart_images", fitted(self.images, size))
         with self.sharing():
             return maximize(self.network, layer, units, **options)
 

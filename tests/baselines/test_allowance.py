@@ -1,4 +1,4 @@
-"""The noise of a channel is estimated from few samples, and from the other channels of its layer."""
+"""The noise of a channel is estimated from few samples, and from its layer's other channels."""
 
 from __future__ import annotations
 

@@ -109,12 +109,14 @@ EVERY_KIND = [each(kind) for kind in KINDS]
 EVERY_LAYER = [each(kind, layer) for kind in KINDS for layer in WEIGHTED[kind]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EVERY_KIND)
 def test_the_list_of_weighted_layers_is_complete(subjects, kind):
     weighted = {name for name, layer in subjects(kind).network.layers.items() if layer.weights}
     assert weighted == set(WEIGHTED[kind])
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("subject", "layer"), EVERY_LAYER, indirect=["subject"])
 def test_noise_of_1_percent_on_one_filter_is_attributed_to_its_layer(subject, layer):
     subject.change(layer, noise())
@@ -410,6 +412,7 @@ def turned(values):
     values[0][..., 5] = np.rot90(values[0][..., 5])
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("change", "text"),
     [

@@ -95,6 +95,7 @@ def test_the_files_of_a_large_network_are_small(tmp_path, channels, limit):
     assert max(layer.worst_error for layer in same.layers) < 1e-5
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("field", ["mean", "rms", "projection"])
 def test_a_channel_that_changed_by_little_is_named(tmp_path, field):
     record = network(MOBILENET)

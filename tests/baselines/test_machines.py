@@ -98,6 +98,7 @@ def subject(request, subjects):
 each_network = pytest.mark.parametrize("subject", names("batch_norm"), indirect=True)
 
 
+@pytest.mark.slow
 @each_network
 @pytest.mark.parametrize("machine", ["another order", pytest.param("XLA", marks=pytest.mark.slow)])
 def test_another_order_of_sums_passes(subject, machine):
@@ -129,6 +130,7 @@ def test_large_networks_pass_too(subjects, name, machine):
     assert found.passed, found.message
 
 
+@pytest.mark.slow
 @each_network
 def test_a_network_in_float64_passes(subject):
     def copy(layer):
@@ -222,6 +224,7 @@ def known_machine():
     return mark
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("subject", ["batch_norm"], indirect=True)
 @pytest.mark.parametrize("share", [1e-2, 1e-3])
 def test_rounding_is_no_excuse_for_other_weights(subject, share):

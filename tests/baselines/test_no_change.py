@@ -59,6 +59,7 @@ def rebuilt(model):
     return keras.models.clone_model(model)
 
 
+@pytest.mark.slow
 def test_a_saved_and_loaded_model_passes(subject, tmp_path):
     subject[0].save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -96,6 +97,7 @@ def test_weights_from_an_exported_saved_model_pass(subject, tmp_path):
     assert found.passed, found.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 7])
 def test_another_batch_size_passes(subject, size, monkeypatch):
     model, images, before = subject

@@ -95,6 +95,7 @@ def before(model):
     return stored(record_network(Network(model), IMAGES))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "start",
     [1, pytest.param(3, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.slow)],
@@ -108,6 +109,7 @@ def test_a_rebuilt_network_whose_names_are_shifted_agrees(model, before, start):
     assert now.fingerprint == record_network(Network(model), IMAGES).fingerprint
 
 
+@pytest.mark.slow
 def test_a_changed_layer_of_a_renamed_network_is_named_with_its_cause(model, before):
     other = copied(model, network(4))
     layer = other.get_layer("functional_5").get_layer("conv2d_6")
@@ -118,12 +120,14 @@ def test_a_changed_layer_of_a_renamed_network_is_named_with_its_cause(model, bef
     assert "the weights of 'functional_5.conv2d_6' changed" in found.message
 
 
+@pytest.mark.slow
 def test_a_changed_setting_of_a_renamed_network_is_named(model, before):
     other = copied(model, network(2, settings="sigmoid"))
     found = compare_records(before, record_network(Network(other), IMAGES), key="k")
     assert "settings of dense_2;" in found.message or "settings of dense_2\n" in found.message
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("start", [pytest.param(0, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("block", [0, *(pytest.param(b, marks=pytest.mark.slow) for b in (1, 2))])
 def test_an_inserted_layer_is_named_in_a_renamed_network(before, model, start, block):
@@ -141,6 +145,7 @@ def test_an_inserted_layer_is_named_in_a_renamed_network(before, model, start, b
     assert found.verdict == f"the network's layers differ from its baseline's: added {name}."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_a_removed_layer_is_named_as_it_was(before, start):
     other = network(start, removed="batch_normalization 0")
@@ -160,6 +165,7 @@ def test_layers_that_trade_names_are_paired_by_what_they_do():
     assert compare_records(*records, key="k").passed
 
 
+@pytest.mark.slow
 def test_another_number_of_outputs_is_reported():
     image = keras.Input((12, 12, 3))
     x = layers.Conv2D(3, 3, name="a")(image)

@@ -78,6 +78,7 @@ def test_the_subjects_are_large():
     assert min(MAPS.size, PICTURE.size) > MAX_VALUES
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_changed_large_array_is_detected(name):
     new = NUMBERS[name](MAPS)
@@ -87,6 +88,7 @@ def test_a_changed_large_array_is_detected(name):
     assert "runs of 71 values differ, most the values from (" in found.verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_changed_large_picture_is_detected(name):
     found = compare(PICTURE, PICTURES[name](PICTURE))

@@ -53,6 +53,7 @@ VALUES = {
 }
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", VALUES)
 def test_a_recorded_value_passes_against_itself(tmp_path, name):
     with pytest.raises(AssertionError, match="there is no baseline of 'a value'"):
@@ -252,6 +253,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_result_can_be_recorded_in_a_file_of_limited_size(results, name, tmp_path):
     assert_matches_baseline(results[name], tmp_path, name, update="missing")
@@ -283,6 +285,7 @@ def nudged(value):
     return other
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "FilterStatistics"])
 def test_a_change_of_one_number_in_any_array_of_a_result_is_detected(results, name):
     result = results[name]
@@ -294,6 +297,7 @@ def test_a_change_of_one_number_in_any_array_of_a_result_is_detected(results, na
         assert found.first == path
 
 
+@pytest.mark.slow
 def test_a_model_its_network_and_its_lens_share_a_baseline(tiny, tiny_images, tmp_path):
     network = Network(tiny)
     assert_matches_baseline(network, tmp_path, "k", images=tiny_images, update="all")

@@ -50,6 +50,7 @@ def test_a_users_models_replace_those_of_the_suite():
     assert {case.core for case in found} == wanted
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "build",
     [

@@ -68,6 +68,7 @@ def test_chance_and_luck():
     assert luck(1, 2, 0.5) == pytest.approx(0.75)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("labels", "least", "message"),
     [

@@ -215,6 +215,7 @@ def test_no_unit_never_passes(tiny_network, healthy):
         assert_activation_increases(tiny_network, empty)
 
 
+@pytest.mark.slow
 def test_a_unit_that_a_relu_below_keeps_at_its_ceiling_has_not_failed():
     """All weights of unit 0 are negative: it is highest where the ReLU that it reads is 0."""
     image = keras.Input((6, 6, 1))
@@ -281,6 +282,7 @@ def test_a_unit_that_a_plain_color_raises_further_has_not_arrived(shy, monkeypat
         assert_activation_increases(shy, maximize(shy, "above", steps=20, seed_images=start))
 
 
+@pytest.mark.slow
 def test_units_about_to_fail_climb_in_more_steps(tiny_network, tiny_images, monkeypatch):
     tiny_lens = Lens(tiny_network, tiny_images)
     effort = Effort(units=5, level="quick")

@@ -58,6 +58,7 @@ FRESH = {
 }
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("saved", [False, True])
 @pytest.mark.parametrize("case", FRESH)
 def test_what_the_layers_own_initializers_give_was_never_trained(case, saved, tmp_path):

@@ -8,7 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from convlens import assert_class_images_recognized, maximize
+from convlens import Lens, assert_class_images_recognized, maximize
+from convlens.checks import classes
+from convlens.checks.check import Effort, run_check
+from convlens.engine.ascent.scores import class_scores
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +66,19 @@ def test_images_of_another_layer_and_none_at_all_are_refused(mnist_network, imag
     empty = replace(images, units=np.arange(0), images=images.images[:0])
     with pytest.raises(AssertionError, match="no class image was given"):
         assert_class_images_recognized(mnist_network, empty)
+
+
+def test_classes_about_to_fail_climb_in_more_steps(tiny_network, tiny_images, monkeypatch):
+    lens, effort = Lens(tiny_network, tiny_images), Effort(level="quick")
+    short = effort.maximize(lens, None)
+    scores = class_scores(tiny_network, short.images)
+    others = np.where(np.eye(3, dtype=bool), -np.inf, scores).max(axis=1)
+    margins = np.diag(scores) - others
+    between = float(np.sort(margins)[:2].mean())  # one of three classes is below it
+    monkeypatch.setattr(classes, "_MARGIN", between)
+    seen = run_check(classes.Classes(), lens, None, effort)
+    np.testing.assert_array_equal(
+        seen.result.steps_taken > short.steps_taken, margins == margins.min()
+    )
+    asked = run_check(classes.Classes(), lens, None, replace(effort, steps=12))
+    np.testing.assert_array_equal(asked.result.steps_taken, short.steps_taken)

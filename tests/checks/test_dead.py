@@ -120,6 +120,7 @@ FIRST = (
 )
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "case",
     [
@@ -156,6 +157,7 @@ HEALTHY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", HEALTHY)
 def test_a_unit_that_still_varies_is_not_dead(case):
     net = change(HEALTHY[case](), "conv", 3, add=-200)
@@ -217,6 +219,7 @@ def test_a_depthwise_filter_is_found():
     assert "layer 'conv'" not in str(e.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
 def test_half_precision(dtype):
     def net():

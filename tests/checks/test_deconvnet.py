@@ -89,6 +89,7 @@ def test_a_missing_stage_is_caught(tiny_network, tiny_images):
     assert "there is no reconstruction at 'input'" in failure(tiny_network, tiny_images, blind)
 
 
+@pytest.mark.slow
 def test_kernels_that_are_not_flipped_are_caught(tiny, tiny_images):
     flipped = keras.models.clone_model(tiny)
     flipped.set_weights(

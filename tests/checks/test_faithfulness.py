@@ -59,6 +59,7 @@ def of_another_class(network, images, classes, product):
     return times_input(network, images, np.argsort(class_scores(network, images), axis=1)[:, -2])
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "defect",
     [

@@ -156,6 +156,7 @@ def test_many_channels_need_no_eigenvalues_where_none_is_negative(given):
     assert 0 < found.worst < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [True, False], ids=["with features", "alone"])
 def test_a_negative_eigenvalue_among_many_is_caught(given):
     maps = many_channels()

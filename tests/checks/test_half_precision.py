@@ -199,6 +199,7 @@ def test_noise_at_inference_is_named(network, images):
         assert_repeatable(model, images)
 
 
+@pytest.mark.quick(1)
 def test_the_ascent_passes(network, ascent):
     assert_activation_increases(network, ascent)
 
@@ -227,11 +228,13 @@ def test_digits_are_classified(network, digits):
     assert_accuracy(network, digits.images, digits.labels, min_accuracy=0.95)
 
 
+@pytest.mark.quick(1)
 def test_an_unchanged_network_holds_its_baseline(network, images, tmp_path):
     assert_matches_baseline(network, tmp_path, "net", images=images, update="missing")
     assert assert_matches_baseline(network, tmp_path, "net", images=images).passed
 
 
+@pytest.mark.slow
 def test_a_changed_network_fails_its_baseline(network, images, tmp_path):
     assert_matches_baseline(network, tmp_path, "net", images=images, update="missing")
     for defect in ("dead-filter", "flipped-kernels", "permuted-channels"):

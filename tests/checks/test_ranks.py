@@ -59,6 +59,7 @@ def weights_restored(case):
     network.model.set_weights(weights)
 
 
+@pytest.mark.quick(1)
 def test_a_healthy_network_passes(case):
     network, images, _ = case
     assert_finite_weights(network)
@@ -67,6 +68,7 @@ def test_a_healthy_network_passes(case):
     assert_deconv_round_trip(network, images[:2], "second")
 
 
+@pytest.mark.quick(1)
 def test_the_ascent_raises_units(case):
     network, _, _ = case
     found = maximize(network, "first", [0, 1], steps=8)
@@ -125,6 +127,7 @@ def test_pictures_are_drawn(case):
         assert figure.image().size[0] > 100
 
 
+@pytest.mark.slow
 def test_a_transformation_of_an_ascent_works_in_every_number_of_dimensions(case):
     network, _, _ = case
     found = maximize(network, "first", [0], steps=2, scale=(0.9, 1.1), rotation=5, basis="fourier")

@@ -31,6 +31,7 @@ def test_a_healthy_network_passes(mnist_cnn, digits):
     assert max(assert_repeatable(network(), IMAGES).values()) < 1e-5
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -93,6 +94,7 @@ def test_augmentation_as_the_tutorials_build_it_is_no_defect(build):
     assert max(assert_repeatable(model, IMAGES).values()) < 1e-5
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -154,6 +156,7 @@ class Shifted(layers.Layer):
         return ops.where(last, x + 1, x)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("count", [2, 3, 6])
 def test_every_image_is_compared_with_itself_alone(count):
     with pytest.raises(AssertionError, match="layer 'shifted' is the first whose output"):

@@ -16,6 +16,7 @@ def test_a_trained_network_passes(mnist_cnn, digits):
     assert 0 < np.median(margins) < 40
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "layer",
     [

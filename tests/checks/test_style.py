@@ -25,6 +25,7 @@ def healthy(network):
     return transfer_style(CONTENT, STYLE, network, steps=40, style_weight=200.0, **LAYERS)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("convention", "optimizer"),
     [

@@ -26,6 +26,7 @@ def predict(reference):
     return lambda x: np.asarray(reference.model(np.ascontiguousarray(x)))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("finding", INPUTS)
 def test_an_input_convention(reference, predict, images, finding):
     with pytest.raises(AssertionError) as error:
@@ -40,7 +41,7 @@ def test_softmax_in_and_out(predict, images):
 
     for new, reference, finding in (
         (logits, predict, "has no softmax at its end"),
-        (predict, logits, "has a softmax at its end"),
+        (predict, logits, "has one softmax at its end"),
     ):
         with pytest.raises(AssertionError, match=finding):
             assert_same_behaviour(new, reference, images)

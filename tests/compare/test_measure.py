@@ -16,7 +16,7 @@ def maps():
 def difference(expected, actual):
     tally = Tally()
     for i in range(len(expected)):
-        tally.add(i, expected[i][None], actual[i][None])
+        tally.add([i], expected[i][None], actual[i][None])
     return tally.difference()
 
 
@@ -41,7 +41,7 @@ def test_the_worst_channel_and_image_are_found(maps):
 
 def test_images_one_by_one_give_what_they_give_together(maps):
     tally = Tally()
-    tally.add(0, maps, 1.1 * maps)
+    tally.add(range(len(maps)), maps, 1.1 * maps)
     assert tally.difference().snr == pytest.approx(difference(maps, 1.1 * maps).snr)
 
 
@@ -71,3 +71,15 @@ def test_a_value_that_is_not_finite_is_a_difference_unless_both_have_it(maps, va
 def test_decibels():
     assert decibels(100, 1) == pytest.approx(20)
     assert (decibels(1, 0), decibels(0, 1), decibels(1, np.nan)) == (200, -200, -200)
+
+
+def test_a_unit_that_hardly_varies_is_as_noisy_as_its_layer():
+    draw = np.random.default_rng(3)
+    units = draw.normal(size=(8, 60)).astype(np.float32)
+    units[:, 7] *= 0.01
+    noise = 1e-3 * draw.normal(size=units.shape)
+    found = difference(units, units + noise)
+    assert found.channel_snr > found.snr - 10
+    noise[:, 7] *= 100
+    found = difference(units, units + noise)
+    assert (found.worst_channel, found.channel_snr < 20) == (7, True)

@@ -9,6 +9,7 @@ import pytest
 
 from convlens import assert_same_behaviour
 from convlens.compare import onnx_model
+from convlens.compare.sources import open_source
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -45,7 +46,7 @@ def write(model, path: Path, change=lambda weights: weights) -> Path:
         )
         for k, v in weights.items()
     ]
-    node = helper.make_node
+    node = onnx.helper.make_node
     nodes = [
         node("Conv", ["images", "w1", "b1"], ["c1"], pads=[1, 1, 1, 1]),
         node("Relu", ["c1"], ["r1"]),
@@ -54,14 +55,14 @@ def write(model, path: Path, change=lambda weights: weights) -> Path:
         node("GlobalAveragePool", ["c2"], ["g"]),
         node("Flatten", ["g"], ["out"]),
     ]
-    graph = helper.make_graph(
+    graph = onnx.helper.make_graph(
         nodes,
         "reference",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 12, 12])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 4])],
+        [onnx.helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 12, 12])],
+        [onnx.helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 4])],
         constants,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = onnx.helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, path)
     return path
 
@@ -108,3 +109,41 @@ def test_a_missing_runtime_is_a_sentence(network, pictures, tmp_path, monkeypatc
     monkeypatch.setattr(onnx_model, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"onnx and onnxruntime not found: pip install 'pytest"):
         assert_same_behaviour(path, network, pictures)
+
+
+def graph_of(shape, nodes=(("Relu", ["x"], ["y"]),), kind=onnx.TensorProto.FLOAT):
+    made = [onnx.helper.make_node(*node) for node in nodes]
+    value = onnx.helper.make_tensor_value_info
+    inputs = [] if shape is None else [value("x", kind, shape)]
+    graph = onnx.helper.make_graph(made, "hostile", inputs, [value("y", kind, None)])
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "nodes", "kind", "message"),
+    [
+        (["n", 10**6, 10**6, 3], (("Relu", ["x"], ["y"]),), 1, "more than half of the free mem"),
+        ([], (("Relu", ["x"], ["y"]),), 1, r"an input 'x' of tensor\(float\) and shape \[\]"),
+        (["n", 3], (("Identity", ["x"], ["y"]),), 8, r"an input 'x' of tensor\(string\)"),
+        (None, (("RandomNormal", [], ["y"]),), 1, "has no input"),
+        (["n", 3], (("NoSuchOperation", ["x"], ["y"]),), 1, "does not run on onnxruntime"),
+    ],
+)
+def test_a_hostile_file_is_a_sentence(tmp_path, shape, nodes, kind, message):
+    model = graph_of(shape, nodes, kind)
+    for node in model.graph.node:
+        if node.op_type == "RandomNormal":
+            node.attribute.append(onnx.helper.make_attribute("shape", [1, 3]))
+    onnx.save(model, tmp_path / "new.onnx")
+    with pytest.raises(ValueError, match=message) as error:
+        onnx_model.OnnxModel(tmp_path / "new.onnx")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".tflite"])
+def test_an_empty_file_is_a_sentence(tmp_path, suffix):
+    path = tmp_path / f"new{suffix}"
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="is empty"):
+        open_source(path)

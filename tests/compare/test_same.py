@@ -51,6 +51,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_changed_layer_is_named_and_no_other(reference, copy, images, fault):
     layer, named, function = FAULTS[fault]
@@ -62,6 +63,7 @@ def test_a_changed_layer_is_named_and_no_other(reference, copy, images, fault):
     assert str(error.value).count(" dB, cosine") == 2  # the output's, and one layer's
 
 
+@pytest.mark.slow
 def test_two_layers_exchanged_are_both_named(reference, copy, images):
     depthwise, other = (copy.get_layer(name) for name in ("bn_a", "bn_b"))
     first, second = depthwise.get_weights(), other.get_weights()
@@ -71,6 +73,7 @@ def test_two_layers_exchanged_are_both_named(reference, copy, images):
         assert_same_behaviour(copy, reference, images)
 
 
+@pytest.mark.slow
 def test_a_value_that_is_not_finite(reference, copy, images):
     change(copy, "conv_b", lambda w: w * np.nan, 1)
     with pytest.raises(AssertionError, match=r"is 'conv_b'.*-200"):
@@ -90,6 +93,7 @@ def test_without_images_textures_are_shown(reference, copy):
     assert assert_same_behaviour(copy, reference).images >= 8
 
 
+@pytest.mark.slow
 def test_a_revision_of_git(reference, copy, tmp_path, monkeypatch, images):
     def git(*arguments):
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], check=True)

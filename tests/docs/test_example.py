@@ -58,6 +58,26 @@ def test_it_passes_and_a_defect_fails_with_its_layer_named(project):
     assert accepted.ret == 0
 
 
+@pytest.mark.slow
+def test_the_converted_model_passes_and_a_fault_is_named(project):
+    from convlens.fixtures.artefacts import plant_in_artefact
+
+    project.runpython(project.path / "convert.py")
+    file = project.path / "models" / "signs.tflite"
+    command = next(line for line in workflow_commands(text_of_converted()) if "--conv" in line)
+    words = command.split()[1:]
+    healthy = project.runpytest_subprocess(*words, "-p", "no:cacheprovider")
+    assert healthy.ret == 0
+    assert "layer by layer" in (project.path / "converted.md").read_text(encoding="utf-8")
+    file.write_bytes(plant_in_artefact(file.read_bytes(), "flipped-kernel"))
+    broken = project.runpytest_subprocess(*words, "-p", "no:cacheprovider")
+    broken.stdout.fnmatch_lines(["*the first layer of signs.tflite that diverges * 'shapes'*"])
+
+
+def text_of_converted():
+    return (EXAMPLE / ".github/workflows/converted.yml").read_text(encoding="utf-8")
+
+
 def test_the_model_is_small_and_not_bound_to_a_version_of_keras():
     from convlens.fixtures._portable import portable
 

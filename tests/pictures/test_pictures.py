@@ -130,6 +130,7 @@ def test_a_sheet_of_64_units_fits_a_laptops_screen():
     assert page.width >= 8 * 64
 
 
+@pytest.mark.slow
 def test_a_sheet_shows_images_scaled_without_smoothing():
     image = np.random.default_rng(0).integers(0, 255, (2, 7, 7, 3), dtype=np.uint8)
     page = np.asarray(sheet(image, ["0", "1"], "t", cell=70))

@@ -102,6 +102,7 @@ def test_an_added_check_that_fails_is_reported_with_its_message_and_numbers(
     assert "Requirement: no weight is larger than the limit." in report
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("added", "message"),
     [
@@ -132,6 +133,7 @@ def test_a_value_that_is_no_list_of_checks_is_a_usage_error(pytester, tiny_file,
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("kind", RAISES)
 @pytest.mark.parametrize(
     ("limit", "outcome"), [(9.0, "passed"), pytest.param(0.0, "failed", marks=pytest.mark.slow)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 
@@ -47,12 +48,14 @@ def test_one_cause_is_one_failure(pytester, changed):
     assert failure["numbers"]["snr"] < 60
 
 
+@pytest.mark.slow
 def test_the_outputs_alone_tell_the_cause(pytester, changed):
     result = pytester.runpytest("-p", "no:cacheprovider", "tiny.keras::same[outputs]", *AGAINST)
     assert counts(result) == (0, 1, 0)
     assert "that diverges from reference.keras is 'conv_b'" in result.stdout.str()
 
 
+@pytest.mark.slow
 def test_a_function_is_a_reference(pytester, pair):
     pytester.makepyfile(other="def make(): return lambda x: x[:, 0, 0, :1].repeat(3, 1)")
     pytester.syspathinsert()
@@ -87,3 +90,52 @@ def test_a_reference_that_cannot_be_read(pytester, pair):
     result = pytester.runpytest(*RUN, "tiny.keras", "--convlens-against", "broken.keras")
     result.assert_outcomes(errors=1)
     assert "broken.keras is truncated" in result.stdout.str()
+
+
+def git(*arguments):
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], check=True)
+
+
+def test_the_new_side_may_be_what_a_commit_has(pytester, pair):
+    git("init", "-q", "-b", "main")
+    git("add", "reference.keras")
+    git("commit", "-qm", "first")
+    result = pytester.runpytest(*RUN, "--convlens", "git:HEAD:reference.keras", *AGAINST)
+    assert counts(result) == (7, 0, 0)
+    lost = pytester.runpytest(*RUN, "--convlens", "git:HEAD:lost.keras", *AGAINST)
+    lost.stdout.fnmatch_lines(["*git:HEAD:lost.keras cannot be read: *"])
+
+
+def test_a_saved_model_is_compared_layer_by_layer(pytester, pair):
+    pair.export(pytester.path / "exported", verbose=False)
+    refused = pytester.runpytest(*RUN, "exported", *AGAINST)
+    refused.stdout.fnmatch_lines(["*is a SavedModel*--convlens-allow-legacy*"])
+    result = pytester.runpytest(*RUN, "exported", *AGAINST, "--convlens-allow-legacy")
+    assert counts(result) == (7, 0, 0)
+    turned = pytester.runpytest(
+        *RUN, "tiny.keras", "--convlens-against", "exported", "--convlens-allow-legacy"
+    )
+    assert counts(turned) == (7, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["new.tflite", "new.onnx"])
+def test_a_converted_model_alone_names_the_option(pytester, pair, name):
+    (pytester.path / name).write_bytes(b"\x1c\0\0\0TFL3" + b"\0" * 64)
+    result = pytester.runpytest("-p", "no:cacheprovider", name)
+    result.stdout.fnmatch_lines(["*or add --convlens-against model.keras, the model that it was*"])
+
+
+def test_the_report_has_the_layers_and_the_worst_images(pytester, changed):
+    options = ("--convlens-report=r.html", "--convlens-markdown=r.md", "--convlens-pictures=p")
+    pytester.runpytest(*RUN, "tiny.keras", *AGAINST, *options)
+    page = (pytester.path / "r.html").read_text(encoding="utf-8")
+    assert page.count("layer by layer; bars: signal-to-noise</h4>") == 1
+    assert "Swipe between expected and actual: channel" in page
+    summary = (pytester.path / "r.md").read_text(encoding="utf-8")
+    assert "| layers | signal-to-noise | cosine | worst channel |" in summary
+    rows = summary.partition("| layers |")[2].splitlines()
+    assert rows[2].startswith("| conv\\_b |")  # the one with the fault is first
+    assert {path.name for path in pytester.path.glob("p/*/*.png")} == {
+        "conv_b-differences.png",
+        "conv_b-layers.png",
+    }

@@ -8,6 +8,7 @@ import pytest
 USAGE = pytest.ExitCode.USAGE_ERROR
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -56,6 +57,7 @@ def collection_error(pytester, *arguments):
     return lines[0]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -135,6 +137,7 @@ def test_a_legacy_file_with_code_is_loaded_when_that_is_allowed(pytester):
     assert result.parseoutcomes()["passed"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("images", "message"),
     [
@@ -156,6 +159,7 @@ def test_images_outside_the_stated_range(pytester, tiny_file):
     assert "the images' values range from 200 to 200, but tiny.keras takes 0 to 1" in line
 
 
+@pytest.mark.slow
 def test_image_sources_that_cannot_be_read(pytester, tiny_file):
     (pytester.path / "bad.npz").write_bytes(b"PK\x03\x04 cut")
     np.savez(pytester.path / "other.npz", weights=np.zeros(3))
@@ -224,6 +228,7 @@ def test_factories_that_do_not_exist_or_return_something_else(pytester):
         assert message in collection_error(pytester, "--convlens", spec)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("argument", ["exported", "--convlens=exported", "net.tflite"])
 def test_models_of_other_formats_are_told_what_to_do(pytester, argument):
     pytester.mkdir("exported")
@@ -239,6 +244,7 @@ def test_models_of_other_formats_are_told_what_to_do(pytester, argument):
     pytester.runpytest(".").assert_outcomes(passed=1)  # nobody asked for them
 
 
+@pytest.mark.slow
 def test_a_saved_model_gets_the_items_that_need_no_layers(pytester, tiny):
     import numpy as np
 

@@ -63,6 +63,7 @@ def test_with_an_option_or_the_folder_each_layer_is_an_item(pytester, options):
     ]
 
 
+@pytest.mark.slow
 def test_with_the_ini_option_each_layer_is_an_item(pytester, mnist_items):
     pytester.makeini("[pytest]\nconvlens_baselines = kept/here")
     assert failures(pytester.runpytest(*MODEL)) == (1, 8)
@@ -119,6 +120,7 @@ def test_a_changed_layer_fails_and_those_after_it_say_which_was_first(pytester, 
     pytester.runpytest(*run).assert_outcomes(passed=6, deselected=tiny_items)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("mode", "new", "gone", "same"),
     [("missing", True, False, False), ("failed", True, True, False), ("all", True, True, True)],
@@ -256,6 +258,7 @@ def test_a_change_that_is_not_the_accepted_one_is_not_recorded(pytester, changin
     pytester.runpytest(*RUN).assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_an_accepted_change_of_a_model(pytester, tiny, tiny_file, tiny_items):
     run = (*RUN, str(tiny_file), "-k", "baseline")
     pytester.runpytest(*run, "--convlens-update=missing")
@@ -282,6 +285,7 @@ def test_an_accepted_change_of_a_model(pytester, tiny, tiny_file, tiny_items):
 GOOD = {"key": "k", "fingerprint": "0" * 16}
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("entries", "changes", "message"),
     [
@@ -303,6 +307,7 @@ def test_a_list_that_says_anything_else_is_refused(pytester, entries, changes, m
     result.stderr.fnmatch_lines([f"ERROR: --convlens-accept *{message}*export it anew*"])
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000, "null"])
 def test_a_file_that_is_no_list_is_refused_in_one_line(pytester, content):
     (pytester.path / "accept.json").write_text(content)

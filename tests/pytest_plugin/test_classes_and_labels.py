@@ -25,6 +25,7 @@ def run(pytester, labels, *options):
     return pytester.runpytest("m.keras", "--convlens-images", "i.npz", "-rs", *options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "labels", [LABELS[:, None], np.eye(3, dtype=np.float32)[LABELS], LABELS.astype(float)]
 )
@@ -34,6 +35,7 @@ def test_labels_of_every_form_are_used(pytester, labels):
     result.assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("labels", "reason"),
     [

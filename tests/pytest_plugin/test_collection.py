@@ -26,6 +26,7 @@ def test_the_shipped_model_is_collected_by_name(pytester, mnist_items):
     assert result.ret == 0
 
 
+@pytest.mark.slow
 def test_the_shipped_model_passes_and_has_a_table(pytester, mnist_items):
     result = pytester.runpytest("--convlens", "mnist_cnn", "--convlens-steps=60", *SHOWN)
     result.assert_outcomes(passed=mnist_items)
@@ -35,15 +36,16 @@ def test_the_shipped_model_passes_and_has_a_table(pytester, mnist_items):
         [
             "*= convlens: mnist_cnn =*",
             "layer*units*dead*Gram residual*ascent gain*ascents*deconvnet residual*failed",
-            "conv2d_1*24*0*e-0*24 of 24 units, 60 steps, 28×28*e-0*",
-            "conv2d_2*48*0*e-0*48 of 48 units, 60 steps, 28×28*e-0*",
-            "conv2d_3*64*0*e-0*64 of 64 units, 60 steps, 28×28*e-0*",
+            "conv2d_1*24*0*e-0*24 of 24 units, 60 steps, 30×30*e-0*",
+            "conv2d_2*48*0*e-0*48 of 48 units, 60 steps, 34×34*e-0*",
+            "conv2d_3*64*0*e-0*64 of 64 units, 60 steps, 36×36*e-0*",
             "classes: 10 recognized*(10 of 10 classes, 60 steps, 28×28)",
             "images: 200 shipped digits",
         ]
     )
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("how", ["path", "option"])
 def test_a_model_file_is_collected_by_path_and_by_option(pytester, tiny_file, how, tiny_items):
     named = [str(tiny_file)] if how == "path" else ["--convlens", str(tiny_file)]
@@ -201,6 +203,7 @@ def test_a_factory_is_a_model(pytester):
         result.stdout.fnmatch_lines([f"{spec}::gram?c? PASSED*"])
 
 
+@pytest.mark.slow
 def test_a_model_in_a_folder_that_is_given_too_is_checked_once(pytester, tiny_file):
     """Also where pytest does not look for tests, such as in 'build'."""
     tests = pytester.makepyfile("def test_mine(): pass")
@@ -251,6 +254,7 @@ def test_a_layers_name_cannot_leave_the_folder(pytester):
     assert "\\" not in written.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "option",
     [
@@ -268,6 +272,7 @@ def test_options_of_the_ascent_reach_it(pytester, tiny_file, option, tiny_items)
     assert gain() != gain(option)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "steps"),
     [

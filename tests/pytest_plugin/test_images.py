@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+from keras import layers
 from PIL import Image
 
 from convlens import Lens, read_image
@@ -158,6 +160,7 @@ FEW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
     [
@@ -199,3 +202,15 @@ def test_distinct_images_are_of_each_class_first(tiny_network):
     assert list(Lens(tiny_network, images).distinct_images(4)) == [0, 2, 3]
     assert list(Lens(tiny_network, images, [0, 0, 0, 1, 2]).distinct_images(4)) == [0, 3, 2]
     assert list(Lens(tiny_network, images).distinct_images(1)) == [0]
+
+
+def test_series_are_assumed_to_lie_about_0(pytester):
+    """A filter that answers to negative values alone is not dead."""
+    conv = layers.Conv1D(2, 3, activation="relu", use_bias=False, name="conv")
+    model = keras.Sequential([keras.Input((20, 1)), conv, layers.Flatten(), layers.Dense(2)])
+    conv.set_weights([np.ones((3, 1, 2), np.float32) * [1, -1]])
+    model.save(pytester.path / "ecg.keras")
+    result = pytester.runpytest("ecg.keras", "-k", "dead")
+    assert result.parseoutcomes()["passed"] == 1
+    result = pytester.runpytest("ecg.keras", "-k", "dead", "--convlens-range=0,1")
+    result.stdout.fnmatch_lines(["*1 of 2 are dead, units 1*"])

@@ -96,17 +96,38 @@ def test_several_inputs_and_outputs_are_checked_without_code(pytester):
     result = pytester.runpytest("car.keras", *arguments)
     assert result.parseoutcomes().keys() == {"passed", "deselected"}
     result.stdout.fnmatch_lines(["*; input 'speed' is held at 0 (an array 'speed' in the .npz *"])
-    np.savez(
-        pytester.path / "drive.npz",
-        camera=DRAW.random((30, 8, 8, 1)),
-        speed=DRAW.random((30, 2)),
-        labels=np.arange(30) % 3,
-    )
+    arrays = {"camera": DRAW.random((30, 8, 8, 1)), "labels": np.arange(30) % 3}
+    np.savez(pytester.path / "drive.npz", speed=DRAW.random((30, 2)), **arrays)
     result = pytester.runpytest("car.keras", "--convlens-images=drive.npz", *arguments)
-    assert result.parseoutcomes().keys() == {"passed", "skipped", "deselected"}
     text = result.stdout.str()
     assert "images: 30 from drive.npz; input 'speed' is held at the mean of its rows" in text
-    assert "the mean of its rows, and not at what belongs to each image" in text
+    assert "car.keras: accuracy" in text  # it fails, as its weights are random
+    np.savez(pytester.path / "drive.npz", speed=DRAW.random((29, 2)), **arrays)
+    result = pytester.runpytest("car.keras", "--convlens-images=drive.npz", *arguments)
+    result.stdout.fnmatch_lines(["*input 'speed' has 29 rows for 30 images: give one an image*"])
+    np.savez(pytester.path / "drive.npz", **arrays)
+    result = pytester.runpytest("car.keras", "--convlens-images=drive.npz", *arguments)
+    result.stdout.fnmatch_lines(["*its rows), and not at what belongs to each image*"])
+
+
+def test_the_accuracy_is_that_of_each_images_own_rows(pytester):
+    """The class is the larger of the two numbers, and nothing that an image shows."""
+    speed, image = keras.Input((2,), name="speed"), keras.Input((8, 8, 1), name="camera")
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(2, 3, kernel_initializer="zeros")(image))
+    model = keras.Model({"speed": speed, "camera": image}, layers.Softmax()(speed + 0 * x))
+    model.save(pytester.path / "car.keras")
+    speeds = DRAW.random((40, 2)).astype(np.float32)
+    labels = speeds.argmax(axis=1)
+    job = ("car.keras", "--convlens-images=drive.npz", "-k", "accuracy")
+    for given, outcome in ((labels, "passed"), (1 - labels, "failed")):
+        np.savez(
+            pytester.path / "drive.npz",
+            camera=DRAW.random((40, 8, 8, 1)),
+            speed=speeds,
+            labels=given,
+        )
+        result = pytester.runpytest(*job, "--convlens-accuracy=1")
+        assert result.parseoutcomes()[outcome] == 1
 
 
 def test_both_branches_of_a_siamese_network_are_one_trunk(pytester):

@@ -21,6 +21,7 @@ def models(pytester, tiny):
     return [str(file) for file in files]
 
 
+@pytest.mark.slow
 def test_each_model_that_passed_is_a_line(pytester, models):
     result = pytester.runpytest(*RUN, *models, "--convlens-report=report.html")
     result.stdout.fnmatch_lines(["*= convlens: 4 of 5 models passed =*"])

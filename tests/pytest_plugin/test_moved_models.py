@@ -56,6 +56,7 @@ def test_a_renamed_model_is_known_again_and_carried_over(pytester, recorded):
     assert names(pytester) == ["new-keras-baseline"]
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_model_makes_nothing_unused(pytester, recorded):
     shutil.copy(recorded, "copy.keras")
     result = pytester.runpytest(*RUN, "copy.keras", "--convlens-update=missing")
@@ -63,6 +64,7 @@ def test_a_copy_of_a_model_makes_nothing_unused(pytester, recorded):
     assert "unused: " not in result.stdout.str()
 
 
+@pytest.mark.slow
 def test_a_model_of_other_weights_or_behavior_is_not_taken_for_it(pytester, recorded, tiny):
     kernel, bias = tiny.get_layer("conv_b").get_weights()
     tiny.get_layer("conv_b").set_weights([kernel * np.float32(1.1), bias])
@@ -74,6 +76,7 @@ def test_a_model_of_other_weights_or_behavior_is_not_taken_for_it(pytester, reco
     result.stdout.fnmatch_lines(["there is no baseline of 'new.keras::baseline' in *: record*"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("configured", [True, False])
 def test_another_folder_of_the_project_has_the_same_baselines(
     pytester, recorded, monkeypatch, configured
@@ -99,6 +102,7 @@ def test_another_folder_of_the_project_has_the_same_baselines(
     assert not (models / FOLDER).exists()
 
 
+@pytest.mark.slow
 def test_the_folder_of_another_project_is_not_used(pytester, recorded, monkeypatch):
     inner = pytester.mkdir("inner")
     (inner / ".git").mkdir()

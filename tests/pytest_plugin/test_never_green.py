@@ -31,6 +31,7 @@ def test_a_model_without_a_baseline_is_told_in_one_loud_line(pytester, tiny_file
     result.stdout.fnmatch_lines(["baseline: 5 layers agree with tiny-keras-baseline~*.npz"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", [["-k", "finite"], ["-kfinite"], ["-k=finite"]])
 def test_the_command_of_that_line_records_where_other_items_were_chosen(
     pytester, tiny_file, chosen
@@ -42,6 +43,7 @@ def test_the_command_of_that_line_records_where_other_items_were_chosen(
     assert list(pytester.path.glob(f"{FOLDER}/*.npz"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value", "failed"), [("true", 1), ("1", 1), ("", 0), ("false", 0), ("0", 0)]
 )
@@ -106,6 +108,7 @@ def listed(pytester, tiny, tiny_file):
     return accept, restore
 
 
+@pytest.mark.slow
 def test_a_list_says_how_many_of_its_changes_were_applied(pytester, listed):
     accept, _ = listed
     for _again in range(2):  # the second time, it is the baseline already

@@ -36,6 +36,7 @@ def accept_command(result):
     return words[words.index("pytest") + 1 :]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("options", "ci"),
     [
@@ -66,6 +67,7 @@ def test_the_cause_is_told_once_and_the_rest_follows(pytester, changed, monkeypa
     assert titles == ["cause", "usually", "to accept it"]
 
 
+@pytest.mark.slow
 def test_a_line_of_a_failure_is_whole(pytester, changed):
     result = pytester.runpytest(*BASELINE, str(changed), "--tb=line")
     (line,) = [x for x in result.outlines if FIRST in x and x.startswith("tiny.keras:1: ")]
@@ -83,6 +85,7 @@ def test_verdicts_of_other_checks_are_whole_in_a_line_too(pytester, tiny, tiny_f
     )
 
 
+@pytest.mark.slow
 def test_the_command_accepts_what_it_says(pytester, changed):
     result = pytester.runpytest(*BASELINE, str(changed))
     command = accept_command(result)
@@ -92,6 +95,7 @@ def test_the_command_accepts_what_it_says(pytester, changed):
     assert counts(pytester.runpytest(*BASELINE, str(changed))) == (6, 0, 0)
 
 
+@pytest.mark.slow
 def test_the_command_of_a_model_among_others_leaves_the_others(pytester, changed, tiny):
     other = pytester.path / "models" / "with space.keras"
     other.parent.mkdir()
@@ -124,6 +128,7 @@ def test_the_command_of_a_test_runs_that_test_alone(pytester):
     pytester.runpytest(*command).assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_a_follower_whose_first_layer_is_not_run_fails_in_full(pytester, changed):
     result = pytester.runpytest(
         *RUN, f"{changed}::baseline[conv_b]", f"{changed}::baseline[classes]"
@@ -132,6 +137,7 @@ def test_a_follower_whose_first_layer_is_not_run_fails_in_full(pytester, changed
     result.stdout.fnmatch_lines(["layer 'conv_b' diverges too (*); the first layer that diverges*"])
 
 
+@pytest.mark.slow
 def test_followers_fail_for_whatever_reads_outcomes(pytester, changed):
     result = pytester.runpytest("-k", "baseline", str(changed), "--junitxml=junit.xml")
     assert counts(result) == (1, 1, 4)
@@ -147,6 +153,7 @@ def test_followers_fail_for_whatever_reads_outcomes(pytester, changed):
     assert counts(first) == (1, 1, 0)
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_compared_fails_once(pytester, changed, tiny):
     kernel, bias = tiny.get_layer("conv_b").get_weights()
     kernel[0, 0, 0, 0] = np.nan
@@ -158,6 +165,7 @@ def test_a_network_that_cannot_be_compared_fails_once(pytester, changed, tiny):
     assert not any("to accept it" in line for line in result.outlines)
 
 
+@pytest.mark.slow
 def test_the_last_screen_of_a_run_of_many_models_is_short(pytester, changed, tiny):
     others = [pytester.path / f"m{number}.keras" for number in range(8)]
     for path in others:

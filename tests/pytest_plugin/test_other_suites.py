@@ -97,6 +97,7 @@ SUITES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITES)
 def test_other_suites_may_use_the_names_of_the_fixtures(pytester, suite):
     count, code = SUITES[suite]
@@ -179,6 +180,7 @@ def test_a_test_may_name_its_layers_itself(pytester):
     result.stdout.fnmatch_lines(["*conv_layer must be an argument of the test*"])
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "code",
     [

@@ -50,6 +50,7 @@ def test_without_weights_a_test_skips_and_says_how_to_fetch_them(pytester):
         result.stdout.fnmatch_lines([f"*python -m convlens.fixtures.pretrained {name}*"])
 
 
+@pytest.mark.slow
 def test_weights_that_are_given_reach_the_fixtures(pytester, weights):
     pytester.makepyfile(
         """

@@ -49,6 +49,7 @@ def test_a_long_ascent_shows_how_far_it_is_and_ctrl_c_keeps_its_pictures(tmp_pat
     assert pictures == {"conv2d_1-filters.png", "conv2d_1-ascent.png"}
 
 
+@pytest.mark.slow
 def test_a_log_shows_nothing_of_it(pytester, monkeypatch, mnist_items):
     monkeypatch.setattr(progress, "_QUIET_SECONDS", 0.0)
     result = pytester.runpytest(

@@ -64,6 +64,7 @@ def test_a_model_that_cannot_be_read_is_a_failure(pytester):
     result.stderr.fnmatch_lines(["ERROR: --convlens-json *: is a folder; give the name of a file*"])
 
 
+@pytest.mark.slow
 def test_junit_has_the_numbers_of_each_layer(pytester, changed):
     pytester.runpytest(*RUN, "-k", "baseline", changed, "--junitxml=junit.xml")
     properties = {
@@ -78,6 +79,7 @@ def test_junit_has_the_numbers_of_each_layer(pytester, changed):
     assert properties["baseline[classes]"]["convlens.follows"] == "conv_a"
 
 
+@pytest.mark.slow
 def test_a_job_of_github_has_an_annotation_for_each_cause(pytester, changed, monkeypatch):
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_WORKSPACE", str(pytester.path))

@@ -154,6 +154,7 @@ def test_report_survives_figures_that_fail_and_the_verdicts_stand(pytester, mnis
     assert "✗" in (pytester.path / "summary.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "place",
     [
@@ -237,6 +238,7 @@ def test_report_shows_the_name_of_the_layer(pytester):
     assert "| conv2d\\_1 | ✓ |" in summary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

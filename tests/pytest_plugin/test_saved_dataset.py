@@ -24,6 +24,7 @@ def saved(folder: Path, elements: Any, batch: int = 0, **options: Any) -> Path:
     return folder
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("elements", "batch", "options"),
     [

@@ -53,6 +53,7 @@ def attempt(pytester, monkeypatch, tiny_file):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 def test_a_few_senseless_values(option, attempt):
     attempt(f"--convlens{option}={FEW[OPTIONS.index(option) % 2]}", "test_it.py", "--collect-only")

@@ -34,6 +34,7 @@ def test_style_is_an_item_where_pictures_are_given(pytester, pictures, mnist_ite
             assert min(picture.size) > 200
 
 
+@pytest.mark.slow
 def test_a_transfer_that_does_not_converge_fails(pytester, pictures, mnist_items):
     result = pytester.runpytest(
         "--convlens", "mnist_cnn", *pictures, "--convlens-steps=1", "-k", "style"

@@ -18,6 +18,7 @@ def test_too_few_steps_are_told_and_fail_no_healthy_model(pytester, tiny_file):
     assert "it would fail: tiny.keras does not recognize" in line
 
 
+@pytest.mark.slow
 def test_enough_steps_judge(pytester, tiny_file, monkeypatch):
     from convlens.checks.classes import Classes
 

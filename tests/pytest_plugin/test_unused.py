@@ -85,6 +85,7 @@ PARTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "arguments", "reason", "workers"),
     [

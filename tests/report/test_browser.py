@@ -22,11 +22,14 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 DRIVER = shutil.which("chromedriver")
-if CHROMIUM is None or DRIVER is None:
-    pytest.skip(
-        "needs Chromium and ChromeDriver: apt-get install chromium chromium-driver",
-        allow_module_level=True,
-    )
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None or DRIVER is None,
+        reason="needs Chromium and ChromeDriver: apt-get install chromium chromium-driver",
+    ),
+]
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs pip install '.[browser]'")
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402

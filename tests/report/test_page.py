@@ -91,6 +91,7 @@ def test_identifiers_are_unique(page):
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 def test_a_large_page_shows_fewer_pictures_of_passed_items(tmp_path):
     spool = Spool(tmp_path)
     noise = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), dtype=np.uint8)

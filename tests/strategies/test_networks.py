@@ -102,6 +102,7 @@ def test_a_network_agrees_with_its_baseline_until_its_weights_change(spec):
             assert_matches_baseline(model, folder, "it", images=images)
 
 
+@pytest.mark.slow
 @over(20)
 @given(spec=network_specs())
 def test_a_network_can_be_rebuilt_from_its_repr(spec):

@@ -142,6 +142,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @quick
 @given(value=st.dictionaries(st.text(min_size=1, max_size=8), VALUES, min_size=1, max_size=3))
 def test_a_stored_value_agrees_with_its_baseline(value, tmp_path_factory):
@@ -165,6 +166,7 @@ def test_arrays_have_the_requested_shape_and_range(batch, maps):
     assert np.abs(maps).max() <= 3
 
 
+@pytest.mark.slow
 def test_arrays_shrink_to_simple_ones():
     quick = settings(max_examples=1000, derandomize=True, database=None, deadline=None)
     smallest = find(images(), lambda batch: True, settings=quick)

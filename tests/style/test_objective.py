@@ -122,6 +122,7 @@ def adam(objective, targets, descent, steps, report):
     )
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("descend", [adam, descend_lbfgs])
 def test_a_descent_lowers_the_loss_within_the_range(network, descend):
     objective, targets = pieces(network)

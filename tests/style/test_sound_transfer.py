@@ -54,6 +54,7 @@ def loudness(sound):
     return np.abs(SpectrogramTransform(WINDOW, HOP)(sound.samples)).sum(axis=1)
 
 
+@pytest.mark.slow
 def test_the_styles_spectrum_comes_at_the_contents_timing(result, beats, texture):
     """Assert that the result has the content's timing and the style's tones."""
     assert len(result.sound.samples) == len(beats.samples)
@@ -120,6 +121,7 @@ def test_the_picture_shows_the_three_spectrograms(result):
     assert len(np.unique(np.asarray(page).reshape(-1, 3), axis=0)) > 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["descent", pytest.param("phase", marks=pytest.mark.slow)])
 def test_ctrl_c_keeps_the_best_sound(beats, texture, monkeypatch, where):
     def stop(done, total, losses):

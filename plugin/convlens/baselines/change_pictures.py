@@ -158,7 +158,8 @@ class StatisticsPair:
         return (
             f"{self.count[0]} of {self.count[1]} channels diverge. Over all images; expected and "
             "actual have one scale for each channel. The bars of the difference have a scale of "
-            "their own; the number is the difference in units of the channel's size."
+            "their own; the number is the difference in units of the channel's size. A random sum "
+            "is of the map's values, each times a random factor: it changes where they only move."
         )
 
     @property

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from convlens.checks.check import ModelCheck
 from convlens.engine.features.survey import Wanted
-from convlens.engine.model.classes import class_layer
+from convlens.engine.model.classes import class_layer, predicted_classes
 from convlens.lens import Lens
 
 
@@ -22,6 +22,17 @@ class ClassesCheck(ModelCheck):
         if lens.network.units(output) < 2:
             return f"{lens.name} has a single output, and so no other class to tell it from"
         return None
+
+
+def lens_answers(lens: Lens) -> NDArray[np.float32]:
+    """Return what the model says of each image (n, classes), the largest for its class.
+
+    Raises:
+        ValueError: a model without a vector of classes.
+    """
+    if lens.rows:
+        return predicted_classes(lens.network, lens.images, lens.rows)
+    return lens_scores(lens)
 
 
 def lens_scores(lens: Lens) -> NDArray[np.float32]:

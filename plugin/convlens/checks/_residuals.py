@@ -161,9 +161,10 @@ class Residuals:
 
 
 def windows_of(network: Network, stage: Stage) -> Windows:
-    """Return the windows of a max-pool."""
+    """Return the windows of a max-pool; one of each frame has windows of one frame."""
     pool = network.layers[stage.layer]
-    return Windows(tuple(pool.pool_size), tuple(pool.strides), pool.padding)
+    frames = (1,) * (len(network.positions(stage.layer)) - len(pool.pool_size))
+    return Windows((*frames, *pool.pool_size), (*frames, *pool.strides), pool.padding)
 
 
 def pools_back(network: Network, stage: Stage, maps: Array) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtrc
 
-from convlens.checks._classes import ClassesCheck, lens_scores
+from convlens.checks._classes import ClassesCheck, lens_answers
 from convlens.checks._offenders import raise_offenders
 from convlens.checks.check import Effort, Measures
 from convlens.checks.finite_weights import assert_finite_weights
@@ -104,8 +104,8 @@ class Accuracy(ClassesCheck):
         return _out_of_range(lens.name, lens.labels, classes) or reason
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
-        scores = lens_scores(lens)
-        return _Seen.of(lens.network, scores, np.asarray(lens.labels), effort.min_accuracy)
+        answers = lens_answers(lens)
+        return _Seen.of(lens.network, answers, np.asarray(lens.labels), effort.min_accuracy)
 
     def measures(self, seen: _Seen) -> Measures:
         return {"accuracy": seen.accuracy}

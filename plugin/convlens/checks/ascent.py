@@ -114,8 +114,10 @@ class AscentGain:
     @property
     def slack(self) -> NDArray[np.float32]:
         """A rise of each unit that is none: a small share of its own range, and rounding."""
-        slack = _NOTHING * self.own_range + self.rounding * np.abs(self.final)
-        return slack.astype(np.float32)
+        slack: NDArray[np.float32] = np.add(
+            _NOTHING * self.own_range, self.rounding * np.abs(self.final), dtype=np.float32
+        )
+        return slack
 
 
 def assert_activation_increases(
@@ -204,7 +206,11 @@ class Ascent(LayerCheck):
 
     def figures(self, lens: Lens, layer: Any, seen: Any) -> Figures:
         return {
-            "filters": lambda: draw_maximized(seen.result, lens.network.units(layer)),
+            "filters": lambda: draw_maximized(
+                seen.result,
+                lens.network.units(layer),
+                middle=None if seen.plan is None else seen.plan.shown,
+            ),
             "ascent": lambda: draw_curves(seen.result),
         }
 

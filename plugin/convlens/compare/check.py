@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from convlens.checks.check import Effort, LayerCheck, Measures
+from convlens.checks.check import Effort, Figures, LayerCheck, Measures
+from convlens.compare.figures import figures_of
 from convlens.compare.same import assert_same_behaviour
 from convlens.compare.sameness import OUTPUTS, Sameness
 from convlens.lens import Lens
@@ -47,7 +48,9 @@ class SameBehaviour(LayerCheck):
         shown = own.difference if own is not None and shown is None else shown
         if shown is None:
             return {}
+        share = own.share if own is not None and not seen.outputs else None
         return {
+            **({} if share is None else {"error_share": share}),
             "snr": shown.snr,
             "cosine": shown.cosine,
             "worst_channel": shown.worst_channel,
@@ -62,6 +65,13 @@ class SameBehaviour(LayerCheck):
                 raise AssertionError(f"fails as {self.name}[{seen.leader}] does")
             raise AssertionError(seen.found.message)
         return {}
+
+    def figures(self, lens: Lens, layer: str | None, seen: SeenLayer) -> Figures:
+        """Draw the table of layers and, where the item tells the cause, the first that differs."""
+        cause = fails(seen) and not seen.leader
+        if not cause and not (seen.outputs and seen.found.passed):
+            return {}
+        return figures_of(seen.found, cause=cause)
 
 
 def fails(seen: SeenLayer) -> bool:

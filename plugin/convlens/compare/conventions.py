@@ -66,10 +66,11 @@ def find_convention(
         )
 
     if agree([softmax(each, axis=-1) for each in actual]):
-        return "has no softmax at its end, and the reference has"
-    sums_to_1 = all(_is_distribution(each) for each in actual)
-    if sums_to_1 and agree(actual, [softmax(each, axis=-1) for each in wanted]):
-        return "has a softmax at its end, and the reference has none"
+        own, other = ("one", "two") if all(map(_is_distribution, actual)) else ("no", "one")
+        return f"has {own} softmax at its end, and the reference has {other}"
+    if agree(actual, [softmax(each, axis=-1) for each in wanted]):
+        own, other = ("two", "one") if all(map(_is_distribution, wanted)) else ("one", "none")
+        return f"has {own} softmax{'es' * (own == 'two')} at its end, and the reference has {other}"
     orders = permutations(range(len(actual))) if len(actual) <= _MAX_ORDERED else ()
     for order in orders:
         if order != tuple(range(len(actual))) and agree([actual[i] for i in order]):

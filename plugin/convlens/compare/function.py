@@ -27,6 +27,9 @@ class FunctionModel:
         self.title = f"the function {getattr(function, '__name__', type(function).__name__)}"
         self.input_shape: tuple[int | None, ...] = (None, None, 3)
 
+    def hold(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Do nothing: a function of images alone holds the rest itself."""
+
     def outputs(self, images: NDArray[Any]) -> list[Values]:
         """Return what the function returns.
 

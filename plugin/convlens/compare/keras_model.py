@@ -43,6 +43,9 @@ class KerasModel:
                 self._names[id(t)] = f"{names[id(t)]}{inner}"
         self.output_names = tuple(self._names[id(t)] for t in network.results)
 
+    def hold(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Do nothing: the network has values of its own, see `Network`."""
+
     def outputs(self, images: NDArray[Any]) -> list[Values]:
         """Return the outputs as `model.predict` computes them."""
         given = [np.asarray(v) for v in self.network.inputs_for(np.asarray(images, np.float32))]

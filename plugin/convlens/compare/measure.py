@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,11 @@ _MEAN_SHARE = 1e-3
 # A channel's signal counts as at least this share of the layer's: the rounding of its inputs does
 # not shrink with it.
 _CHANNEL_FLOOR = 1e-3
+# A channel whose noise is within a factor of the others' is as noisy as its layer, however little
+# it varies, such as a unit that is nearly silent; its signal counts as the layer's. Where inputs
+# hardly vary, a channel's noise is one draw, squared: of c draws the largest is about 4.4 ln c
+# times the median. Half as much again is allowed.
+_ALIKE, _MIN_ALIKE = 6.6, 10.0
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,11 @@ class Tally:
         self._count = 0
         self._by_image: dict[int, tuple[float, int]] = {}
 
-    def add(self, first: int, expected: NDArray[Any], actual: NDArray[Any]) -> None:
+    def add(self, numbers: Sequence[int], expected: NDArray[Any], actual: NDArray[Any]) -> None:
         """Add the values of some images.
 
         Args:
-            first: number of the first of these images.
+            numbers: numbers of these images (n,).
             expected, actual: (n, …, c).
         """
         e, error = _error(expected, actual)
@@ -78,8 +84,14 @@ class Tally:
         )
         self._sums = sums if self._sums is None else self._sums + sums
         self._count += len(rows)
-        for i, squares in enumerate((error.reshape(len(error), -1) ** 2).sum(axis=1)):
-            self._by_image[first + i] = (float(squares), e[0].size)
+        by_image = (error.reshape(len(error), -1) ** 2).sum(axis=1)
+        for number, squares in zip(numbers, by_image, strict=True):
+            self._by_image[number] = (float(squares), e[0].size)
+
+    def worst_images(self, count: int) -> list[int]:
+        """Return the numbers of the images with the largest errors, the largest first."""
+        ordered = sorted(self._by_image, key=lambda i: -self._by_image[i][0])
+        return ordered[:count]
 
     @property
     def noise(self) -> NDArray[np.float64]:
@@ -94,7 +106,10 @@ class Tally:
         noise = self.noise
         signal = np.maximum(squares - total**2, 0) + _MEAN_SHARE * squares
         floor = max(float(signal.mean()), np.finfo(np.float64).tiny)
-        ratios = np.maximum(signal, _CHANNEL_FLOOR * floor) / np.maximum(noise, 1e-300)
+        others = np.median(noise[noise > 0]) if (noise > 0).any() else 0.0
+        alike = others * max(_MIN_ALIKE, _ALIKE * math.log(len(noise)))
+        share = np.where(noise <= alike, 1.0, _CHANNEL_FLOOR)
+        ratios = np.maximum(signal, share * floor) / np.maximum(noise, 1e-300)
         worst = int(np.argmin(ratios))
         image = max(self._by_image, key=lambda i: self._by_image[i][0])
         image_squares, size = self._by_image[image]
@@ -113,7 +128,7 @@ class Tally:
 def snr(expected: NDArray[Any], actual: NDArray[Any]) -> float:
     """Return the signal-to-noise ratio of two tensors (n, …, c) in dB."""
     tally = Tally()
-    tally.add(0, expected, actual)
+    tally.add(range(len(expected)), expected, actual)
     return tally.difference().snr
 
 

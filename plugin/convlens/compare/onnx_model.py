@@ -12,10 +12,14 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from convlens.compare.feeds import Feeds
 from convlens.compare.runtime import Arithmetic, Step, Values
 
 INSTALL = "pip install 'pytest-convlens[onnx]'"
 _FLOATS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
+_INPUTS = {"float": "float32", "double": "float64"} | {
+    kind: kind for kind in ("float16", "int8", "uint8", "int16", "uint16", "int32", "int64", "bool")
+}
 _NEEDED = ("onnx", "onnxruntime")
 # onnxruntime's levels of messages: errors alone.
 _ERRORS = 3
@@ -55,14 +59,10 @@ class OnnxModel:
 
         self._deployed = session(model.SerializeToString())
         inputs = self._deployed.get_inputs()
-        if len(inputs) != 1:
-            count = len(inputs)
-            raise ValueError(f"{path} has {count} inputs; convlens compares models of one input")
-        self._input = inputs[0]
-        sides = [side if isinstance(side, int) else None for side in self._input.shape]
-        self._batch = sides[0]
+        self._feeds = Feeds(str(path), {each.name: _declared(path, each) for each in inputs})
+        self._batch = _side(inputs[0].shape[0])
+        own = self._feeds.image_shape
         # Channels stand first where few of them stand before larger sides.
-        own = sides[1:]
         self._turned = len(own) == 3 and _is_few(own[0]) and not _is_few(own[-1])
         self.input_shape = (*own[1:], own[0]) if self._turned else tuple(own)
         self.channels_first = True  # exporters turn maps, whatever the input's order
@@ -77,6 +77,10 @@ class OnnxModel:
         self._names = _expose(model)
         self._all = session(model.SerializeToString())
 
+    def hold(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Hold inputs that do not take the images; see `Feeds.hold`."""
+        self._feeds.hold(values)
+
     def outputs(self, images: NDArray[Any]) -> list[Values]:
         """Return the outputs, without the intermediate tensors."""
         return list(self._run(self._deployed, list(self.output_names), images).values())
@@ -86,22 +90,19 @@ class OnnxModel:
         return self._run(self._all, self._names, images)
 
     def _run(self, session: Any, names: list[str], images: NDArray[Any]) -> dict[str, Values]:
-        kind = np.float16 if "float16" in self._input.type else np.float32
-        given = np.moveaxis(images, -1, 1) if self._turned else images
-        given = np.ascontiguousarray(given.astype(kind))
-        size = self._batch or len(given)
+        shown = np.moveaxis(images, -1, 1) if self._turned else images
         parts: dict[str, list[Values]] = {}
-        for start in range(0, len(given), size):
-            part = given[start : start + size]
-            filled = np.concatenate([part, *[part[-1:]] * (size - len(part))])
+        for given, count in self._feeds.batches(shown, self._batch):
+            filled = dict(zip(self._feeds.names, map(np.ascontiguousarray, given), strict=True))
             try:
-                found = session.run(names, {self._input.name: filled})
+                found = session.run(names, filled)
             except Exception as error:  # onnxruntime has types of its own
                 reason = " ".join(str(error).split())[:300]
                 raise ValueError(f"{self._path} does not run on {self.title}: {reason}") from None
+            size = len(given[0])
             for name, value in zip(names, found, strict=True):
                 if value.ndim > 1 and len(value) == size:
-                    parts.setdefault(name, []).append(np.asarray(value[: len(part)], np.float32))
+                    parts.setdefault(name, []).append(np.asarray(value[:count], np.float32))
         return {name: np.concatenate(each) for name, each in parts.items()}
 
 
@@ -165,6 +166,25 @@ def _expose(model: Any) -> list[str]:
                 )
     inputs = {each.name for each in model.graph.input}
     return [name for name in names if name not in inputs]
+
+
+def _declared(path: Path, value: Any) -> tuple[tuple[int | None, ...], Any]:
+    """Return an input's shape without the batch's axis, and its type.
+
+    Raises:
+        ValueError: an input that takes no batches of numbers.
+    """
+    kind = value.type.removeprefix("tensor(").removesuffix(")")
+    if kind not in _INPUTS or not value.shape:
+        raise ValueError(
+            f"{path} has an input {value.name!r} of {value.type} and shape {value.shape}: convlens "
+            "gives batches of numbers"
+        )
+    return tuple(map(_side, value.shape[1:])), np.dtype(_INPUTS[kind])
+
+
+def _side(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _is_few(side: int | None) -> bool:

@@ -49,6 +49,14 @@ class Runtime(Protocol):
     output_names: tuple[str, ...]
     notes: tuple[str, ...]
 
+    def hold(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Hold the inputs that do not take the images at values, by name, without a batch's axis.
+
+        Raises:
+            ValueError: there is no such input.
+        """
+        ...
+
     def outputs(self, images: NDArray[Any]) -> list[Values]:
         """Return the outputs, each (n, …), for images (n, h, w, c)."""
         ...

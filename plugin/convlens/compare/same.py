@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from convlens.compare.keras_model import KerasModel
 from convlens.compare.limits import LIMITS, Limits, coarser
 from convlens.compare.measure import Difference, Tally
 from convlens.compare.noise import Noise, NoiseTally, known_tensors
-from convlens.compare.runtime import Runtime
-from convlens.compare.sameness import LayerSameness, Sameness
+from convlens.compare.ranking import error_shares
+from convlens.compare.runtime import Arithmetic, Runtime
+from convlens.compare.sameness import Evidence, LayerSameness, Sameness
 from convlens.compare.sources import open_source
 from convlens.compare.tensors import Tensors, turned
 from convlens.compare.walk import Row, Walk, as_tensor, compute
@@ -27,13 +28,18 @@ from convlens.engine.model.network import Network
 from convlens.engine.runtime import backend
 from convlens.pictures.synthetic import synthetic_images
 
-# Images on which counterparts are looked for, and the bytes that their tensors may take.
+# Images on which counterparts are looked for, and the bytes that the tensors of all images that
+# are computed at a time may take.
 _MAX_MATCHED, _MATCHED_BYTES = 2, 2**28
 # Outputs that agree but for a convention have at least this ratio in dB, however coarse.
 _CLEARLY = 15.0
-# Images on which every layer is measured, one after the other.
+# Images on which every layer is measured.
 _MAX_MEASURED = 8
 _FREE_SIZE = 96
+# Images of the first layer that differs, for pictures.
+_MAX_SHOWN = 3
+# Kinds of arithmetic whose layers are ranked by the outputs' error that each causes.
+_RANKED: tuple[Arithmetic, ...] = ("dynamic range", "int8")
 
 
 def assert_same_behaviour(
@@ -47,10 +53,10 @@ def assert_same_behaviour(
 
     Args:
         new, reference: each a Keras model, a `Network`, a function of images (n, h, w, c) that
-            returns outputs (n, …), the path of a .keras, .h5, .tflite or .onnx file, or
-            ``git:REV:path``.
+            returns outputs (n, …), the path of a .keras, .h5, .tflite or .onnx file or of a
+            SavedModel's folder, or ``git:REV:path``.
         images: images (n, h, w, c) as the reference takes them; None for seeded textures in 0–1.
-        allow_legacy: also load HDF5 files; see `load_model`.
+        allow_legacy: also load HDF5 files and SavedModels; see `load_model`.
 
     Returns:
         The outputs' differences and, where one of the two is a Keras model, those of each layer.
@@ -60,7 +66,7 @@ def assert_same_behaviour(
         ValueError: a model or images that cannot be read.
     """
     __tracebackhide__ = True
-    names = _name_of(new), _name_of(reference)
+    names = source_name(new), source_name(reference)
     opened = [open_source(each, allow_legacy=allow_legacy) for each in (new, reference)]
     found = compare_models(opened[0], opened[1], _images(opened, images), names=names)
     if not found.passed:
@@ -85,13 +91,15 @@ def compare_models(
     Raises:
         ValueError: the models' outputs have other numbers or sizes, or a model does not run.
     """
+    for own, other in ((new, reference), (reference, new)):
+        if isinstance(own, KerasModel):
+            other.hold(own.network.held)
     arithmetic = coarser(new.arithmetic, reference.arithmetic)
     limits = LIMITS[arithmetic]
     expected, actual = reference.outputs(images), new.outputs(images)
     outputs = _output_differences(expected, actual)
     passed = bool(outputs) and all(each.snr >= limits.output for each in outputs)
-    layers: tuple[LayerSameness, ...] = ()
-    unmatched: tuple[str, ...] = ()
+    found = _Layers()
     worst = min(outputs, key=lambda each: each.image_snr).worst_image if outputs else 0
     measured = _measured(len(images), worst)
     convention = ""
@@ -102,7 +110,8 @@ def compare_models(
         raise ValueError(f"the models' outputs have shapes {shapes[0]} and {shapes[1]}")
     guide, other = (new, reference) if not isinstance(reference, KerasModel) else (reference, new)
     if isinstance(guide, KerasModel) and other.output_names and not convention:
-        layers, unmatched = _compare_layers(guide.network, other, images, measured, limits)
+        errors = _errors(expected, actual) if arithmetic in _RANKED and outputs else []
+        found = _compare_layers(guide.network, other, images, measured, limits, errors)
     return Sameness(
         *names,
         (new.title, reference.title),
@@ -110,12 +119,26 @@ def compare_models(
         limits,
         tuple(outputs),
         passed,
-        layers,
-        unmatched,
+        found.layers,
+        found.unmatched,
         (*new.notes, *reference.notes),
         len(measured),
         convention,
+        found.evidence,
     )
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """The result of comparing layers; see `Sameness`."""
+
+    layers: tuple[LayerSameness, ...] = ()
+    unmatched: tuple[str, ...] = ()
+    evidence: Evidence | None = None
+
+
+def _errors(expected: Sequence[NDArray[Any]], actual: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    return [a.reshape(e.shape) - e for e, a in zip(expected, actual, strict=True)]
 
 
 def _output_differences(
@@ -127,7 +150,7 @@ def _output_differences(
         if len(expected) != len(actual) or e[0].size != a[0].size:
             return []
         tally = Tally()
-        tally.add(0, e, a.reshape(e.shape))
+        tally.add(range(len(e)), e, a.reshape(e.shape))
         found.append(tally.difference())
     return found
 
@@ -138,7 +161,18 @@ def _compare_layers(
     images: NDArray[Any],
     measured: Sequence[int],
     limits: Limits,
-) -> tuple[tuple[LayerSameness, ...], tuple[str, ...]]:
+    errors: Sequence[NDArray[Any]],
+) -> _Layers:
+    """Find the layers' counterparts, and measure them.
+
+    Args:
+        network: the Keras model.
+        other: the other model.
+        images: images (n, h, w, c).
+        measured: numbers of the images whose layers are measured.
+        limits: the limits of the arithmetic.
+        errors: the outputs' errors, (n, …) each, to rank layers by; empty for no ranking.
+    """
     first = other.tensors(images[:1])
     size = max(1, sum(value.nbytes for value in first.values()))
     count = max(1, min(_MAX_MATCHED, len(images), _MATCHED_BYTES // size))
@@ -150,9 +184,9 @@ def _compare_layers(
     rows = walk.rows()
     tallies = {id(row.symbol): Tally() for row in rows}
     noises = _noise_tallies(rows, other)
-    for number in measured:
-        for row, expected, actual, values in row_values(network, rows, other, images[number][None]):
-            tallies[id(row.symbol)].add(number, expected, actual)
+    for numbers in _chunks(measured, size):
+        for row, expected, actual, values in row_values(network, rows, other, images[numbers]):
+            tallies[id(row.symbol)].add(numbers, expected, actual)
             if id(row.symbol) in noises:
                 noises[id(row.symbol)].add(expected, actual, values)
     found_noise = {key: tally.noise() for key, tally in noises.items()}
@@ -160,10 +194,63 @@ def _compare_layers(
         _judged(row, tallies[id(row.symbol)].difference(), limits, found_noise.get(id(row.symbol)))
         for row in rows
     ]
+    if errors:
+        ranked = [n for n, _ in zip(measured, range(count), strict=False)]
+        shares = error_shares(network, rows, other, images[ranked], [e[ranked] for e in errors])
+        layers = [replace(x, share=own) for x, own in zip(layers, shares, strict=True)]
+    evidence = next(
+        (
+            _evidence(network, rows, other, images, row, tallies[id(row.symbol)])
+            for row, layer in zip(rows, layers, strict=True)
+            if not layer.passed
+        ),
+        None,
+    )
     layers = _with_identities(layers)
     covered = {name for layer in layers for name in layer.group}
     reached = [name for name in network.outputs if network.reaches(name)]
-    return tuple(layers), tuple(name for name in reached if name not in covered)
+    unmatched = tuple(name for name in reached if name not in covered)
+    return _Layers(tuple(layers), unmatched, evidence)
+
+
+def _evidence(
+    network: Network,
+    rows: Sequence[Row],
+    other: Runtime,
+    images: NDArray[Any],
+    row: Row,
+    tally: Tally,
+) -> Evidence:
+    """Return the values of a layer for the images with the largest errors."""
+    numbers, channel = tally.worst_images(_MAX_SHOWN), tally.difference().worst_channel
+    parts = []
+    for number in numbers:
+        for own, expected, actual, _ in row_values(network, rows, other, images[[number]]):
+            if own is row:
+                shown = (
+                    (expected, actual)
+                    if expected.ndim < 4
+                    else (
+                        expected[..., channel],
+                        actual[..., channel],
+                    )
+                )
+                parts.append(shown)
+                break
+    expected, actual = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return Evidence(row.layer, channel, tuple(numbers), images[numbers], expected, actual)
+
+
+def _chunks(numbers: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Yield as many images at a time as leave their tensors within the limit.
+
+    Args:
+        numbers: numbers of the images.
+        size: bytes that the tensors of one image take.
+    """
+    count = max(1, _MATCHED_BYTES // size)
+    for start in range(0, len(numbers), count):
+        yield list(numbers[start : start + count])
 
 
 def _noise_tallies(rows: Sequence[Row], other: Runtime) -> dict[int, NoiseTally]:
@@ -251,7 +338,8 @@ def _images(opened: Sequence[Runtime], images: ArrayLike | None) -> NDArray[np.f
     return synthetic_images(sides, (0.0, 1.0), seed=0)
 
 
-def _name_of(source: Any) -> str:
+def source_name(source: Any) -> str:
+    """Return the name of what was given as a model, for people."""
     if isinstance(source, keras.Model | Network):
         return str(source.name)
     return Path(os.fspath(source)).name if isinstance(source, str | os.PathLike) else repr(source)

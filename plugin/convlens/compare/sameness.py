@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
 
 from convlens.compare.limits import Limits
 from convlens.compare.measure import Difference
@@ -26,6 +29,8 @@ class LayerSameness:
         passed: whether it is within the limits.
         finding: what is wrong, in a few words; "" where it passed.
         noise: the noise of an integer layer beside what its steps explain; None for others.
+        share: share of the outputs' error that the layer's own arithmetic causes, see `ranking`;
+            None where it was not computed.
     """
 
     layer: str
@@ -35,11 +40,32 @@ class LayerSameness:
     passed: bool
     finding: str = ""
     noise: Noise | None = None
+    share: float | None = None
 
     @property
     def title(self) -> str:
         """The names of the group, such as "conv2d + batch_normalization + re_lu"."""
         return " + ".join(self.group)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The values of the first layer that differs, for the images with the largest errors.
+
+    Attributes:
+        layer: name of the layer.
+        channel: the channel that differs most.
+        numbers: numbers of the images, the worst first.
+        images: the images (n, h, w, c).
+        expected, actual: that channel's values (n, h, w); all units' (n, c) of a dense layer.
+    """
+
+    layer: str
+    channel: int
+    numbers: tuple[int, ...]
+    images: NDArray[Any]
+    expected: NDArray[Any]
+    actual: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -60,6 +86,7 @@ class Sameness:
         images: number of images whose layers were compared.
         convention: difference in how the models are called that explains all others, such as the
             order of colors; "" where there is none. Layers are not compared then.
+        evidence: values of the first layer that differs; None where all agree.
     """
 
     new: str
@@ -74,6 +101,13 @@ class Sameness:
     notes: tuple[str, ...]
     images: int
     convention: str = ""
+    evidence: Evidence | None = None
+
+    @property
+    def ranking(self) -> tuple[LayerSameness, ...]:
+        """The layers whose share of the outputs' error is known, the largest first."""
+        known = [(layer.share, layer) for layer in self.layers if layer.share is not None]
+        return tuple(layer for _, layer in sorted(known, key=lambda each: -each[0]))
 
     @property
     def failing(self) -> tuple[LayerSameness, ...]:
@@ -97,11 +131,12 @@ class Sameness:
 
     @property
     def damage(self) -> str:
-        """The layers that lose most of the signal where every layer's noise is explained."""
-        noisy = [(x.difference.snr, x, x.noise) for x in self.layers if x.noise is not None]
-        worst = sorted(noisy, key=lambda each: each[0])[:_MAX_DAMAGED]
+        """The layers that cause most of the error where every layer's noise is explained."""
+        ranked = [(x, x.noise) for x in self.ranking if x.noise is not None]
         return "; ".join(
-            f"{x.title!r} leaves {snr:.1f} dB of signal, {_taker(noise)}" for snr, x, noise in worst
+            f"{x.title!r} causes {x.share:.0%} of the error and leaves {x.difference.snr:.1f} dB "
+            f"of signal, {_taker(noise)}"
+            for x, noise in ranked[:_MAX_DAMAGED]
         )
 
     @property
@@ -139,6 +174,9 @@ class Sameness:
         lines += [f"{x.title}: {x.finding}" for x in self.failing[1:_MAX_LINES]]
         if len(self.failing) > _MAX_LINES:
             lines.append(f"and {len(self.failing) - _MAX_LINES} more layers")
+        if self.ranking and not self.passed:
+            shares = [f"{x.title} {x.share:.0%}" for x in self.ranking[:_MAX_DAMAGED]]
+            lines.append(f"most of the outputs' error comes from: {', '.join(shares)}")
         if self.unmatched and not self.passed:
             lines.append(f"without a counterpart: {', '.join(self.unmatched[:_MAX_LINES])}")
         lines += self.notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -12,6 +13,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from convlens.compare.feeds import Feeds
 from convlens.compare.runtime import Arithmetic, Step, Values
 from convlens.files.tflite import find_runtime
 
@@ -72,28 +74,34 @@ class TFLiteModel:
                 each.allocate_tensors()
         except Exception as error:  # of several types, by version and by operation
             raise ValueError(f"{path} does not run on {self.title}: {_short(error)}") from None
-        self._input = self._deployed.get_input_details()[0]
-        inputs = len(self._deployed.get_input_details())
-        if inputs != 1:
-            raise ValueError(f"{path} has {inputs} inputs; convlens compares models of one input")
-        shape = tuple(int(s) for s in self._input["shape"])
-        signature = tuple(int(s) for s in self._input["shape_signature"])
-        self.batch = shape[0]
-        self.input_shape = tuple(
-            None if s == -1 else n for n, s in zip(shape[1:], signature[1:], strict=True)
-        )
+        self._inputs = self._deployed.get_input_details()
+        self._feeds = Feeds(str(path), {d["name"]: _declared(d) for d in self._inputs})
+        self.input_shape = self._feeds.image_shape
+        self.batch = int(self._inputs[0]["shape"][0])
         self.arithmetic: Arithmetic = self.graph.arithmetic
         self.steps: Mapping[str, Step] = self.graph.steps
-        self._outputs = [int(d["index"]) for d in self._deployed.get_output_details()]
+        own = [int(d["index"]) for d in self._deployed.get_output_details()]
+        signed = self.graph.signed_outputs
+        self._outputs = signed if sorted(signed) == sorted(own) else own
         self.output_names = tuple(self.graph.names[i] for i in self._outputs)
         self.notes: tuple[str, ...] = ()
-        if signature[0] != -1 and self.batch == 1:
+        if self._inputs[0]["shape_signature"][0] != -1 and self.batch == 1:
             self.notes = (f"{path.name} takes 1 image at a time: its batch is fixed",)
-        if self._input["dtype"] != np.float32:
+        if self._outputs != own:
             self.notes += (
-                f"{path.name} takes images of {np.dtype(self._input['dtype']).name}, which its "
-                "scale and zero point are applied to here",
+                f"{path.name} lists its outputs in another order than its signature, which is "
+                f"followed here: get_output_details()[0] is output {self._outputs.index(own[0])}",
             )
+        kinds = {np.dtype(d["dtype"]).name for d in self._inputs} - {"float32"}
+        if kinds:
+            self.notes += (
+                f"{path.name} takes images of {' and '.join(sorted(kinds))}, which its scale and "
+                "zero point are applied to here",
+            )
+
+    def hold(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Hold inputs that do not take the images; see `Feeds.hold`."""
+        self._feeds.hold(values)
 
     def outputs(self, images: NDArray[Any]) -> list[Values]:
         """Return the dequantized outputs, by the interpreter as it is deployed."""
@@ -142,29 +150,21 @@ class TFLiteModel:
         want = tuple(images.shape[1:])
         if any(w not in (None, s) for w, s in zip(self.input_shape, want, strict=True)):
             raise ValueError(f"{self._path} takes images of shape {self.input_shape}, not {want}")
-        shape = (self.batch, *want)
-        if tuple(interpreter.get_input_details()[0]["shape"]) != shape:
-            interpreter.resize_tensor_input(self._input["index"], shape)
-            interpreter.allocate_tensors()
-        for start in range(0, len(images), self.batch):
-            part = images[start : start + self.batch]
-            filled = np.concatenate([part, *[part[-1:]] * (self.batch - len(part))])
-            interpreter.set_tensor(self._input["index"], self._quantize(filled))
+        for given, _ in self._feeds.batches(images, self.batch):
+            shapes = [tuple(d["shape"]) for d in interpreter.get_input_details()]
+            if shapes != [value.shape for value in given]:
+                for detail, value in zip(self._inputs, given, strict=True):
+                    interpreter.resize_tensor_input(detail["index"], value.shape)
+                interpreter.allocate_tensors()
+            for detail, value in zip(self._inputs, given, strict=True):
+                interpreter.set_tensor(detail["index"], _quantized(detail, value))
             try:
                 interpreter.invoke()
             except RuntimeError as error:
                 raise ValueError(
                     f"{self._path} does not run on {self.title}: {_short(error)}"
                 ) from None
-            yield part
-
-    def _quantize(self, images: NDArray[Any]) -> NDArray[Any]:
-        scale, zero = self._input["quantization"]
-        kind = np.dtype(self._input["dtype"])
-        if not scale:
-            return images.astype(kind)
-        limits = np.iinfo(kind)
-        return np.clip(np.round(images / scale) + zero, limits.min, limits.max).astype(kind)
+            yield
 
     def _read(self, interpreter: Any, i: int) -> Values:
         return self.graph.dequantized(i, interpreter.get_tensor(i))
@@ -179,13 +179,15 @@ class Graph:
         steps: the steps of quantized tensors, constants too, by name.
         arithmetic: the coarsest arithmetic.
         makers: number of a tensor → kind of the operation that computes it, and its inputs.
+        signed_outputs: numbers of the outputs in the order of the Keras model, as the signature
+            "output_0", "output_1", … has it; empty without one.
     """
 
     def __init__(self, model: Any, kinds: Mapping[int, str]) -> None:
         main = model.subgraphs[0]
         self.names: list[str] = []
         for i, tensor in enumerate(main.tensors):
-            name = (tensor.name or b"").decode("utf-8", "replace") or f"tensor {i}"
+            name = _text(tensor.name) or f"tensor {i}"
             self.names.append(name if name not in self.names else f"{name}#{i}")
         self._types = [_TYPES.get(t.type, "") for t in main.tensors]
         self._quantization = [t.quantization for t in main.tensors]
@@ -204,6 +206,10 @@ class Graph:
                 if self._is_number(i):
                     self.computed.append(i)
         self._known = known
+        signatures = model.signatureDefs or ()
+        named = {_text(o.name): int(o.tensorIndex) for o in (signatures and signatures[0].outputs)}
+        counted = [f"output_{i}" for i in range(len(named))]
+        self.signed_outputs = [named[n] for n in counted] if set(counted) == set(named) else []
         self.steps = {
             self.names[i]: step
             for i in range(len(self.names))
@@ -294,8 +300,28 @@ def read_graph(path: Path, schema: Any) -> Graph:
                 raise ValueError("it refers to data outside the file")
         kinds = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
         return Graph(model, kinds)
+    except struct.error:
+        raise ValueError(
+            f"{path} is damaged or truncated: it refers to bytes behind its end"
+        ) from None
     except Exception as error:  # flatbuffers raises errors of nearly every type
         raise ValueError(f"{path} is damaged, or not safe to run: {_short(error)}") from None
+
+
+def _declared(detail: Any) -> tuple[tuple[int | None, ...], Any]:
+    """Return an input's shape without the batch's axis, and the type of what it is given here."""
+    sides = zip(detail["shape"][1:], detail["shape_signature"][1:], strict=True)
+    return tuple(None if s == -1 else int(n) for n, s in sides), np.float32
+
+
+def _quantized(detail: Any, values: NDArray[Any]) -> NDArray[Any]:
+    """Return values as an input takes them."""
+    scale, zero = detail["quantization"]
+    kind = np.dtype(detail["dtype"])
+    if not scale:
+        return values.astype(kind)
+    limits = np.iinfo(kind)
+    return np.clip(np.round(values / scale) + zero, limits.min, limits.max).astype(kind)
 
 
 def _bytes(tensor: Any) -> int:
@@ -304,6 +330,10 @@ def _bytes(tensor: Any) -> int:
     for side in shape:
         found *= side
     return found * np.dtype(_TYPES.get(tensor.type) or "float64").itemsize
+
+
+def _text(name: bytes | None) -> str:
+    return (name or b"").decode("utf-8", "replace")
 
 
 def _short(error: Exception) -> str:

@@ -8,7 +8,7 @@ Layers without a counterpart that run into a matched one were fused with it: the
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,10 +84,12 @@ class Walk:
         self._forced: dict[int, Pair] = {}
         self.pairs: dict[int, Pair] = {}
         self._last = -1  # place of the last counterpart in the order of computation
+        # The last results of each call, and the values that they were computed from.
+        self._computed: dict[int, tuple[list[Any], list[Any]]] = {}
         values: dict[int, Any] = network.first_values(ops.convert_to_tensor(images))
         self._start(values)
         for i, call in enumerate(self._calls):
-            results = compute(call, values)
+            results = self._compute(call, values)
             if results is None:
                 continue
             for symbol, value in zip(call.outputs, results, strict=True):
@@ -150,38 +152,52 @@ class Walk:
         coarse = self._clean <= MATCH
         if best is not None and best.snr >= self._clean and not coarse:
             return best
-        chain = self._chain(i, symbol, value, values)
-        later = [found for _, _, v in chain[1:] if (found := self._best(v)) is not None]
-        if best is not None and best.snr >= self._clean:
-            # Where arithmetic is coarse, a value before a layer that changes little is near, too.
-            better = [p for p in later if p.tensor == best.tensor and p.snr > best.snr + _SAME]
-            return None if better else best
-        if any(pair.snr >= self._clean for pair in later):
-            return None
-        return self._resynchronize(chain, values)
+        chain = [(i, symbol, value)]
+        clean = best is not None and best.snr >= self._clean
+        for link in self._behind(i, symbol, value, values):
+            chain.append(link)
+            found = self._best(link[2])
+            if found is None:
+                continue
+            if best is not None and clean:
+                # In coarse arithmetic, a value before a layer that changes little is near, too.
+                if found.tensor == best.tensor and found.snr > best.snr + _SAME:
+                    return None
+            elif found.snr >= self._clean:
+                return None
+        return best if clean else self._resynchronize(chain, values)
 
     def _best(self, value: Any) -> Pair | None:
         found = self._tensors.nearest(backend.to_numpy(value))
         return found[0] if found else None
 
-    def _chain(
+    def _behind(
         self, i: int, symbol: Any, value: Any, values: Mapping[int, Any]
-    ) -> list[tuple[int, Any, Any]]:
-        """Return a symbol and those behind it that alone read each other, with their values."""
+    ) -> Iterator[tuple[int, Any, Any]]:
+        """Yield the symbols behind one that alone read each other, with their values."""
         known: ChainMap[int, Any] = ChainMap({id(symbol): value}, dict(values))
-        chain = [(i, symbol, value)]
-        while len(chain) < _MAX_CHAIN and id(symbol) not in self._results:
+        for _ in range(_MAX_CHAIN - 1):
             readers = self._readers.get(id(symbol), [])
-            if len(readers) != 1 or len(readers[0].outputs) != 1:
-                break
-            results = compute(readers[0], known)
+            if id(symbol) in self._results or len(readers) != 1 or len(readers[0].outputs) != 1:
+                return
+            results = self._compute(readers[0], known)
             if results is None or not _is_compared(results[0]):
-                break
+                return
             i = next(k for k in range(i + 1, len(self._calls)) if self._calls[k] is readers[0])
             symbol, value = readers[0].outputs[0], results[0]
             known[id(symbol)] = value
-            chain.append((i, symbol, value))
-        return chain
+            yield i, symbol, value
+
+    def _compute(self, call: Call, values: Mapping[int, Any]) -> list[Any] | None:
+        """Return the results of a call, those of the last time if its inputs are the same."""
+        inputs = [values.get(id(t)) for t in call.inputs]
+        before = self._computed.get(id(call))
+        if before is not None and all(a is b for a, b in zip(before[0], inputs, strict=True)):
+            return before[1]
+        results = compute(call, values)
+        if results is not None:
+            self._computed[id(call)] = inputs, results
+        return results
 
     def _resynchronize(
         self, chain: list[tuple[int, Any, Any]], values: Mapping[int, Any]
@@ -218,7 +234,7 @@ class Walk:
                 break
             if not any(id(t) in behind for t in call.inputs):
                 continue
-            results = compute(call, values)
+            results = self._compute(call, values)
             if results is None:
                 continue
             seen += 1

@@ -15,6 +15,12 @@ CONFIG = "config.json"
 # Suffixes of model files that convlens does not read; with a path on the command line they are
 # collected all the same, to say so.
 FOREIGN_SUFFIXES = (".tflite", ".onnx", ".pb", ".pt", ".pth", ".safetensors")
+# Those of them that --convlens-against can hold against a Keras model.
+CONVERTED_SUFFIXES = (".tflite", ".onnx")
+_AGAINST = (
+    "or add --convlens-against model.keras, the model that it was converted from, to compare the "
+    "two layer by layer"
+)
 _SAVE = "save it from Keras 3 with model.save('model.keras') and give that file"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _SAVED_MODEL = "saved_model.pb"
@@ -38,7 +44,11 @@ def format_of(path: Path) -> tuple[Format, str]:
         return "hdf5", ""
     found = _name_foreign(path, head)
     if found:
-        return "other", f"{path} is {found}, which has no Keras layers to look into: {_SAVE}"
+        against = f"; {_AGAINST}" if path.suffix in CONVERTED_SUFFIXES else ""
+        return (
+            "other",
+            f"{path} is {found}, which has no Keras layers to look into: {_SAVE}{against}",
+        )
     if zipfile.is_zipfile(path):
         listed = _list_entries(path)
         if CONFIG in listed:
@@ -56,6 +66,14 @@ def is_saved_model(folder: Path) -> bool:
     return (folder / _SAVED_MODEL).is_file()
 
 
+def explain_graph(folder: Path) -> str:
+    """Return a sentence that says why a SavedModel is not run beside another model, yet."""
+    return (
+        f"{folder} is a SavedModel, a compiled graph that can read and write files: pass "
+        "--convlens-allow-legacy (in a test allow_legacy=True), if you trust its source"
+    )
+
+
 def explain_folder(folder: Path) -> str:
     """Return a sentence that says what a folder in place of a model file is, and what to do."""
     if is_saved_model(folder):
@@ -63,7 +81,9 @@ def explain_folder(folder: Path) -> str:
             f"{folder} is a SavedModel, a compiled graph that can read and write files, and that "
             "has no Keras layers to look into: save the model itself with "
             "model.save('model.keras') in Keras 3 and give that file, or pass "
-            "--convlens-allow-legacy, if you trust its source, to test its predictions alone"
+            "--convlens-allow-legacy, if you trust its source, to test its predictions alone; "
+            "with --convlens-against model.keras as well, it is compared with that model layer by "
+            "layer"
         )
     if (folder / CONFIG).is_file():
         return f"{folder} is an unpacked .keras file: pack its files into a ZIP archive again"

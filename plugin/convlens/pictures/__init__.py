@@ -1,7 +1,7 @@
 """Pictures: grids, color maps, charts and PNG files."""
 
 from convlens.pictures.charts import curves, heat_map
-from convlens.pictures.figures import Curves, Figure, HeatMap, Tiles
+from convlens.pictures.figures import Curves, ExpectedActual, Figure, HeatMap, Pairs, Table, Tiles
 from convlens.pictures.normalize import (
     Pixels,
     deprocess,
@@ -16,9 +16,12 @@ from convlens.pictures.sheet import grid, sheet
 
 __all__ = [
     "Curves",
+    "ExpectedActual",
     "Figure",
     "HeatMap",
+    "Pairs",
     "Pixels",
+    "Table",
     "Tiles",
     "curves",
     "deprocess",

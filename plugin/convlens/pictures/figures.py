@@ -11,7 +11,7 @@ from PIL import Image
 
 from convlens.pictures.charts import curves, heat_map
 from convlens.pictures.normalize import Pixels
-from convlens.pictures.sheet import sheet
+from convlens.pictures.sheet import sheet, table
 
 
 @dataclass(frozen=True)
@@ -83,4 +83,63 @@ class HeatMap:
         return heat_map(self.values, self.title, self.note)
 
 
-Figure = Tiles | Curves | HeatMap
+@dataclass(frozen=True)
+class ExpectedActual:
+    """A picture that was expected, and the actual one.
+
+    Attributes:
+        title: what is shown.
+        expected, actual: (h, w), (h, w, 1) or (h, w, 3) uint8 each, in the same colors.
+        difference: their difference in colors of its own, (h, w, 3) uint8.
+        note: meaning of the difference's colors.
+    """
+
+    title: str
+    expected: Pixels
+    actual: Pixels
+    difference: Pixels
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Expected and actual pictures with their differences, the worst first."""
+
+    pairs: Sequence[ExpectedActual]
+    title: str
+
+    def image(self) -> Image.Image:
+        """Return all of them as one picture, a pair in each row."""
+        names = ("expected", "actual", "difference")
+        return sheet(
+            [getattr(pair, name) for pair in self.pairs for name in names],
+            [f"{name} {pair.title}" for pair in self.pairs for name in names],
+            self.title,
+            columns=len(names),
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a bar in each row.
+
+    Attributes:
+        title: text above the table.
+        columns: heads of the columns.
+        rows: the cells' texts, as many in each row as there are columns.
+        bars: length of each row's bar, 0 to 1.
+        marked: whether each row tells of a fault.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    bars: Sequence[float]
+    marked: Sequence[bool]
+
+    def image(self) -> Image.Image:
+        """Return the table as a picture."""
+        return table(self.title, self.columns, self.rows, self.bars, self.marked)
+
+
+Figure = Tiles | Curves | HeatMap | Pairs | Table

@@ -13,7 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 Pixels = NDArray[np.uint8]
 MARGIN = 5
 PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (90, 90, 90)
+FRAME = (205, 205, 205)
 _LABEL, _TITLE, _SUBTITLE = 14, 20, 14
+# The width of a table's widest cell and of its longest bar, in pixels.
+_MAX_CELL, _BAR = 420, 160
+_MARKED = (178, 24, 24)
 
 
 def grid(images: Pixels, columns: int, margin: int = MARGIN) -> Pixels:
@@ -93,7 +97,36 @@ def sheet(
     for i, (tile, label) in enumerate(zip(tiles, labels, strict=True)):
         x, y = gap + i % columns * (w + gap), top + i // columns * (line + h + MARGIN)
         draw.text((x, y), fit(label, _LABEL, w + gap - 4), INK, font(_LABEL))
+        frame = (x - 1, y + line - 1, x + w, y + line + h)  # an image may be white as the page
+        draw.rectangle(frame, outline=FRAME)
         page.paste(Image.fromarray(tile).resize((w, h), Image.Resampling.NEAREST), (x, y + line))
+    return page
+
+
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    bars: Sequence[float],
+    marked: Sequence[bool],
+) -> Image.Image:
+    """Return a table as a picture, with a bar at the end of each row; see `figures.Table`."""
+    face, line, gap = font(_LABEL), _LABEL + 8, 4 * MARGIN
+    shown = [[fit(cell, _LABEL, _MAX_CELL) for cell in row] for row in (columns, *rows)]
+    widths = [max(face.getlength(row[i]) for row in shown) + gap for i in range(len(columns))]
+    top = gap + _TITLE + gap
+    size = (int(sum(widths)) + _BAR + 2 * gap, top + line * len(shown) + gap)
+    page = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((gap, gap), fit(title, _TITLE, size[0] - 2 * gap), INK, font(_TITLE))
+    for i, row in enumerate(shown):
+        y, x = top + i * line, float(gap)
+        ink = FAINT if i == 0 else _MARKED if marked[i - 1] else INK
+        for cell, width in zip(row, widths, strict=True):
+            draw.text((x, y), cell, ink, face)
+            x += width
+        if i > 0:
+            draw.rectangle((x, y + 3, x + _BAR * bars[i - 1], y + _LABEL), ink)
     return page
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from convlens.files.formats import FOREIGN_SUFFIXES
+from convlens.files.formats import FOREIGN_SUFFIXES, is_saved_model
 from convlens.pytest_plugin.causes import CAUSE, record_follower
 from convlens.pytest_plugin.items import ModelItem
 from convlens.pytest_plugin.models import (
@@ -18,8 +18,9 @@ from convlens.pytest_plugin.models import (
     lens_for,
     lens_of_target,
     load_application,
+    network_of,
 )
-from convlens.pytest_plugin.targets import MODEL_SUFFIXES, Target, parse_target
+from convlens.pytest_plugin.targets import GIT, MODEL_SUFFIXES, Target, parse_target
 
 if TYPE_CHECKING:
     from convlens.compare.check import SeenLayer
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 AGAINST = pytest.StashKey["AgainstSession"]()
 _OPTION = "--convlens-against"
-_GIT = "git:"
 
 
 def add_options(group: pytest.OptionGroup) -> None:
@@ -38,9 +38,9 @@ def add_options(group: pytest.OptionGroup) -> None:
         _OPTION,
         metavar="REFERENCE",
         help="hold each model layer by layer against another that must behave the same, such as "
-        "the one that it was converted from: a .keras, .h5, .tflite or .onnx file, a network of "
-        "keras.applications, module:factory (a model, or any function of images), or "
-        "git:REV:path, where REV may be merge-base",
+        "the one that it was converted from: a .keras, .h5, .tflite or .onnx file, the folder of a "
+        "SavedModel, a network of keras.applications, module:factory (a model, or any function of "
+        "images), or git:REV:path, where REV may be merge-base",
     )
 
 
@@ -52,14 +52,23 @@ def configure(config: pytest.Config) -> None:
     """
     spec = config.getoption("convlens_against")
     config.stash[AGAINST] = AgainstSession(config, spec)
-    if spec is None or spec.startswith(_GIT) or os.path.isfile(spec):
+    check_source(_OPTION, spec)
+
+
+def check_source(option: str, spec: str | None) -> None:
+    """Check the name of a model that an option takes beside those that are tested.
+
+    Raises:
+        pytest.UsageError: there is no such file, and no name that convlens knows.
+    """
+    if spec is None or spec.startswith(GIT) or os.path.isfile(spec) or is_saved_model(Path(spec)):
         return
     if Path(spec).suffix in (*MODEL_SUFFIXES, *FOREIGN_SUFFIXES):
-        raise pytest.UsageError(f"{_OPTION} {spec}: the file does not exist")
+        raise pytest.UsageError(f"{option} {spec}: the file does not exist")
     try:
         parse_target(spec)
     except pytest.UsageError as error:
-        raise pytest.UsageError(str(error).replace("--convlens ", f"{_OPTION} ", 1)) from None
+        raise pytest.UsageError(str(error).replace("--convlens ", f"{option} ", 1)) from None
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class AgainstSession:
             ValueError: it cannot be opened.
         """
         if self._reference is None:
-            self._reference = self._open(str(self.spec))
+            self._reference = self.open(str(self.spec))
         return self._reference
 
     def compare(self, target: Target) -> Sameness:
@@ -124,7 +133,7 @@ class AgainstSession:
         lens = None
         if isinstance(reference, KerasModel):
             lens = lens_for(self._config, reference.network)
-        elif not is_foreign(target):
+        elif not is_foreign(target) and not is_graph(target):
             lens = lens_of_target(self._config, target)
         if lens is not None:
             return _Shown(lens.images, lens.source, lens)
@@ -136,18 +145,28 @@ class AgainstSession:
         from convlens.compare.same import compare_models
         from convlens.engine.model.network import Network
 
-        if is_foreign(target):
-            new = self._open(target.spec)
+        if is_foreign(target) or is_graph(target):
+            new = self.open(target.spec)
         else:
             new = KerasModel(Network.of(lens_of_target(self._config, target).network))
         names = Path(target.spec).name, Path(str(self.spec)).name
         return compare_models(new, self.reference, self.shown(target).images, names=names)
 
-    def _open(self, spec: str) -> Runtime:
+    def open(self, spec: str) -> Runtime:
+        """Return a model that an option names.
+
+        Raises:
+            ValueError: it cannot be opened.
+        """
         from convlens.compare.sources import open_source
 
         legacy = self._config.getoption("convlens_allow_legacy")
-        return open_source(spec, named=self._named, allow_legacy=legacy)
+        return open_source(
+            spec,
+            named=self._named,
+            allow_legacy=legacy,
+            network=lambda model: network_of(self._config, model),
+        )
 
     def _named(self, spec: str) -> Any:
         from convlens.pytest_plugin.factories import call_factory
@@ -169,7 +188,13 @@ class AgainstSession:
 
 def is_foreign(target: Target) -> bool:
     """Return whether a model's file is none of Keras's."""
-    return target.kind == "file" and Path(target.spec).suffix in FOREIGN_SUFFIXES
+    written = target.kind in ("file", "revision")
+    return written and Path(target.spec).suffix in FOREIGN_SUFFIXES
+
+
+def is_graph(target: Target) -> bool:
+    """Return whether a model is the folder of a SavedModel."""
+    return target.kind == "file" and is_saved_model(Path(target.spec))
 
 
 class SameItem(ModelItem):
@@ -196,10 +221,15 @@ class SameItem(ModelItem):
                 raise
             record_follower(self, leader, self._entries.index(str(self.layer)))
             raise ValueError(f"fails as {self.check.name}[{leader}] does") from None
-        self.record("images", session.shown(self.target).source)
+        shown = session.shown(self.target)
+        self.record("images", shown.source)
         seen = self._seen(found)
         self.record_all(self.check.measures(seen))
-        self.judge(seen)
+        try:
+            self.judge(seen)
+        finally:
+            if shown.lens is not None:
+                self.show(shown.lens, seen)
 
     def _seen(self, found: Sameness) -> SeenLayer:
         """Return this item's part of the comparison; note the cause, or the layer that tells it."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _CHECKS = pytest.StashKey["tuple[Check, ...]"]()
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 # Names in item ids and in the report that do not come from the battery.
-_TAKEN = ("baseline", "same", "tests")
+_TAKEN = ("baseline", "same", "churn", "outputs", "tests")
 
 
 def checks_of(config: pytest.Config) -> tuple[Check, ...]:

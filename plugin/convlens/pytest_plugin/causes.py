@@ -23,11 +23,14 @@ CAUSES = pytest.StashKey["Causes"]()
 PREFIX = "convlens."
 CAUSE, EXPLANATION, UPDATE = "convlens.cause", "convlens.explanation", "convlens.update"
 KEY, FINGERPRINT = "convlens.key", "convlens.fingerprint"
-FOLLOWS, NUMBER = "convlens.follows", "convlens.number"
+FOLLOWS, NUMBER, LEADER = "convlens.follows", "convlens.number", "convlens.leader"
 MODEL, LAYER, FILE, PICTURE = (f"convlens.{n}" for n in ("model", "layer", "file", "picture"))
 # Properties that say where an item is or why it failed, and are not measured.
 FACTS = frozenset(
-    (CAUSE, EXPLANATION, UPDATE, KEY, FINGERPRINT, FOLLOWS, NUMBER, MODEL, LAYER, FILE, PICTURE)
+    (
+        *(CAUSE, EXPLANATION, UPDATE, KEY, FINGERPRINT, FOLLOWS, NUMBER, LEADER),
+        *(MODEL, LAYER, FILE, PICTURE),
+    )
 )
 # pytest's name for items that fail only because an earlier layer does: they fail the run, but have
 # neither a block of their own nor a line in its short summary. Its last line counts them.
@@ -55,15 +58,18 @@ def record_cause(item: pytest.Item, comparison: Comparison) -> None:
     item.user_properties += [(name, value) for name, value in found.items() if value]
 
 
-def record_follower(item: pytest.Item, leader: str, number: int) -> None:
-    """Note that an item fails only because another layer does.
+def record_follower(item: pytest.Item, leader: str, number: int, node: str = "") -> None:
+    """Note that an item fails only because another layer, or another check, does.
 
     Args:
         item: the item.
-        leader: the layer whose item fails in full.
+        leader: the layer, or the check, whose item fails in full.
         number: place of the item in the order of the network.
+        node: node id of the leader's item, where it is one of another check.
     """
     item.user_properties += [(FOLLOWS, leader), (NUMBER, number)]
+    if node:
+        item.user_properties.append((LEADER, node))
 
 
 class Causes:
@@ -96,9 +102,9 @@ class Causes:
             return
         if FOLLOWS in facts:
             head = self._head(report.nodeid, facts)
-            leader = f"{head}[{facts[FOLLOWS]}]"
+            leader = str(facts.get(LEADER) or f"{head}[{facts[FOLLOWS]}]")
             own = self._followers.setdefault(leader, {})
-            own[int(facts[NUMBER])] = str(facts[LAYER])
+            own[int(facts[NUMBER])] = str(facts[LAYER] or head.rpartition("::")[2])
         elif MODEL in facts or KEY in facts:
             self._found[report.nodeid] = self._cause(report, facts)
 

@@ -13,6 +13,7 @@ from convlens.files.formats import FOREIGN_SUFFIXES, is_saved_model
 from convlens.pytest_plugin.against import AGAINST, is_foreign, same_items
 from convlens.pytest_plugin.baseline_items import baseline_items
 from convlens.pytest_plugin.battery import checks_of
+from convlens.pytest_plugin.before import BEFORE, before_items
 from convlens.pytest_plugin.items import ModelItem
 from convlens.pytest_plugin.models import lens_of_target
 from convlens.pytest_plugin.options import effort
@@ -110,11 +111,14 @@ def model_items(parent: pytest.Collector, target: Target) -> list[ModelItem]:
 
 
 def _all_items(parent: pytest.Collector, target: Target) -> Iterable[ModelItem]:
-    if not (is_foreign(target) and parent.config.stash[AGAINST].spec is not None):
+    stash = parent.config.stash
+    beside = stash[AGAINST].spec is not None or stash[BEFORE].spec is not None
+    if not (is_foreign(target) and beside):
         lens = lens_of_target(parent.config, target)
         yield from _checked(parent, target, lens)
         yield from baseline_items(parent, target, lens)
     yield from same_items(parent, target)
+    yield from before_items(parent, target)
 
 
 def _checked(parent: pytest.Collector, target: Target, lens: Lens) -> Iterable[ModelItem]:

@@ -23,6 +23,8 @@ FREE_SIZE = 96
 # The most pictures that are read of a folder, and the most values that they may have together: half
 # a gibibyte. Of a larger folder evenly spaced pictures are read.
 MAX_PICTURES, MAX_VALUES = 512, 2**27
+# Number of axes of a series (t, c).
+_SERIES = 2
 # Values of one image, of which dozens are drawn.
 LARGEST_IMAGE = 2**24
 # Names of the arrays of an .npz file; the first that is there counts.
@@ -48,6 +50,14 @@ class ImageSet:
     source: str
     range_given: bool = True
     classes: tuple[str, ...] = ()
+
+
+def assumed_range(shape: Shape) -> tuple[float, float]:
+    """Return the range that is assumed where nobody stated one.
+
+    Pixels lie in 0–1; the values of a series, such as a sound, lie about 0.
+    """
+    return (-1.0, 1.0) if len(shape) == _SERIES else (0.0, 1.0)
 
 
 def shipped_digits() -> ImageSet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,29 @@ class HeldInputs:
         values: input → its value, without the batch's axis; empty for a model with one input.
         words: what is held, and at what, in words; '' for nothing.
         image: name of the input that takes the images; None where it is unknown.
+        rows: input → (n, …) its rows, for the inputs that have some.
     """
 
     values: Mapping[str, NDArray[Any]]
     words: str = ""
     image: str | None = None
+    rows: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def rows_of(self, count: int) -> dict[str, NDArray[Any]]:
+        """Return the rows of all held inputs, for a number of images.
+
+        Raises:
+            ValueError: an input has no rows, or another number; the message is the reason.
+        """
+        for name in self.values:
+            if name not in self.rows:
+                raise ValueError(f"{self.words}, and not at what belongs to each image")
+            found = len(self.rows[name])
+            if found != count:
+                raise ValueError(
+                    f"input {name!r} has {found} rows for {count} images: give one an image"
+                )
+        return dict(self.rows)
 
 
 def hold_inputs(
@@ -62,7 +80,8 @@ def hold_inputs(
             value, said = _value(name, shape, dtype, rows.get(name), value_range, seed)
             values[name] = value
             words.append(f"input {name!r} is held at {said}")
-    return HeldInputs(values, "; ".join(words), main)
+    own = {name: rows[name] for name in values if name in rows}
+    return HeldInputs(values, "; ".join(words), main, own)
 
 
 def _value(

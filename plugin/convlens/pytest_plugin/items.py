@@ -147,7 +147,7 @@ class ModelItem(pytest.Item):
         for name, value in measures.items():
             self.record(name, value)
 
-    def show(self, lens: Lens, seen: Any) -> None:
+    def show(self, lens: Any, seen: Any) -> None:
         """Draw the figures of a result for the report and as files, if an option asks for them.
 
         An error in drawing or writing becomes a note in the summary: the verdict stands.

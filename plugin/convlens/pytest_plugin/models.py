@@ -148,13 +148,13 @@ def images_for_shape(
     Raises:
         ValueError: images that cannot be read.
     """
-    from convlens.pytest_plugin.images import read_images, textures
+    from convlens.pytest_plugin.images import assumed_range, read_images, textures
 
     source = config.getoption("convlens_images")
     given = value_range(config)
     if source is not None:
         return read_images(source, shape, given, name)
-    drawn = textures(shape, given or (0.0, 1.0), config.getoption("convlens_seed"))
+    drawn = textures(shape, given or assumed_range(shape), config.getoption("convlens_seed"))
     return replace(drawn, range_given=given is not None)
 
 
@@ -178,11 +178,12 @@ def lens_for(config: pytest.Config, model: Any, images: ImageSet | None = None) 
     own = getattr(network.model, "convlens_value_range", None)
     if own is not None:
         chosen = replace(rescaled(chosen, own, network.name), range_given=True)
-    labels, problem = chosen.labels, None
+    labels, problem, rows = chosen.labels, None, {}
     if labels is not None:
         try:
             labels = class_numbers(labels, len(chosen.images))
-            _check_classes(network, chosen, _held(config, network).words)
+            rows = _held(config, network).rows_of(len(chosen.images))
+            _check_classes(network, chosen)
         except ValueError as error:  # which concerns the check of accuracy alone
             labels, problem = None, f"the labels cannot be used: {error}"
     return Lens(
@@ -193,11 +194,12 @@ def lens_for(config: pytest.Config, model: Any, images: ImageSet | None = None) 
         source=chosen.source,
         range_given=chosen.range_given,
         labels_problem=problem,
+        rows=rows,
     )
 
 
-def _check_classes(network: Network, images: ImageSet, held: str) -> None:
-    """Check that labels are of the model's own classes, and of what it is given.
+def _check_classes(network: Network, images: ImageSet) -> None:
+    """Check that labels are of the model's own classes.
 
     Raises:
         ValueError: they say nothing of the model; the message is the reason.
@@ -206,8 +208,6 @@ def _check_classes(network: Network, images: ImageSet, held: str) -> None:
 
     from convlens.engine.model.classes import class_layer
 
-    if held:
-        raise ValueError(f"{held}, and not at what belongs to each image")
     count = len(images.classes)
     if not count:
         return
@@ -291,6 +291,12 @@ def _make(config: pytest.Config, target: Target) -> Any:
             return load_application(config, target.spec, value_range=taken)
         except FileNotFoundError as error:
             raise ValueError(str(error)) from None
+    if target.kind == "revision":
+        from convlens.compare.sources import revision
+        from convlens.engine.model.loading import load_model
+
+        with revision(target.spec) as file:
+            return load_model(file, allow_legacy=config.getoption("convlens_allow_legacy"))
     import keras
 
     from convlens.engine.model.network import Network

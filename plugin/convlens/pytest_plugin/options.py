@@ -28,7 +28,8 @@ def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
         metavar="MODEL",
         help="check a model: a .keras or .h5 file, a shipped model "
         f"({', '.join(SHIPPED)}), a network of keras.applications such as VGG19 with its trained "
-        "weights, or module:factory, a function that returns a Keras model. "
+        "weights, module:factory, a function that returns a Keras model, or git:REV:path, a file "
+        "as a commit has it. "
         "Without paths on the command line only the models are checked; with paths, tests run too, "
         "and against them",
     )

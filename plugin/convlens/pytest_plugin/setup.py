@@ -10,6 +10,7 @@ import pytest
 from convlens.pytest_plugin import (
     against,
     baselines,
+    before,
     benchmarks,
     causes,
     hookspecs,
@@ -39,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     options.add_options(parser, group)
     baselines.add_options(parser, group)
     against.add_options(group)
+    before.add_options(group)
     report.add_options(group)
     benchmarks.add_options(parser)
 
@@ -69,6 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[TARGETS] = _merge(targets, selected)
     baselines.configure(config)
     against.configure(config)
+    before.configure(config)
     causes.configure(config)
     report.configure(config)
     if not hasattr(config, "workerinput"):

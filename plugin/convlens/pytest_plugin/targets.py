@@ -13,6 +13,7 @@ import pytest
 from convlens.files.formats import explain_folder, is_saved_model
 
 SHIPPED = ("mnist_cnn",)
+GIT = "git:"
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 # The networks of keras.applications, named here because importing Keras takes seconds.
 APPLICATIONS = (
@@ -33,12 +34,13 @@ class Target:
 
     Attributes:
         spec: the words that named it.
-        kind: 'shipped', 'file', 'application' or 'factory'.
+        kind: 'shipped', 'file', 'application', 'factory', or 'revision' for a file as a commit
+            has it, ``git:REV:path``.
         only: the items to run, None for all; an empty set for a model that only tests look at.
     """
 
     spec: str
-    kind: Literal["shipped", "file", "application", "factory"]
+    kind: Literal["shipped", "file", "application", "factory", "revision"]
     only: frozenset[str] | None = None
 
 
@@ -56,6 +58,8 @@ def parse_target(spec: str) -> Target:
     """
     if spec in SHIPPED:
         return Target(spec, "shipped")
+    if spec.startswith(GIT) and spec.count(":") > 1:
+        return Target(spec, "revision")
     path = Path(spec)
     if os.path.isfile(path):  # which takes what no file can be called, too
         return Target(spec, "file")

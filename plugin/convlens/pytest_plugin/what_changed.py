@@ -6,6 +6,7 @@ import pytest
 
 from convlens.pytest_plugin.against import AGAINST
 from convlens.pytest_plugin.baselines import FOLDER, NONE, SESSION
+from convlens.pytest_plugin.before import BEFORE
 from convlens.pytest_plugin.causes import CAUSES
 from convlens.pytest_plugin.rerun import command_to_record
 from convlens.report.cause import Cause
@@ -45,7 +46,8 @@ class WhatChanged:
 def _without_baseline(config: pytest.Config) -> str:
     """Return a line where models were checked and none has a baseline; else an empty text."""
     session, models = config.stash[SESSION], list(config.stash[CAUSES].models)
-    held = session.asked or config.stash[AGAINST].spec is not None
+    others = config.stash[AGAINST].spec, config.stash[BEFORE].spec
+    held = session.asked or any(spec is not None for spec in others)
     if held or session.refused or not models:
         return ""
     if any("::" in str(argument) for argument in config.args):

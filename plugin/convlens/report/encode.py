@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from convlens.pictures import Curves, Figure, HeatMap, Tiles, heat_pixels, viridis
+from convlens.pictures import Curves, Figure, HeatMap, Pairs, Table, Tiles, heat_pixels, viridis
 from convlens.pictures.normalize import Pixels
 from convlens.report.entry import (
     Comparison,
@@ -19,6 +19,7 @@ from convlens.report.entry import (
     Lines,
     Pair,
     Picture,
+    Rows,
 )
 from convlens.report.spool import Spool
 
@@ -51,6 +52,12 @@ def add_figure(spool: Spool, exhibit: Exhibit, figure: Figure) -> None:
     """Add a figure to an exhibit."""
     if isinstance(figure, Curves):
         exhibit.curves.append(_lines(figure))
+    elif isinstance(figure, Pairs):
+        exhibit.pairs.extend(_drawn_pair(spool, pair) for pair in figure.pairs)
+    elif isinstance(figure, Table):
+        exhibit.tables.append(
+            Rows(figure.title, figure.columns, figure.rows, figure.bars, figure.marked)
+        )
     elif isinstance(figure, HeatMap):
         exhibit.galleries.append(_matrix(spool, figure))
     else:

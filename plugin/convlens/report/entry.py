@@ -97,6 +97,17 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """A table; `bars` has a length in 0 to 1 for each row, and `marked` the rows with a fault."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    bars: Sequence[float]
+    marked: Sequence[bool]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Comparison of a value with its baseline.
 
@@ -137,7 +148,7 @@ class Exhibit:
         title: short name of the item.
         claim: statement that holds if the item passes.
         order: position among all items.
-        galleries, curves, comparisons: figures of the item.
+        galleries, curves, comparisons, pairs, tables: figures of the item.
     """
 
     nodeid: str
@@ -150,6 +161,8 @@ class Exhibit:
     galleries: list[Gallery] = field(default_factory=list)
     curves: list[Lines] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+    tables: list[Rows] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -197,6 +210,8 @@ def exhibit_from_json(data: dict[str, Any]) -> Exhibit:
             "galleries": [_gallery(part) for part in data["galleries"]],
             "curves": [Lines(**part) for part in data["curves"]],
             "comparisons": [_comparison(part) for part in data["comparisons"]],
+            "pairs": [_pair(part) for part in data["pairs"]],
+            "tables": [Rows(**part) for part in data["tables"]],
         }
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from convlens.report.assemble import Run
 from convlens.report.cause import Cause
-from convlens.report.entry import BAD
+from convlens.report.entry import BAD, Rows
 from convlens.report.overview import Block, Cell, Overview, overview
 from convlens.report.page import SYMBOLS
 from convlens.report.text import escape_invisible
@@ -17,6 +17,8 @@ MAX_BYTES = 1_000_000
 _MAX_CAUSES = 20
 _MAX_FAILURES = 50
 _MAX_CHARACTERS = 1000
+# Rows of an item's own table.
+_MAX_ROWS = 40
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$&@:])")
 _LEFT_OUT = "The rest is left out, as a summary of a CI job may have no more than 1 MiB."
 
@@ -72,6 +74,10 @@ def _sections(run: Run) -> Iterator[str]:
         if len(failed) > _MAX_FAILURES:
             yield f"- and {len(failed) - _MAX_FAILURES} more"
         yield ""
+    for entry in run.entries:
+        if not entry.follows:
+            for rows in entry.exhibit.tables:
+                yield _rows(rows)
     table = overview(run.entries)
     for block in table.blocks:
         yield _table(table, block)
@@ -115,6 +121,22 @@ def _table(table: Overview, block: Block) -> str:
             cells = [_cell(cell) for cell in row.cells]
             lines.append(_row(escape_markdown(row.layer or "whole model"), cells))
     return "\n".join([*lines, ""])
+
+
+def _rows(shown: Rows) -> str:
+    """Return a table of an item, rows with a fault first."""
+    marked = zip(shown.rows, shown.marked, strict=True)
+    ordered = [row for row, _ in sorted(marked, key=lambda each: not each[1])]
+    lines = [f"## {_shortened(shown.title.partition(';')[0])}", ""]
+    lines += [
+        _row(name, list(rest)) for name, *rest in (shown.columns, ["---"] * len(shown.columns))
+    ]
+    lines += [
+        _row(_shortened(name), [escape_markdown(cell) for cell in rest])
+        for name, *rest in ordered[:_MAX_ROWS]
+    ]
+    left = len(ordered) - _MAX_ROWS
+    return "\n".join([*lines, *([f"\nand {left} more"] if left > 0 else []), ""])
 
 
 def _row(first: str, cells: list[str]) -> str:

@@ -17,7 +17,17 @@ from markupsafe import Markup, escape
 from convlens.report import chart
 from convlens.report.assemble import Run, clean
 from convlens.report.cards import Card, acceptance, cards
-from convlens.report.entry import BAD, STATUSES, Comparison, Entry, Gallery, Picture, Status, worst
+from convlens.report.entry import (
+    BAD,
+    STATUSES,
+    Comparison,
+    Entry,
+    Gallery,
+    Pair,
+    Picture,
+    Status,
+    worst,
+)
 from convlens.report.overview import overview
 from convlens.report.spool import Spool
 from convlens.report.text import escape_invisible, one_line
@@ -44,14 +54,15 @@ _MAX_NAME = 90
 
 @dataclass(frozen=True)
 class _Figures:
-    """The galleries and comparisons of an item, with the pictures that fit in the page."""
+    """The pictures of an item: galleries, comparisons and pairs, those that fit in the page."""
 
     galleries: Sequence[Gallery]
     comparisons: Sequence[Comparison]
+    pairs: Sequence[Pair]
 
     @property
     def pictures(self) -> list[Picture]:
-        pairs = [pair for one in self.comparisons for pair in one.pictures]
+        pairs = [*(pair for one in self.comparisons for pair in one.pictures), *self.pairs]
         return [
             *(picture for gallery in self.galleries for picture in gallery.pictures),
             *(p for pair in pairs for p in (pair.expected, pair.actual, pair.difference) if p),
@@ -164,8 +175,7 @@ def render(
         },
         statuses={name: found.count(name) for name in STATUSES if name in found},
         reduced=any(
-            len(kept[entry.id].pictures)
-            < len(_Figures(entry.exhibit.galleries, entry.exhibit.comparisons).pictures)
+            len(kept[entry.id].pictures) < len(_all_figures(entry).pictures)
             for entry in run.entries
         ),
         limit=limit // MEBIBYTE + 1,
@@ -285,7 +295,13 @@ def _reduce(entry: Entry, max_count: int) -> _Figures:
     return _Figures(
         [_reduce_gallery(one, max_count) for one in entry.exhibit.galleries],
         [replace(c, pictures=c.pictures[:max_count]) for c in entry.exhibit.comparisons],
+        entry.exhibit.pairs[:max_count],
     )
+
+
+def _all_figures(entry: Entry) -> _Figures:
+    seen = entry.exhibit
+    return _Figures(seen.galleries, seen.comparisons, seen.pairs)
 
 
 def _reduce_gallery(gallery: Gallery, max_count: int) -> Gallery:

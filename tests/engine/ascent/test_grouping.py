@@ -30,6 +30,7 @@ def dense_blocks(count, size=32, stem=8):
     return Network(keras.Model(image, x))
 
 
+@pytest.mark.slow
 def test_120_convolutions_need_few_graphs():
     network = dense_blocks(120)
     costs = Costs(network, (32, 32, 3))
@@ -55,6 +56,7 @@ def traces(monkeypatch):
     return traced_gradients(monkeypatch)
 
 
+@pytest.mark.slow
 def test_the_items_of_a_group_trace_once(traces, monkeypatch):
     network = dense_blocks(5, stem=32)
     lens = Lens(network, np.random.default_rng(0).random((2, 32, 32, 3)))
@@ -85,6 +87,7 @@ def test_a_shared_graph_does_not_change_an_image():
         np.testing.assert_allclose(shared.trace, alone.trace, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_images_common_to_a_group_are_computed_once_until_weights_may_change(monkeypatch):
     network = dense_blocks(4, stem=32)
     lens = Lens(network, np.random.default_rng(0).random((2, 32, 32, 3)))

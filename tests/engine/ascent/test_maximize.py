@@ -106,6 +106,7 @@ def test_classes_are_maximized_before_the_softmax(tiny, tiny_network):
     assert (result.trace[-1] > result.trace[0]).all()
 
 
+@pytest.mark.slow
 def test_a_relu_that_is_silent_at_the_start_is_woken():
     model = linear_model()
     conv = layers.Conv2D(1, 3, activation="relu", name="conv")
@@ -147,6 +148,7 @@ def gated_model():
     return model
 
 
+@pytest.mark.slow
 def test_a_unit_that_nothing_wakes_starts_again_from_an_image_that_excites_it():
     model = gated_model()
     result = maximize(model, "unit", steps=20)
@@ -158,6 +160,7 @@ def test_a_unit_that_nothing_wakes_starts_again_from_an_image_that_excites_it():
     assert given.trace[-1, 0] == 0  # a start that was given is kept
 
 
+@pytest.mark.slow
 def test_only_silent_units_start_again(tiny):
     before = maximize(tiny, "conv_b", steps=10)
     conv = tiny.get_layer("conv_b")
@@ -171,6 +174,7 @@ def test_only_silent_units_start_again(tiny):
     assert (after.trace[:, 3] == 0).all()
 
 
+@pytest.mark.slow
 def test_a_lens_starts_silent_units_again_from_its_own_images():
     model = gated_model()
     unit = model.get_layer("unit")
@@ -276,6 +280,7 @@ def test_a_unit_that_wants_strong_contrast_at_every_pixel_reaches_it():
     assert found.trace[-1, 0] > 0.05
 
 
+@pytest.mark.slow
 def test_a_second_start_for_all_ends_no_lower(mnist_network):
     once = maximize(mnist_network, "conv2d_1", steps=20)
     twice = maximize(mnist_network, "conv2d_1", steps=20, restart_all=True)
@@ -315,6 +320,7 @@ def test_an_ascent_ends_when_no_unit_rises(tiny):
     assert (maximize(tiny, "conv_b", steps=80).steps_taken > 60).all()  # the others rise
 
 
+@pytest.mark.slow
 def test_an_ascent_does_not_end_while_the_image_is_moved_to_and_fro(tiny_network, monkeypatch):
     usual = maximize(tiny_network, "conv_b", steps=60, jitter=2)
     monkeypatch.setattr(Schedule, "patience", 1000)
@@ -325,6 +331,7 @@ def test_an_ascent_does_not_end_while_the_image_is_moved_to_and_fro(tiny_network
     assert (always.steps_taken >= 60).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "activation",
     ["tanh", *(pytest.param(each, marks=pytest.mark.slow) for each in (None, "sigmoid"))],
@@ -347,6 +354,7 @@ def test_jitter_does_not_make_a_layer_near_the_output_descend(activation):
     assert rise.min() > 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_best", [None, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_best_checkpoint_is_returned(tiny, keep_best, monkeypatch):
     """Climb downwards: the start is the best iterate."""
@@ -406,6 +414,7 @@ def test_the_schedule_goes_by_the_share_of_the_steps():
         assert schedule.reaches[steps // 2 - 1] < 2 < schedule.reaches[steps // 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [{}, pytest.param({"optimizer": "sgd", "tv_weight": 1.0}, marks=pytest.mark.slow)],
@@ -423,6 +432,7 @@ def test_other_steps_and_sizes_compile_nothing_anew(tiny, options, monkeypatch):
     assert not traced
 
 
+@pytest.mark.slow
 def test_the_range_that_a_model_carries_is_used(tiny):
     tiny.convlens_value_range = (-3.0, 5.0)
     found = maximize(tiny, "conv_a", steps=2)
@@ -431,6 +441,7 @@ def test_the_range_that_a_model_carries_is_used(tiny):
     assert maximize(tiny, "conv_a", steps=2, value_range=(0, 1)).value_range == (0.0, 1.0)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "preset",
     [
@@ -542,6 +553,7 @@ def test_adam_is_that_of_the_paper(rule, one, two):
     assert mine == pytest.approx(x, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_progress_counts_to_the_end(tiny_network):
     seen = []
     start = np.random.default_rng(0).random((13, 13, 2), dtype=np.float32)  # nothing starts again

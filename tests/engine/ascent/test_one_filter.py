@@ -63,6 +63,7 @@ def test_layers_that_need_all_their_filters_are_left_alone():
         assert OneFilter.of(net, name) is None
 
 
+@pytest.mark.slow
 def test_the_ascent_is_that_of_the_whole_layer(tiny_network, monkeypatch):
     one = maximize(tiny_network, "conv_b", steps=10, seed=8)
     monkeypatch.setattr(OneFilter, "of", classmethod(lambda *_: None))

@@ -47,6 +47,7 @@ def test_pixels_at_the_ends_of_the_range_can_be_encoded():
     np.testing.assert_allclose(decoded, images, atol=0.3)
 
 
+@pytest.mark.slow
 def test_the_fourier_basis_gives_smoother_images_that_stay_in_the_range(tiny_network):
     plain = maximize(tiny_network, "conv_a", steps=60, seed=2)
     smooth = maximize(tiny_network, "conv_a", steps=60, seed=2, basis="fourier")

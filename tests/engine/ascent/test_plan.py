@@ -45,7 +45,7 @@ def test_a_small_network_loses_nothing(mnist_network):
     for layer in (*mnist_network.conv_layers, None):
         plan = lens.plan_ascent(layer)
         assert plan.units == tuple(range(plan.count))
-        assert (plan.steps, plan.size) == (64, (28, 28))
+        assert (plan.steps, plan.shown) == (64, (28, 28))
     assert lens.plan_ascent("conv2d_1").twice
 
 
@@ -161,4 +161,20 @@ def test_units_are_spread_evenly():
 
 def test_a_plan_says_what_it_is():
     plan = planned(chain(3, size=48, filters=4))["conv_2"]
-    assert str(plan) == "4 of 4 units, 64 steps, 48×48"
+    assert str(plan) == "4 of 4 units, 64 steps, 54×54"
+    assert plan.shown == (48, 48)
+
+
+def test_pictures_leave_out_the_edges_where_maps_see_their_padding():
+    padded, valid = (
+        Costs(Network(keras.Sequential([keras.Input((32, 32, 1)), *convolutions])), (32, 32, 1))
+        for convolutions in (
+            [layers.Conv2D(2, 5, padding=padding, name=f"conv_{i}") for i in range(2)]
+            for padding in ("same", "valid")
+        )
+    )
+    canvas = padded.canvas("conv_1")
+    assert (canvas.size(1), canvas.shown((40, 40))) == ((40, 40), (32, 32))
+    assert canvas.shown((24, 32)) == (18, 24)  # at most an eighth of a side at each end
+    canvas = valid.canvas("conv_1")
+    assert canvas.size(1) == canvas.shown((32, 32)) == (32, 32)

@@ -68,6 +68,7 @@ def test_draws_fill_their_ranges_and_repeat_from_the_seed():
     np.testing.assert_array_equal(transforms.matrices(np.zeros(3), 3), [EYE] * 3)
 
 
+@pytest.mark.slow
 def test_an_ascent_under_all_transformations_still_rises(tiny_network):
     found = maximize(tiny_network, "conv_b", steps=80, jitter=2, scale=(0.9, 1.1), rotation=10)
     assert (found.trace[-1] > found.trace[0]).all()

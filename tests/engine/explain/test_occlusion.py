@@ -62,6 +62,7 @@ def test_scores_are_those_with_the_patch_in_the_image(images):
     np.testing.assert_allclose(found.activity, images.sum(axis=(1, 2, 3)), rtol=1e-4)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("patch", "stride"), [(1, 1), (2, 2), (4, 3), (7, 7), (5, 1), (None, None)]
 )

@@ -100,6 +100,7 @@ def compare(model):
     np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, np.abs(expected).max()))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_the_deconvnet_of_each_rank_agrees_with_a_written_out_one(rank):
     compare(network_of(rank))
@@ -128,6 +129,7 @@ def test_the_deconvnet_of_any_small_network_agrees(rank, **options):
     compare(network_of(rank, **options))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("rank", [1, 3])
 def test_a_unit_is_projected_from_its_strongest_position(rank):
     network = Network(network_of(rank))

@@ -41,6 +41,7 @@ def residual_network(seed: int = 1) -> keras.Model:
 IMAGES = np.random.default_rng(0).random((7, 9, 9, 2), dtype=np.float32)
 
 
+@pytest.mark.quick(1)
 def test_one_pass_gives_what_all_maps_give(budget):
     network = Network(residual_network())
     found = survey_network(network, IMAGES, Wanted.all_of(network, seed=0))

@@ -109,6 +109,7 @@ FIRST = (
 )
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("saved", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "case",

@@ -12,6 +12,7 @@ from convlens.engine.model.convolved import quick_convolutions
 from convlens.engine.runtime import backend
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "layer",
     [

@@ -166,6 +166,7 @@ def test_no_other_fault_is_taken_for_a_wrong_reading(build):
         assert len(activations(build(), images, "out")["out"]) == len(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["int8", pytest.param("int4", marks=pytest.mark.slow)])
 def test_a_quantized_model_is_looked_at(mode):
     keras.utils.set_random_seed(2)

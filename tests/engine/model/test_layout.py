@@ -94,6 +94,7 @@ def test_a_channels_first_map_is_flattened_in_the_models_own_order():
     np.testing.assert_allclose(found, flat @ dense.kernel.numpy() + dense.bias.numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 8), (64,)])
 def test_images_without_channels_are_read_as_the_first_layer_shapes_them(shape):
     keras.utils.set_random_seed(5)

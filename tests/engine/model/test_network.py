@@ -45,6 +45,7 @@ def built_by_call():
     return model
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("build", [sequential, functional, nested, built_by_call])
 def test_the_flat_view_computes_what_the_model_does(build):
     model = build()
@@ -294,6 +295,7 @@ class Flipped(layers.Layer):
         return self.inside(x)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "augment",
     [
@@ -420,6 +422,7 @@ def relu_network(spelling):
     return keras.Model(x, layers.Conv2D(2, 3, name="b")(y))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "spelling",
     [
@@ -520,6 +523,7 @@ def nested_bytes():
     return keras.Model(a, [layers.Conv2D(2, 3)(layers.Rescaling(0.1)(a))], name="inner")
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("inner", "call"),
     [

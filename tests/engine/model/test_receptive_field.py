@@ -70,6 +70,7 @@ def reached(network, layer, position):
     return Box((int(rows[0]), int(columns[0])), (int(rows[-1]) + 1, int(columns[-1]) + 1))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "build",
     [

@@ -78,6 +78,7 @@ def test_layers_and_operations_that_sum_products_are_known():
     assert found == {"Conv2D": True, "BatchNormalization": False, "ReLU": False, "Matmul": True}
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("bits", "low", "high"), [(11, 1e-5, 2e-3), (8, 1e-4, 2e-2)])
 def test_coarser_products_change_each_layer_by_their_rounding(
     tiny_network, tiny_images, bits, low, high

@@ -123,3 +123,78 @@ def test_what_cannot_be_traced_is_named_and_the_rest_still_runs():
 def test_a_subclassed_model_that_was_never_called_is_refused():
     with pytest.raises(ValueError, match="was never built: call it on a few images"):
         Network(Whole())
+
+
+class Windows(layers.Layer):
+    """A convolution, and dense layers over windows and tokens; it reads the size of the batch."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.conv = layers.Conv2D(4, 3, padding="same", activation="relu", name="conv")
+        self.dense = layers.Dense(4, name="dense")
+
+    def build(self, shape):
+        self.conv.build(shape)
+        self.dense.build((None, None, 4))
+        self.token = self.add_weight(shape=(1, 1, 4), name="token")
+
+    def call(self, x):
+        x = self.conv(x)
+        (count, *_), (_, height, width, channels) = ops.shape(x), x.shape
+        x = ops.reshape(x, (2 * count, -1, channels))  # two windows of an image
+        x = ops.reshape(self.dense(x), (count, height * width, channels))
+        x = ops.concatenate([ops.broadcast_to(self.token, (count, 1, channels)), x], axis=1)
+        return x[:count, 1:] + ops.zeros((count, 1, channels))
+
+
+def windowed(block):
+    keras.utils.set_random_seed(2)
+    image = keras.Input((8, 6, 1))
+    return keras.Model(image, layers.GlobalAveragePooling1D()(layers.Dense(2)(block(image))))
+
+
+def test_code_that_reads_the_size_of_the_batch_is_opened():
+    model = windowed(Windows(name="block"))
+    network = Network(model)
+    assert network.conv_layers == ("block.conv",)
+    assert not network.untraced
+    for count in (1, 2, 5, 13):
+        x = np.random.default_rng(count).random((count, 8, 6, 1), dtype=np.float32)
+        found = activations(network, x, [network.output_layer])[network.output_layer]
+        np.testing.assert_allclose(found, model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+    assert_deconv_round_trip(network, x, "block.conv")
+
+
+class Pairs(Windows):
+    """A block that computes something of all pairs of images of a batch."""
+
+    def call(self, x):
+        x = self.conv(x)
+        count = ops.shape(x)[0]
+        return ops.reshape(ops.tile(x, (count, 1, 1, 1)), (count * count, -1))
+
+
+class Ordered(Windows):
+    """A block that gives each image of a batch another constant."""
+
+    def call(self, x):
+        x = self.conv(x)
+        return x + ops.reshape(ops.arange(ops.shape(x)[0], dtype="float32"), (-1, 1, 1, 1))
+
+
+class Early(Windows):
+    """A block that computes something else for large batches."""
+
+    def call(self, x):
+        return self.conv(x) if x.shape[0] == 7 else ops.relu(self.conv(x))
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [(Pairs, "no line"), (Ordered, "other constants"), (Early, "something else for each size")],
+)
+def test_code_that_needs_a_certain_batch_is_named(block, reason):
+    image = keras.Input((8, 6, 1))
+    network = Network(keras.Model(image, layers.Flatten()(block(name="block")(image))))
+    assert network.conv_layers == ()
+    assert reason in network.untraced["block"]

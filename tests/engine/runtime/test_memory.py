@@ -50,6 +50,7 @@ def test_the_default_leaves_memory_to_others():
     assert 0 < default_budget() <= psutil.virtual_memory().total
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "options",
     [

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from convlens.engine.model.flops import call_flops
 from convlens.engine.model.network import Network
-from convlens.engine.model.receptive_field import Reach, reaches
+from convlens.engine.model.receptive_field import Reach, reaches, receptive_field
 from convlens.engine.model.shapes import Shape
 
 Size = tuple[int, ...]
@@ -20,6 +20,10 @@ _OPERATIONS_A_VALUE = 50
 _OPERATIONS_A_TRACE = 1.5e9
 # A picture shows twice the receptive field, and at least this many pixels along a side.
 _FIELDS, _PIXELS = 2, 64
+# What maps see of the padding shows at an image's edges, in at most this share of a side each.
+_EDGE = 1 / 8
+# Where maps see it from further inside than this share, no part of an image is free of it.
+_SEEN = 1 / 4
 # The smallest canvas leaves every map this many positions along a side, and has so many pixels.
 _MIN_POSITIONS, _MIN_PIXELS = 2, 32
 
@@ -32,8 +36,10 @@ class Canvas:
         whole: size of the whole image along each side, (h, w).
         free: True if the layers below take images of another size, and give maps of that size.
         least, most: the smallest and the largest size that is worthwhile.
+            The largest may exceed the whole by the edges that pictures leave out.
         stride: distance in pixels of the positions of the coarsest map below. Sizes differ from
             the whole by multiples of it, so that windows and strides fit as they do there.
+        edge: width in pixels of the image's edges in which maps see their padding.
     """
 
     whole: Size
@@ -41,6 +47,7 @@ class Canvas:
     least: Size
     most: Size
     stride: Size
+    edge: Size
 
     def __or__(self, other: Canvas) -> Canvas:
         """Return the sizes that serve two layers."""
@@ -53,8 +60,18 @@ class Canvas:
                     (self.least, other.least),
                     (self.most, other.most),
                     (self.stride, other.stride),
+                    (self.edge, other.edge),
                 )
             ),
+        )
+
+    def shown(self, size: Size) -> Size:
+        """Return the size of the middle of images that is seen without their edges."""
+        if not self.free:
+            return size
+        return tuple(
+            min(whole, side - 2 * min(edge, int(side * _EDGE)))
+            for side, edge, whole in zip(size, self.edge, self.whole, strict=True)
         )
 
     def size(self, level: float) -> Size:
@@ -71,7 +88,7 @@ class Canvas:
 
 def _snapped(wanted: int, least: int, whole: int, stride: int) -> int:
     """Return the smallest side of at least `wanted` that differs from the whole by strides."""
-    return max(least, whole - max(0, (whole - wanted) // stride) * stride)
+    return max(least, whole - (whole - wanted) // stride * stride)
 
 
 class Costs:
@@ -135,13 +152,30 @@ class Costs:
         whole = self.shape[:-1]
         output = self.network.outputs[layer]
         if id(output) in self._fixed:
-            return Canvas(whole, False, whole, whole, (1,) * len(whole))
+            return Canvas(whole, False, whole, whole, (1,) * len(whole), (0,) * len(whole))
         reach, least = self._reaches[id(output)], self._least[id(output)]
+        edge = self._edge(layer)
         most = [
             _snapped(max(_PIXELS, _FIELDS * field), 1, side, stride)
-            for field, side, stride in zip(reach.size, whole, least.stride, strict=True)
+            if max(_PIXELS, _FIELDS * field) < side
+            else _snapped(side + 2 * margin, 1, side, stride)
+            for field, side, stride, margin in zip(
+                reach.size, whole, least.stride, edge, strict=True
+            )
         ]
-        return Canvas(whole, True, least.size, tuple(map(max, most, least.size)), least.stride)
+        most = list(map(max, most, least.size))
+        return Canvas(whole, True, least.size, tuple(most), least.stride, edge)
+
+    def _edge(self, layer: str) -> Size:
+        """Return how far from the image's edges a layer's map sees the padding, in pixels."""
+        whole = self.shape[:-1]
+        if len(self.network.outputs[layer].shape) < len(whole) + 2:
+            return (0,) * len(whole)
+        first = receptive_field(self.network, layer, (0,) * len(whole), whole, padded=True)
+        return tuple(
+            max(0, min(-start, int(side * _EDGE))) if -start <= side * _SEEN else 0
+            for start, side in zip(first.start, whole, strict=True)
+        )
 
     @cached_property
     def _reaches(self) -> dict[int, Reach]:

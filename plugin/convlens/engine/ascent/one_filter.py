@@ -42,6 +42,8 @@ class OneFilter:
             call = next(c for c in network.calls(layer) if c.outputs[0] is before)
         # An activation across channels, such as a softmax, needs all channels.
         name = network.activation_name(layer)
+        if type(call.op) is not keras.layers.Conv2D:  # it computes frames of a series
+            return None
         if call.op.groups != 1 or (activation is not None and name not in _POINTWISE):
             return None
         return cls(call.inputs[0], call.op, activation)

@@ -65,8 +65,8 @@ class Limits:
 
 
 LIMITS: dict[EffortLevel, Limits] = {
-    "quick": Limits(6_000, 5e11, 12, min_steps=12, max_steps=12, min_units=1),
-    "standard": Limits(20_000, 2.5e12, 50, min_steps=16, max_steps=64, min_units=1),
+    "quick": Limits(10_000, 5e11, 12, min_steps=12, max_steps=12, min_units=1),
+    "standard": Limits(32_000, 2.5e12, 50, min_steps=16, max_steps=64, min_units=1),
     "full": Limits(None, np.inf, 0, min_steps=300, max_steps=300, min_units=64),
 }
 
@@ -81,6 +81,8 @@ class AscentPlan:
         count: number of units that the layer has.
         steps: number of steps.
         size: size of the images along each side, (h, w).
+        shown: size of their middle, which pictures show: the edges differ, for the maps see the
+            padding there.
         twice: True if each unit is climbed from two starts, where that costs no more than the
             layer's share of the budget.
         graph_layers: layers of near depth that share one compiled graph, this one among them.
@@ -91,6 +93,7 @@ class AscentPlan:
     count: int
     steps: int
     size: tuple[int, ...]
+    shown: tuple[int, ...]
     twice: bool
     graph_layers: tuple[str, ...]
 
@@ -185,7 +188,7 @@ class _Ladder:
     def size(self, rung: int) -> tuple[int, ...]:
         """Return the size of the images on a rung."""
         if self.limits.passes is None:
-            return self.canvas.whole
+            return tuple(map(max, self.canvas.whole, self.canvas.most))
         return self.canvas.size(rung / (_RUNGS - 1))
 
     def plans(self, rung: int, share: float) -> list[AscentPlan]:
@@ -198,6 +201,7 @@ class _Ladder:
                 count,
                 self.steps(rung),
                 self.size(rung),
+                self.canvas.shown(self.size(rung)),
                 twice,
                 self.group,
             )

@@ -8,10 +8,14 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.engine.model.losses import has_classes, loss_of
 from convlens.engine.model.network import Network
+from convlens.engine.model.trace import input_symbols
+
+_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,28 @@ def class_layer(network: Network) -> str:
             "sigmoid, which would tell the vector of classes"
         )
     raise ValueError(f"{network.name} has no vector of classes as its output")
+
+
+def predicted_classes(
+    network: Network, images: NDArray[np.float32], rows: Mapping[str, NDArray[Any]]
+) -> NDArray[np.float32]:
+    """Return the model's own predictions (n, classes), with a row of its other inputs an image.
+
+    Args:
+        network: the network.
+        images: (n, *positions, c).
+        rows: input → (n, …) its values, for each input but that of the images.
+
+    Raises:
+        ValueError: a model without a vector of classes.
+    """
+    output = network.output_layers.index(class_layer(network))
+    model, names = network.model, input_symbols(network.model)
+    own = network.inputs_for(ops.convert_to_tensor(images))
+    given = [rows.get(name, x) for name, x in zip(names, own, strict=True)]
+    packed = keras.tree.pack_sequence_as(model.input, [np.asarray(x) for x in given])
+    found = keras.tree.flatten(model.predict(packed, batch_size=_BATCH, verbose=0))
+    return np.asarray(found[output], np.float32)
 
 
 def _heads(network: Network) -> list[_Head]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from convlens.engine.model.frames import Frames
 from convlens.engine.model.layout import (
     Front,
     InLayout,
@@ -22,47 +24,39 @@ from convlens.engine.model.layout import (
     to_last,
 )
 from convlens.engine.model.rectify import has_pit_below_zero, is_activation_layer, relu_bound
-from convlens.engine.model.trace import TraceError, as_graph, nodes_restored, traced
+from convlens.engine.model.trace import (
+    Sized,
+    SizedNode,
+    TraceError,
+    as_graph,
+    nodes_restored,
+    ordered_nodes,
+    shapes_of,
+    traced,
+)
 
-PLAIN = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
-SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
-TRANSPOSED = (
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-)
-CONVOLUTIONS = (*PLAIN, *DEPTHWISE, *SEPARABLE, *TRANSPOSED)
-MAX_POOLS = (
-    keras.layers.MaxPooling1D,
-    keras.layers.MaxPooling2D,
-    keras.layers.MaxPooling3D,
-)
-AVERAGE_POOLS = (
-    keras.layers.AveragePooling1D,
-    keras.layers.AveragePooling2D,
-    keras.layers.AveragePooling3D,
-)
-PADDINGS = (
-    keras.layers.ZeroPadding1D,
-    keras.layers.ZeroPadding2D,
-    keras.layers.ZeroPadding3D,
-)
-CROPPINGS = (keras.layers.Cropping1D, keras.layers.Cropping2D, keras.layers.Cropping3D)
-ENLARGEMENTS = (
-    keras.layers.UpSampling1D,
-    keras.layers.UpSampling2D,
-    keras.layers.UpSampling3D,
-)
+
+def _of_ranks(name: str, *ranks: int) -> tuple[type[Any], ...]:
+    """Return Keras's layers of a kind, such as 'Conv{}D', for numbers of dimensions."""
+    return tuple(getattr(keras.layers, name.format(rank)) for rank in ranks)
+
+
+PLAIN = _of_ranks("Conv{}D", 1, 2, 3)
+DEPTHWISE = _of_ranks("DepthwiseConv{}D", 1, 2)
+SEPARABLE = _of_ranks("SeparableConv{}D", 1, 2)
+RECURRENT = _of_ranks("ConvLSTM{}D", 1, 2, 3)
+TRANSPOSED = _of_ranks("Conv{}DTranspose", 1, 2, 3)
+CONVOLUTIONS: tuple[type[Any], ...] = (*PLAIN, *DEPTHWISE, *SEPARABLE, *TRANSPOSED, *RECURRENT)
+MAX_POOLS = _of_ranks("MaxPooling{}D", 1, 2, 3)
+AVERAGE_POOLS = _of_ranks("AveragePooling{}D", 1, 2, 3)
+PADDINGS = _of_ranks("ZeroPadding{}D", 1, 2, 3)
+CROPPINGS = _of_ranks("Cropping{}D", 1, 2, 3)
+ENLARGEMENTS = _of_ranks("UpSampling{}D", 1, 2, 3)
 GLOBAL_POOLS = (
-    keras.layers.GlobalAveragePooling1D,
-    keras.layers.GlobalAveragePooling2D,
-    keras.layers.GlobalAveragePooling3D,
-    keras.layers.GlobalMaxPooling1D,
-    keras.layers.GlobalMaxPooling2D,
-    keras.layers.GlobalMaxPooling3D,
+    *_of_ranks("GlobalAveragePooling{}D", 1, 2, 3),
+    *_of_ranks("GlobalMaxPooling{}D", 1, 2, 3),
 )
-_FUSED = (*CONVOLUTIONS, keras.layers.Dense)
+_FUSED = (*PLAIN, *DEPTHWISE, *SEPARABLE, *TRANSPOSED, keras.layers.Dense)
 # The name of the scope in which layers are called: TensorFlow refuses an outermost scope whose name
 # begins with an underscore, as a layer's may.
 SCOPE = "convlens"
@@ -92,6 +86,11 @@ class Call:
         return [t for t in keras.tree.flatten((self.args, self.kwargs)) if is_symbolic(t)]
 
     @property
+    def own_op(self) -> Any:
+        """The operation itself, where `op` arranges its arguments."""
+        return self.op.op if isinstance(self.op, InLayout | Frames | Sized) else self.op
+
+    @property
     def variables(self) -> list[Any]:
         """The variables that the call reads."""
         given = keras.tree.flatten((self.args, self.kwargs))
@@ -103,7 +102,7 @@ class Call:
     def compute(self, args: Any, kwargs: Any, training: bool = False) -> list[Any]:
         """Return the results for tensors in place of the symbolic arguments."""
         with keras.name_scope(SCOPE):
-            if isinstance(self.op, InLayout):
+            if isinstance(self.op, InLayout | Frames):
                 return self.op.compute(args, kwargs, training)
             return keras.tree.flatten(_apply(self.op, args, kwargs, training))
 
@@ -252,6 +251,7 @@ class _Flattener:
         self.front = front
         self.moved: set[int] = set()
         self.opened: dict[Any, Any] = {}  # by the id of the user's layer
+        self.in_frames = False  # whether the layers read now are inside a TimeDistributed
 
     def read(
         self,
@@ -260,25 +260,43 @@ class _Flattener:
         inputs: list[Any],
         training: bool | None,
         *,
-        is_traced: bool = False,
+        sized: Mapping[int, SizedNode] | None = None,
     ) -> list[Any]:
-        """Record a model's calls on given inputs, and return its outputs."""
-        graph = Graph(model, prefix, inputs, is_traced=is_traced)
+        """Record a model's calls on given inputs, and return its outputs.
+
+        Args:
+            model: the model, or a traced graph.
+            prefix: the names of the models around it, each followed by a dot.
+            inputs: values of its inputs.
+            training: the mode that a model around it fixes.
+            sized: the nodes that follow the size of the batch; None for a model that kept its own
+                graph.
+        """
+        graph = Graph(model, prefix, inputs, is_traced=sized is not None)
         self.flat.graphs.append(graph)
         function = keras.Model(list(model.inputs), list(model.outputs), name=SCOPE)
         known = {id(t): value for t, value in zip(function.inputs, inputs, strict=True)}
-        depths = function._nodes_by_depth  # the order in which Keras runs them
-        for node in (n for depth in sorted(depths, reverse=True) for n in depths[depth]):
-            if node.is_input or any(id(t) not in known for t in node.input_tensors):
+        for node in ordered_nodes(function):
+            if any(id(t) not in known for t in node.input_tensors):
                 continue
-            arguments = node.arguments.args, node.arguments.kwargs
+            own = (sized or {}).get(id(node))
+            arguments = node.arguments if own is None else own
             args, kwargs = keras.tree.map_structure(
-                lambda t: known[id(t)] if is_symbolic(t) else t, arguments
+                lambda t: known[id(t)] if is_symbolic(t) else t, (arguments.args, arguments.kwargs)
             )
-            outputs = self.call(node.operation, prefix, args, kwargs, training)
+            if own is None:
+                outputs = self.call(node.operation, prefix, args, kwargs, training)
+            else:
+                outputs = self.sized(node.operation, own, known[id(own.reader)], args, kwargs)
             known.update((id(t), v) for t, v in zip(node.outputs, outputs, strict=True))
             graph.nodes.append((node.operation, list(node.outputs), outputs))
         return [known[id(t)] for t in model.outputs]
+
+    def sized(self, op: Any, node: SizedNode, reader: Any, args: Any, kwargs: Any) -> list[Any]:
+        """Record a node that follows the size of the batch, which `reader` tells."""
+        given = (reader, args, kwargs)
+        sized = Sized(op, node.settings, node.unit, shapes_of(given), node.outputs)
+        return self.record(sized, given, {}, None)
 
     def call(
         self, op: Any, prefix: str, args: Any, kwargs: Any, training: bool | None
@@ -295,16 +313,18 @@ class _Flattener:
                 )
         if not isinstance(op, keras.Layer):
             return self.record(op, args, kwargs, training)
-        if _is_closed(op):
+        if self.opens_frames(op, args, kwargs):
+            return self.each_frame(op, prefix, args, training)
+        if _is_closed(op) and not self.in_frames:
             inside = {k: v for k, v in kwargs.items() if k not in ("training", "mask")}
             try:
-                graph = traced(op, args, inside)
+                found = traced(op, args, inside)
             except TraceError as reason:
                 self.flat.untraced[prefix + op.name] = str(reason)
             else:
                 inputs = [t for t in keras.tree.flatten((args, inside)) if is_symbolic(t)]
                 name = prefix if op is self.root else f"{prefix}{op.name}."
-                return self.read(graph, name, inputs, training, is_traced=True)
+                return self.read(found.graph, name, inputs, training, sized=found.sized)
         own = kwargs.get("training")
         if own is not None and _default_mode(op) is own:
             own = None  # Keras records the default too, so that nobody may have fixed it
@@ -312,10 +332,36 @@ class _Flattener:
         kwargs = {key: value for key, value in kwargs.items() if key != "training"}
         return self.layer(op, prefix, args, kwargs, fixed)
 
+    def opens_frames(self, op: Any, args: Any, kwargs: Any) -> bool:
+        """Return whether a layer is a `TimeDistributed` around one of Keras's layers or a graph."""
+        if not (isinstance(op, keras.layers.TimeDistributed) and runs_as_keras(op)):
+            return False
+        known = is_graph(op.layer) or (runs_as_keras(op.layer) and not has_graph(op.layer))
+        masks = [mask for mask in keras.tree.flatten(kwargs.get("mask")) if mask is not None]
+        return known and not masks and not self.in_frames and len(args) == 1
+
+    def each_frame(self, op: Any, prefix: str, args: Any, training: bool | None) -> list[Any]:
+        """Record what a `TimeDistributed` layer has inside, for each frame."""
+        self.in_frames = True
+        try:
+            if is_graph(op.layer):
+                inputs = self.enter(op.layer, args[0])
+                return self.read(op.layer, f"{prefix}{op.name}.", inputs, training)
+            return self.layer(op.layer, prefix, args, {}, training, name=op.name)
+        finally:
+            self.in_frames = False
+
     def layer(
-        self, op: Any, prefix: str, args: Any, kwargs: Any, training: bool | None
+        self,
+        op: Any,
+        prefix: str,
+        args: Any,
+        kwargs: Any,
+        training: bool | None,
+        *,
+        name: str | None = None,
     ) -> list[Any]:
-        name = self.free_name(prefix + op.name)
+        name = self.free_name(prefix + (name or op.name))
         opened = self.without_activation(op)
         if self.shapes_the_images(op, args):
             y = self.record(Shaped(self.flat.image.shape[1:]), (self.flat.image,), {}, training)
@@ -338,7 +384,7 @@ class _Flattener:
             values = keras.tree.flatten(inputs)
         return [
             value
-            if value is None or _fits(value, t)
+            if value is None or _fits(value, t, self.in_frames)
             else self.entered(_Entrance(t.dtype, len(t.shape)), value)
             for value, t in zip(values, model.inputs, strict=True)
         ]
@@ -354,7 +400,10 @@ class _Flattener:
         return self.front.shape is not None and reads and isinstance(op, keras.layers.Reshape)
 
     def record(self, op: Any, args: Any, kwargs: Any, training: bool | None) -> list[Any]:
-        if self.front.anywhere:
+        if self.in_frames and isinstance(op, keras.Operation | _Entrance):
+            framed = tuple(is_symbolic(t) for t in keras.tree.flatten((args, kwargs)))
+            op = Frames(op, _apply, framed)
+        elif self.front.anywhere:
             op, args, kwargs = self.in_layout(op, args, kwargs)
         outputs = symbolic_results(op, args, kwargs)
         self.flat.calls.append(Call(op, args, kwargs, outputs, training))
@@ -457,6 +506,11 @@ def symbolic_results(op: Any, args: Any, kwargs: Any) -> list[Any]:
     if isinstance(op, InLayout):
         own = op.own_symbols(args, kwargs)
         return op.symbolic(symbolic_results(op.op, *own))
+    if isinstance(op, Frames):
+        own = op.own_symbols(args, kwargs)
+        return op.symbolic(symbolic_results(op.op, *own), args, kwargs)
+    if isinstance(op, Sized):
+        return [_fresh(t) for t in op.symbols(args)]
     if op is to_last:
         return [_fresh_of(last_shape(args[0].shape), args[0].dtype)]
     if isinstance(op, _Entrance | Shaped):
@@ -506,8 +560,8 @@ def _is_own(op: Any) -> bool:
     return isinstance(op, keras.Layer) and runs_as_keras(op)
 
 
-def _fits(value: Any, tensor: Any) -> bool:
-    return value.dtype == tensor.dtype and len(value.shape) == len(tensor.shape)
+def _fits(value: Any, tensor: Any, in_frames: bool) -> bool:
+    return value.dtype == tensor.dtype and len(value.shape) == len(tensor.shape) + in_frames
 
 
 def _is_users_relu(call: Call) -> bool:

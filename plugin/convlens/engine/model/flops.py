@@ -13,7 +13,15 @@ from typing import Any
 
 import keras
 
-from convlens.engine.model.flatten import CONVOLUTIONS, DEPTHWISE, SEPARABLE, TRANSPOSED, Call
+from convlens.engine.model.flatten import (
+    CONVOLUTIONS,
+    DEPTHWISE,
+    RECURRENT,
+    SEPARABLE,
+    TRANSPOSED,
+    Call,
+)
+from convlens.engine.model.frames import Frames
 from convlens.engine.model.network import Network
 from convlens.engine.model.shapes import Shape
 
@@ -47,13 +55,30 @@ def call_flops(call: Call, shapes: Mapping[int, Shape]) -> int:
         call: a call of a network.
         shapes: the shapes (None, …) of its input and output, by id; see `Network.shapes`.
     """
-    if not isinstance(call.op, _COUNTED):
+    op = call.own_op
+    if not isinstance(op, _COUNTED):
         return 0
     read, made = (tuple(n or 1 for n in shapes[id(t)]) for t in (call.inputs[0], call.outputs[0]))
-    return _of_layer(call.op, read, made)
+    if isinstance(op, RECURRENT):
+        return read[1] * _of_recurrence(op, read[2:], made)
+    if isinstance(call.op, Frames):
+        return read[1] * _of_layer(op, (1, *read[2:]), (1, *made[2:]))
+    return _of_layer(op, read, made)
 
 
 _COUNTED = (*CONVOLUTIONS, keras.layers.Dense)
+
+
+def _of_recurrence(op: Any, read: tuple[int, ...], made: tuple[int, ...]) -> int:
+    """Return the number of operations of a convolutional LSTM's step: four gates of two kernels.
+
+    Args:
+        op: the layer.
+        read: (*positions, c) of a frame.
+        made: (…, *positions, filters) of the output.
+    """
+    positions = math.prod(made[-len(read) : -1])
+    return 2 * positions * math.prod(op.kernel_size) * 4 * op.filters * (read[-1] + op.filters)
 
 
 def _of_layer(op: Any, read: tuple[int, ...], made: tuple[int, ...]) -> int:

@@ -466,7 +466,7 @@ class Network:
             args, kwargs = keras.tree.map_structure(
                 lambda t: values[id(t)] if is_symbolic(t) else t, (call.args, call.kwargs)
             )
-            if coarse is not None and sums_products(call.op):
+            if coarse is not None and sums_products(call.own_op):
                 args, kwargs = coarse.inputs((args, kwargs))
             if id(call) in functions:
                 results = [functions[id(call)](values[id(call.inputs[0])])]
@@ -481,6 +481,11 @@ class Network:
                 tap = added.get(id(symbol))
                 values[id(symbol)] = value if tap is None else value + tap
         return [values[id(t)] for t in wanted]
+
+    @property
+    def held(self) -> dict[str, NDArray[Any]]:
+        """The values of the inputs that do not take the images, by name, without a batch's axis."""
+        return dict(self._held)
 
     def inputs_for(self, images: Any) -> list[Any]:
         """Return the model's inputs, in its order, for images (n, *positions, c)."""

@@ -20,15 +20,19 @@ from convlens.engine.model.flatten import (
     ENLARGEMENTS,
     MAX_POOLS,
     PADDINGS,
+    RECURRENT,
     TRANSPOSED,
     Call,
     runs_as_keras,
 )
+from convlens.engine.model.frames import Frames
 from convlens.engine.model.network import Network
 from convlens.engine.model.shapes import Shape
+from convlens.engine.model.trace import Sized
 from convlens.engine.runtime import backend
 
 _POOLS = (*MAX_POOLS, *AVERAGE_POOLS)
+_WINDOWED: tuple[type[Any], ...] = (*CONVOLUTIONS, *_POOLS)
 _ELEMENTWISE = (
     keras.layers.ReLU,
     keras.layers.Add,
@@ -281,6 +285,9 @@ def _is_gate(call: Call, source: Any, out: Any, sizes: Mapping[int, Size | None]
 def _input_field(op: Any, field: _Field, size: Size) -> _Field | None:
     """Return the input field of an operation of known geometry; None for other operations."""
     sides = field.sides
+    if isinstance(op, Frames):
+        inside = _input_field(op.op, _Field(sides[1:]), size[1:])
+        return None if inside is None else _Field((sides[0], *inside.sides))
     if not isinstance(op, keras.Layer) or not runs_as_keras(op):
         return None  # a call of the user's own can move positions
     if getattr(op, "data_format", None) == "channels_first" or _rank(op) != len(sides):
@@ -292,7 +299,9 @@ def _input_field(op: Any, field: _Field, size: Size) -> _Field | None:
         return _Field(
             tuple(_transposed_inputs(i, k, s, d, op.padding, e) for i, k, s, d, e in steps)
         )
-    if isinstance(op, (*CONVOLUTIONS, *_POOLS)):
+    if isinstance(op, RECURRENT):
+        return None  # each step reads what the steps before it read
+    if isinstance(op, _WINDOWED):
         kernel = op.pool_size if isinstance(op, _POOLS) else op.kernel_size
         dilation = 1 if isinstance(op, _POOLS) else op.dilation_rate
         windows = zip(sides, each(kernel), each(op.strides), each(dilation), size, strict=True)
@@ -380,6 +389,8 @@ def _is_pointwise(call: Call, source: Any, rank: int) -> bool:
     """Return whether each position of a call's output depends only on that position of `source`."""
     if _is_known_pointwise(call.op):
         return True
+    if isinstance(call.op, Sized):
+        return False  # it arranges the batch anew
     draw = np.random.default_rng(0)
     values = {
         id(t): draw.random([1, *(s or _FREE_SIZE for s in t.shape[1:])], dtype=np.float32)

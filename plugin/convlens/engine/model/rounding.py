@@ -67,10 +67,10 @@ def roundings(calls: Iterable[Call]) -> dict[int, Rounding]:
     for call in calls:
         before = Rounding.join(found.get(id(t), Rounding()) for t in call.inputs)
         for symbol in call.outputs:
-            precision = _precision(call.op, symbol)
-            if sums_products(call.op):
+            precision = _precision(call.own_op, symbol)
+            if sums_products(call.own_op):
                 precision = tolerance.of_products(precision)
-            counts = sums_products(call.op) or tolerance.is_coarse(precision)
+            counts = sums_products(call.own_op) or tolerance.is_coarse(precision)
             found[id(symbol)] = before.after(precision, counts)
     return found
 

@@ -31,14 +31,14 @@ def load_saved_model(folder: Path) -> keras.Model:
     """
     import tensorflow as tf
 
-    endpoint, signature = _signature(tf.saved_model.load(str(folder)).signatures)
+    endpoint, signature = signature_of(tf.saved_model.load(str(folder)).signatures)
     specs = signature.structured_input_signature[1]
     inputs = {name: _input(name, spec) for name, spec in sorted(specs.items())}
     if not inputs:
         raise ValueError(f"its signature {endpoint!r} has no input")
     results = GraphLayer(str(folder), call_endpoint=endpoint, name=LAYER)(inputs)
     # TensorFlow gives them in any order.
-    results = dict(sorted(results.items(), key=lambda item: (len(item[0]), item[0])))
+    results = dict(sorted(results.items(), key=lambda item: order_of(item[0])))
     outputs = list(results.values())
     if len(outputs) > 1:  # each as a layer, so that it has a name
         named = zip(results, outputs, strict=True)
@@ -46,12 +46,17 @@ def load_saved_model(folder: Path) -> keras.Model:
     return keras.Model(list(inputs.values()), outputs, name=_plain(folder.name))
 
 
+def order_of(output: str) -> tuple[int, str]:
+    """Return the place of an output by its name, for sorting: "output_2" before "output_10"."""
+    return len(output), output
+
+
 def is_graph(model: Any) -> bool:
     """Return whether a model is a SavedModel, without Keras layers to look into."""
     return any(isinstance(layer, GraphLayer) for layer in getattr(model, "layers", ()))
 
 
-def _signature(signatures: Any) -> tuple[str, Any]:
+def signature_of(signatures: Any) -> tuple[str, Any]:
     """Return the signature for predictions, and its name."""
     known = [name for name in signatures if not name.startswith("__")]
     for name in _ENDPOINTS:

@@ -60,7 +60,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types of the package as it is installed."""
-    install(session, ".[test]")
+    install(session, ".[test,onnx,tflite]")
     folder = built(session)
     config = str(ROOT / "pyproject.toml")
     with session.chdir(folder):  # else the checkout's own folders are read
@@ -70,21 +70,21 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests of the core of every module, each of which takes seconds."""
-    install(session, ".[test]")
+    install(session, ".[test,onnx,tflite]")
     pytest(session, *TWO_PROCESSES, *session.posargs)
 
 
 @nox.session
 def full(session: nox.Session) -> None:
     """Run the tests marked slow: faults, random networks, each way to install the package."""
-    install(session, ".[test]")
+    install(session, ".[test,onnx,tflite]")
     pytest(session, "-n", "2", "--dist", "loadfile", *SLOW, *session.posargs)
 
 
 @nox.session
 def weekly(session: nox.Session) -> None:
     """Run the tests marked weekly: each planted defect, each kind of network, other machines."""
-    install(session, ".[test]")
+    install(session, ".[test,onnx,tflite]")
     pytest(session, *TWO_PROCESSES, *WEEKLY, *session.posargs)
 
 

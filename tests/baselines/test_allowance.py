@@ -1,4 +1,4 @@
-"""The noise of a channel is estimated from few samples, and from its layer's other channels."""
+"""The noise of a channel is estimated from few samples, and from its layer's others."""
 
 from __future__ import annotations
 

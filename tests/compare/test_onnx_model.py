@@ -147,3 +147,12 @@ def test_an_empty_file_is_a_sentence(tmp_path, suffix):
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="is empty"):
         open_source(path)
+
+
+def test_constants_as_inputs_are_a_sentence(network, pictures, tmp_path):
+    model = graph_of(["n", 12, 12, 3], (("Add", ["x", "mean"], ["y"]),))
+    value = onnx.helper.make_tensor_value_info("mean", onnx.TensorProto.FLOAT, [1, 1, 1, 3])
+    model.graph.input.append(value)
+    onnx.save(model, tmp_path / "new.onnx")
+    with pytest.raises(ValueError, match=r"has 2 inputs \('x' .*some exporters turn constants"):
+        assert_same_behaviour(tmp_path / "new.onnx", network, pictures)

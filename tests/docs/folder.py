@@ -103,6 +103,21 @@ def _change(folder: Path, run: Run) -> None:
     _edit(file, file, "conv2d_2", change)
 
 
+def _retrain(folder: Path, run: Run) -> None:
+    """Place two trainings, the second of which lost a class, and held-out digits in folders."""
+    from convlens.fixtures.digits import load_digits
+
+    def change(kernel: Any, bias: Any) -> None:
+        bias[7] -= 1000
+
+    shutil.copy(folder / "model.keras", folder / "old.keras")
+    _edit(folder / "model.keras", folder / "new.keras", "predictions", change)
+    for number, (image, label) in enumerate(zip(*load_digits(), strict=True)):
+        own = folder / "held-out" / str(label)
+        own.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.uint8(255 * image[..., 0])).save(own / f"{number:03}.png")
+
+
 def _accept(folder: Path, run: Run) -> None:
     """Change the model, and accept in the report what that did."""
     _change(folder, run)
@@ -125,5 +140,6 @@ STATES = {
         _silence, "pytest broken.keras --convlens-images photos/ -k 'dead and conv2d_3'"
     ),
     "changed": State(_change, "pytest model.keras -k baseline"),
+    "retrained": State(_retrain),
     "accepted": State(_accept, fails=False),
 }

@@ -148,6 +148,13 @@ def test_labels_are_drawn_outside_the_images():
     assert rows.max() < with_label.shape[0] - 100  # above the image's first row
 
 
+def test_the_slices_of_a_volume_are_large_enough_to_see():
+    strip = np.full((1, 12, 5 * 13 - 1), 128, np.uint8)
+    page = np.asarray(sheet(strip, ["0"], "t"))
+    rows, columns = np.nonzero((page == 128).all(axis=-1))
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (48, 4 * (5 * 13 - 1))
+
+
 def test_long_text_is_shortened_to_fit():
     text = fit("a very long layer name " * 9, 14, 200)
     assert text.endswith("…")

@@ -24,8 +24,8 @@ def raise_offenders(headline: str, offenders: Sequence[str], hint: str = "") -> 
     raise AssertionError("\n".join([headline, *lines, *([hint] if hint else [])]))
 
 
-def listed(numbers: Sequence[int]) -> str:
-    """Return numbers separated by commas: at most ten, then a count."""
+def listed(numbers: Sequence[object]) -> str:
+    """Return numbers or names separated by commas: at most ten, then a count."""
     shown = ", ".join(map(str, numbers[:MAX_SHOWN]))
     more = len(numbers) - MAX_SHOWN
     return shown if more <= 0 else f"{shown} … and {more} more"

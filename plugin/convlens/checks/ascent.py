@@ -114,10 +114,8 @@ class AscentGain:
     @property
     def slack(self) -> NDArray[np.float32]:
         """A rise of each unit that is none: a small share of its own range, and rounding."""
-        slack: NDArray[np.float32] = np.add(
-            _NOTHING * self.own_range, self.rounding * np.abs(self.final), dtype=np.float32
-        )
-        return slack
+        slack = _NOTHING * self.own_range + self.rounding * np.abs(self.final)
+        return slack.astype(np.float32)
 
 
 def assert_activation_increases(

@@ -80,9 +80,9 @@ class Feeds:
         free = [name for name in self._inputs if name not in self._held]
         if len(free) != 1:
             raise ValueError(
-                f"{self._title} has {len(self._inputs)} inputs ({self._listed()}), and one must "
-                "be left for the images: compare it with a Keras model that has the same inputs, "
-                "whose values are then held at the same"
+                f"{self._title} has {len(self._inputs)} inputs ({self._listed()}): the images go "
+                "to one of them, and the Keras model on the other side must have the others, too, "
+                "whose values are held; some exporters turn constants into inputs"
             )
         return free[0]
 

@@ -31,10 +31,12 @@ class Limits:
     clean: float
 
 
+# Outputs: healthy pairs have 82 dB at least in float32, 17.8 in float16, 10.3 in dynamic range and
+# -0.5 in int8. Of bfloat16 none was measured; its layers are 18 dB coarser than float16's.
 LIMITS: Mapping[Arithmetic, Limits] = {
     "float32": Limits(90, 80, 60, 90),
-    "float16": Limits(45, 35, 20, 45),
-    "bfloat16": Limits(27, 17, 10, 27),
+    "float16": Limits(45, 35, 10, 45),
+    "bfloat16": Limits(27, 17, -3, 27),
     "dynamic range": Limits(15, 5, -3, MATCH),
     "int8": Limits(MATCH, 0, -3, MATCH),
 }

@@ -17,6 +17,8 @@ FRAME = (205, 205, 205)
 _LABEL, _TITLE, _SUBTITLE = 14, 20, 14
 # The width of a table's widest cell and of its longest bar, in pixels.
 _MAX_CELL, _BAR = 420, 160
+# The least height of a strip, where it is enlarged.
+_MIN_SIDE = 48
 _MARKED = (178, 24, 24)
 
 
@@ -60,7 +62,8 @@ def sheet(
 ) -> Image.Image:
     """Return a titled grid with a label above each image.
 
-    Images are enlarged by integer factors without smoothing, to cells of about `cell` pixels.
+    Images are enlarged by integer factors without smoothing, to cells of about `cell` pixels; a
+    long strip to a height of about 48.
 
     Args:
         images: (h, w) or (h, w, 1) gray, or (h, w, 3) color, uint8 each, all of the same size.
@@ -81,7 +84,8 @@ def sheet(
     h, w = tiles[0].shape[:2]
     rows = math.ceil(len(tiles) / columns)
     cell = cell or _cell_size(columns, rows)
-    factor = max(1, round(cell / max(h, w)))
+    # A volume is a strip of slices, each of which must be large enough to see.
+    factor = max(1, round(cell / max(h, w)), _MIN_SIDE // min(h, w))
     h, w = h * factor, w * factor
     gap = 2 * MARGIN
     width = max(columns * (w + gap) + gap, 360)

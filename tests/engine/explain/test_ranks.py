@@ -88,11 +88,53 @@ def unpooled(pool, below, signal):
     return out
 
 
-def compare(model):
-    network = Network(model)
+class Block(layers.Layer):
+    """A layer of one's own around others."""
+
+    def __init__(self, inside):
+        super().__init__(name="block")
+        self.inside = inside
+
+    def call(self, x):
+        for layer in self.inside:
+            x = layer(x)
+        return x
+
+
+class Whole(keras.Model):
+    """A subclassed model around layers."""
+
+    def __init__(self, inside):
+        super().__init__(name="whole")
+        self.inside = inside
+
+    def call(self, x):
+        for layer in self.inside:
+            x = layer(x)
+        return x
+
+
+def formed(model, form):
+    """Return a model of the same layers: nested, or inside code of one's own."""
+    shape = model.input_shape[1:]
+    image = keras.Input(shape)
+    if form == "nested":
+        return keras.Model(image, model(image))
+    if form == "block":
+        return keras.Model(image, Block(model.layers)(image))
+    if form == "subclassed":
+        whole = Whole([*model.layers[:-1], Block(model.layers[-1:])])
+        whole(np.zeros((1, *shape), np.float32))
+        return whole
+    return model
+
+
+def compare(model, form="plain"):
+    network = Network(formed(model, form))
     draw = np.random.default_rng(3)
     images = draw.random((2, *network.input_shape), dtype=np.float32)
-    layer = model.layers[-1].name
+    layer = network.conv_layers[-1]
+    assert layer.split(".")[-1] == model.layers[-1].name
     shape = activations(network, images, layer)[layer].shape
     signal = draw.standard_normal(shape).astype(np.float32)
     found = project(network, images, layer, signal)["input"]
@@ -118,6 +160,7 @@ def test_of_equal_values_in_a_volume_the_first_is_the_switch():
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     rank=st.integers(1, 3),
+    form=st.sampled_from(["plain", "nested", "block", "subclassed"]),
     padding=st.sampled_from(["same", "valid"]),
     pool=st.integers(1, 3),
     strides=st.integers(1, 2),
@@ -125,8 +168,13 @@ def test_of_equal_values_in_a_volume_the_first_is_the_switch():
     step=st.integers(1, 2),
     bias=st.booleans(),
 )
-def test_the_deconvnet_of_any_small_network_agrees(rank, **options):
-    compare(network_of(rank, **options))
+def test_the_deconvnet_of_any_small_network_agrees(rank, form, **options):
+    compare(network_of(rank, **options), form)
+
+
+@pytest.mark.parametrize("form", ["nested", "block", "subclassed"])
+def test_layers_inside_others_are_projected_as_outside(form):
+    compare(network_of(1), form)
 
 
 @pytest.mark.quick(1)

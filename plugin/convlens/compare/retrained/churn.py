@@ -116,19 +116,21 @@ def compare_answers(
     lost, gained = np.flatnonzero(before & ~now), np.flatnonzero(~before & now)
     changed = int((new.classes != old.classes).sum())
     accuracy = calibration = None
+    errors: float | None = None
     p_value, keeps = 1.0, True
     if truth is not None:
         accuracy = float(before.mean()), float(now.mean())
+        errors = 1 - accuracy[0]
         calibration = (
             calibration_error(old.probabilities, truth),
             calibration_error(new.probabilities, truth),
         )
         p_value = mcnemar(len(lost), len(gained))
-        keeps = not limits.loses(len(lost) - len(gained), count, p_value)
-    least = limits.agreement(None if accuracy is None else accuracy[0])
+        keeps = not limits.loses(len(lost) - len(gained), count, p_value, errors)
+    least = limits.agreement(errors or 0.0)
     numbers = np.unique(wanted)
     changes = [
-        _class_change(int(number), wanted, lost, gained, len(numbers), limits, truth is not None)
+        _class_change(int(number), wanted, lost, gained, len(numbers), limits, errors)
         for number in numbers
     ]
     return Churn(
@@ -155,14 +157,16 @@ def _class_change(
     gained: NDArray[np.int64],
     classes: int,
     limits: Limits,
-    labeled: bool,
+    errors: float | None,
 ) -> ClassChange:
     own = lost[wanted[lost] == number]
     won = int((wanted[gained] == number).sum())
     images = int((wanted == number).sum())
-    single = mcnemar(len(own), won) if labeled else above(len(own), images, limits.changed_by_class)
+    single = mcnemar(len(own), won)
+    if errors is None:
+        single = above(len(own), images, limits.of_class(None))
     p_value = min(1.0, classes * single)
-    passed = not limits.loses_class(len(own) - won, images, p_value, labeled=labeled)
+    passed = not limits.loses_class(len(own) - won, images, p_value, errors)
     return ClassChange(number, images, tuple(map(int, own)), won, p_value, passed)
 
 

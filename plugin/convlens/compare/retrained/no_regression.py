@@ -37,6 +37,9 @@ def assert_no_regression(
 ) -> Retraining:
     """Assert that a retrained classifier lost nothing that the one before could do.
 
+    The limits are those of healthy trainings. Of 40 pairs of two recipes, with labels and without,
+    none alarmed on all images, and 1 of 4,400 on random samples of 50 to 2,000 images.
+
     Args:
         new, old: each a Keras model, a `Network`, a function of images (n, h, w, c) that returns
             classes (n, classes), the path of a .keras, .h5, .tflite or .onnx file, or

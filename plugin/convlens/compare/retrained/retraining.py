@@ -187,8 +187,8 @@ class Retraining:
 
     def title(self, number: int) -> str:
         """Return a class's number, and its name where it is known."""
-        named = len(self.class_names) > number
-        return f"class {number} ({self.class_names[number]})" if named else f"class {number}"
+        name = self.class_names[number] if len(self.class_names) > number else str(number)
+        return f"class {number}" if name == str(number) else f"class {number} ({name})"
 
     def _lost(self, change: ClassChange) -> str:
         gained = f" and gained {change.gained}" if change.gained else ""

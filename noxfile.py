@@ -84,7 +84,7 @@ def full(session: nox.Session) -> None:
 @nox.session
 def weekly(session: nox.Session) -> None:
     """Run the tests marked weekly: each planted defect, each kind of network, other machines."""
-    install(session, ".[test,onnx,tflite]")
+    install(session, ".[test,hub,onnx,tflite]")
     pytest(session, *TWO_PROCESSES, *WEEKLY, *session.posargs)
 
 
@@ -105,7 +105,7 @@ def browser(session: nox.Session) -> None:
 @nox.session
 def record(session: nox.Session) -> None:
     """Keep what the engine finds on TensorFlow, for the session `jax`."""
-    install(session, ".[test,hub]")
+    install(session, ".[test]")
     session.run("python", "tests/engine/results.py", str(session.cache_dir / "tensorflow.npz"))
     baselines = session.cache_dir / "tensorflow"
     shutil.rmtree(baselines, ignore_errors=True)

@@ -105,7 +105,7 @@ def browser(session: nox.Session) -> None:
 @nox.session
 def record(session: nox.Session) -> None:
     """Keep what the engine finds on TensorFlow, for the session `jax`."""
-    install(session, ".[test]")
+    install(session, ".[test,hub]")
     session.run("python", "tests/engine/results.py", str(session.cache_dir / "tensorflow.npz"))
     baselines = session.cache_dir / "tensorflow"
     shutil.rmtree(baselines, ignore_errors=True)

@@ -82,7 +82,7 @@ def test_a_damaged_file_has_an_item_and_a_sentence(pytester, pair):
     (pytester.path / "new.tflite").write_bytes(b"\x1c\0\0\0TFL3" + b"\xff" * 64)
     result = pytester.runpytest(*RUN, "new.tflite", *AGAINST)
     assert counts(result) == (0, 1, 6)
-    assert "new.tflite is damaged, or not safe to run" in result.stdout.str()
+    assert "new.tflite is damaged or truncated" in result.stdout.str()
 
 
 def test_a_reference_that_cannot_be_read(pytester, pair):

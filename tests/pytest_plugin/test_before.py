@@ -233,3 +233,17 @@ def test_outputs_that_cannot_be_judged_are_skipped(pytester, old, digits):
     result = pytester.runpytest(*run)
     result.assert_outcomes(passed=1, skipped=1, deselected=24)
     assert "30 images are too few to tell each output of other:make" in result.stdout.str()
+
+
+def test_units_without_a_partner_are_shown(pytester, change):
+    """Silent filters are no partners: the strongest patches of the old ones are in the report."""
+
+    def silent(kernel, bias):
+        return [kernel, bias - 100]
+
+    change("conv2d_1", silent)
+    result = pytester.runpytest(*RUN, "new.keras", *BEFORE, *IMAGES, "--convlens-report=r.html")
+    assert counts(result) == (0, 1, 1)
+    page = (pytester.path / "r.html").read_text(encoding="utf-8")
+    assert "conv2d_1: units without a partner in new.keras" in page
+    assert "8 of 24; " in page

@@ -6,14 +6,13 @@ import keras
 
 from convlens.checks._offenders import listed
 from convlens.checks.check import Effort, ModelCheck
-from convlens.engine.model.flatten import CONVOLUTIONS
+from convlens.engine.model.flatten import is_convolution
 from convlens.engine.model.network import Network
 from convlens.engine.model.saved_model import is_graph
 from convlens.lens import Lens
 
 # Layers whose weights are no filters, and that are usual in convolutional networks.
 _USUAL = (
-    *CONVOLUTIONS,
     keras.layers.Dense,
     keras.layers.EinsumDense,
     keras.layers.Embedding,
@@ -62,5 +61,6 @@ def _others(network: Network) -> list[str]:
     return [
         name
         for name, layer in network.layers.items()
-        if not isinstance(layer, _USUAL) and any(len(w.shape) > 1 for w in layer.weights)
+        if not (is_convolution(layer) or isinstance(layer, _USUAL))
+        and any(len(w.shape) > 1 for w in layer.weights)
     ]

@@ -21,7 +21,8 @@ _CHANNEL_FLOOR = 1e-3
 # A channel whose noise is within a factor of the others' is as noisy as its layer, however little
 # it varies, such as a unit that is nearly silent; its signal counts as the layer's. Where inputs
 # hardly vary, a channel's noise is one draw, squared: of c draws the largest is about 4.4 ln c
-# times the median. Half as much again is allowed.
+# times the median. Half as much again is allowed, of the third quartile, as kernels of a depthwise
+# convolution differ in size.
 _ALIKE, _MIN_ALIKE = 6.6, 10.0
 
 
@@ -106,7 +107,7 @@ class Tally:
         noise = self.noise
         signal = np.maximum(squares - total**2, 0) + _MEAN_SHARE * squares
         floor = max(float(signal.mean()), np.finfo(np.float64).tiny)
-        others = np.median(noise[noise > 0]) if (noise > 0).any() else 0.0
+        others = np.quantile(noise[noise > 0], 0.75, method="lower") if (noise > 0).any() else 0.0
         alike = others * max(_MIN_ALIKE, _ALIKE * math.log(len(noise)))
         share = np.where(noise <= alike, 1.0, _CHANNEL_FLOOR)
         ratios = np.maximum(signal, share * floor) / np.maximum(noise, 1e-300)

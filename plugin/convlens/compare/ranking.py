@@ -20,6 +20,9 @@ from convlens.compare.walk import Row, as_tensor, compute
 from convlens.engine.model.network import Network
 from convlens.engine.runtime import backend
 
+# The shares' sum is off 1 by what the first order leaves out.
+_MAX_MISSING = 0.5
+
 
 def error_shares(
     network: Network,
@@ -27,8 +30,10 @@ def error_shares(
     other: Runtime,
     images: NDArray[Any],
     errors: Sequence[NDArray[Any]],
-) -> list[float]:
+) -> list[float] | None:
     """Return each row's share of the outputs' squared error; negative where it cancels others'.
+
+    None where the shares do not add up to about 1: errors are too large for the first order.
 
     Args:
         network: the network at float precision.
@@ -64,10 +69,13 @@ def error_shares(
     _, pullback = backend.vjp(outputs, taps)
     gradients = pullback([ops.convert_to_tensor(e) for e in errors])
     total = sum(float((e.astype(np.float64) ** 2).sum()) for e in errors)
-    return [
-        float(ops.sum(gradient * delta)) / total if delta is not None and total > 0 else 0.0
+    if total == 0:
+        return None
+    found = [
+        0.0 if delta is None else float(ops.sum(gradient * delta)) / total
         for gradient, delta in zip(gradients, deltas, strict=True)
     ]
+    return found if abs(sum(found) - 1) <= _MAX_MISSING else None
 
 
 def _value(row: Row, held: dict[str, Any], like: Any) -> Any:

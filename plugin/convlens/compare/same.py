@@ -197,7 +197,8 @@ def _compare_layers(
     if errors:
         ranked = [n for n, _ in zip(measured, range(count), strict=False)]
         shares = error_shares(network, rows, other, images[ranked], [e[ranked] for e in errors])
-        layers = [replace(x, share=own) for x, own in zip(layers, shares, strict=True)]
+        if shares is not None:
+            layers = [replace(x, share=own) for x, own in zip(layers, shares, strict=True)]
     evidence = next(
         (
             _evidence(network, rows, other, images, row, tallies[id(row.symbol)])

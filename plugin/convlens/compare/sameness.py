@@ -132,11 +132,12 @@ class Sameness:
     @property
     def damage(self) -> str:
         """The layers that cause most of the error where every layer's noise is explained."""
-        ranked = [(x, x.noise) for x in self.ranking if x.noise is not None]
+        ranked = self.ranking or sorted(self.layers, key=lambda x: x.difference.snr)
+        noisy = [(x, x.noise) for x in ranked if x.noise is not None]
         return "; ".join(
-            f"{x.title!r} causes {x.share:.0%} of the error and leaves {x.difference.snr:.1f} dB "
-            f"of signal, {_taker(noise)}"
-            for x, noise in ranked[:_MAX_DAMAGED]
+            f"{x.title!r} {'' if x.share is None else f'causes {x.share:.0%} of the error and '}"
+            f"leaves {x.difference.snr:.1f} dB of signal, {_taker(noise)}"
+            for x, noise in noisy[:_MAX_DAMAGED]
         )
 
     @property

@@ -105,6 +105,16 @@ def test_a_convolutional_lstm_has_units(every, images):
     assert (found.trace[-1] > found.trace[0]).all()
 
 
+def test_a_convolutional_lstm_of_both_directions_has_the_units_of_both(images):
+    layer = layers.Bidirectional(layers.ConvLSTM2D(3, 3), name="both")
+    model = keras.Sequential([keras.Input(SHAPE), layer, layers.Flatten(), layers.Dense(2)])
+    network = Network(model)
+    assert network.conv_layers == ("both",)
+    assert network.units("both") == 6
+    assert forward_flops(network, "both", SHAPE) == 2 * 3 * 2 * (7 * 6) * 9 * 4 * 3 * (2 + 3)
+    assert_deconv_round_trip(network, images, "both")
+
+
 def test_a_layer_of_ones_own_for_each_frame_runs_unopened(images):
     class Twice(layers.Layer):
         def call(self, x):

@@ -123,7 +123,7 @@ class OutputsCheck(ModelCheck):
         most = None if seen.old is None else gone(seen.found, seen.old)
         if seen.old is not None and most is not None:
             found["without a partner"] = partial(
-                draw_gone, seen.old, most, seen.images, seen.value_range
+                draw_gone, seen.found, seen.old, most, seen.images, seen.value_range
             )
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -58,6 +59,7 @@ def gone(found: Retraining, old: Network) -> LayerSimilarity | None:
 
 
 def draw_gone(
+    found: Retraining,
     old: Network,
     layer: LayerSimilarity,
     images: NDArray[Any],
@@ -66,7 +68,11 @@ def draw_gone(
     """Return the strongest patches of the old model's units that have no partner."""
     k = min(_MAX_PATCHES, len(images))
     top = top_images(old, images, layer.old_layer, k=k, progress=_silent)
-    return draw_top(top_patches(old, top, layer.old_layer, layer.lost[:_MAX_UNITS]), value_range)
+    units = layer.lost[:_MAX_UNITS]
+    drawn = draw_top(top_patches(old, top, layer.old_layer, units), value_range)
+    title = f"{found.old} · {layer.old_layer}: units without a partner in {found.new}"
+    note = f"{len(units)} of {len(layer.lost)}; {drawn.note}"
+    return replace(drawn, title=title, note=note)
 
 
 def _silent(done: int, total: int) -> None:

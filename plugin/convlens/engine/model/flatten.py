@@ -175,6 +175,13 @@ class Flat:
     moved: set[int] = field(default_factory=set)
 
 
+def is_convolution(layer: Any) -> bool:
+    """Return whether a layer's channels are the units of a convolution, in both directions too."""
+    if isinstance(layer, keras.layers.Bidirectional):
+        layer = layer.forward_layer
+    return isinstance(layer, CONVOLUTIONS)
+
+
 def is_symbolic(value: Any) -> bool:
     """Return whether `value` is a symbolic tensor."""
     return isinstance(value, keras.KerasTensor)

@@ -55,12 +55,14 @@ def call_flops(call: Call, shapes: Mapping[int, Shape]) -> int:
         call: a call of a network.
         shapes: the shapes (None, …) of its input and output, by id; see `Network.shapes`.
     """
-    op = call.own_op
+    op, directions = call.own_op, 1
+    if isinstance(op, keras.layers.Bidirectional):
+        op, directions = op.forward_layer, 2
     if not isinstance(op, _COUNTED):
         return 0
     read, made = (tuple(n or 1 for n in shapes[id(t)]) for t in (call.inputs[0], call.outputs[0]))
     if isinstance(op, RECURRENT):
-        return read[1] * _of_recurrence(op, read[2:], made)
+        return directions * read[1] * _of_recurrence(op, read[2:], made)
     if isinstance(call.op, Frames):
         return read[1] * _of_layer(op, (1, *read[2:]), (1, *made[2:]))
     return _of_layer(op, read, made)

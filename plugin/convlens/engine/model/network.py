@@ -21,13 +21,13 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.engine.model.flatten import (
-    CONVOLUTIONS,
     Call,
     Flat,
     bound_of,
     falls_silent,
     flatten,
     has_graph,
+    is_convolution,
     is_symbolic,
 )
 from convlens.engine.model.guard import check_reading
@@ -102,7 +102,7 @@ class Network:
         self.layers: dict[str, Any] = self._flat.layers
         self.outputs: dict[str, Any] = self._flat.outputs
         self.preactivations: dict[str, Any] = self._flat.preactivations
-        self.conv_layers = tuple(n for n, x in self.layers.items() if isinstance(x, CONVOLUTIONS))
+        self.conv_layers = tuple(n for n, x in self.layers.items() if is_convolution(x))
         if not 2 <= len(self.input_shape) <= 4:
             raise ValueError(
                 f"{self.name} takes inputs of shape {tuple(self._flat.image.shape)}; convlens "

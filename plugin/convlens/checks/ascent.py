@@ -203,11 +203,12 @@ class Ascent(LayerCheck):
         return {}
 
     def figures(self, lens: Lens, layer: Any, seen: Any) -> Figures:
+        # After Ctrl-C it is an exception, which knows no plan.
+        plan = seen.plan if isinstance(seen, AscentGain) else None
+        middle = None if plan is None else plan.shown
         return {
             "filters": lambda: draw_maximized(
-                seen.result,
-                lens.network.units(layer),
-                middle=None if seen.plan is None else seen.plan.shown,
+                seen.result, lens.network.units(layer), middle=middle
             ),
             "ascent": lambda: draw_curves(seen.result),
         }

@@ -288,7 +288,7 @@ def test_the_effort_decides_how_much_is_climbed(pytester, tiny_file, options, st
     )
     result.assert_outcomes(passed=1, deselected=tiny_items - 1)
     units = "2 of 6" if steps == 9 else "6 of 6"
-    result.stdout.fnmatch_lines([f"conv_a* {units} units, {steps} steps, 13×13*"])
+    result.stdout.fnmatch_lines([f"conv_a* {units} units, {steps} steps, 15×15*"])
 
 
 def test_models_of_one_name_are_told_apart(pytester, tiny):

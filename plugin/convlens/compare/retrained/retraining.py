@@ -15,8 +15,8 @@ from convlens.compare.retrained.outputs import OutputChange
 from convlens.compare.retrained.weights import LayerFinding
 
 MAX_SHOWN = 10
-# A loss is one of the model as a whole from this share of the classes, or where the classes that
-# fail have less than this share of it.
+# A loss is one of the model as a whole if more than this share of the classes fail, as many where
+# none of them lost this share of its images, or where those that fail have less than this of it.
 _SPREAD = 0.5
 # Features of the last hidden layer are as damaged where their CKA is below this.
 _DAMAGED = 0.75
@@ -71,9 +71,11 @@ class Retraining:
 
         It is one of the whole where a layer explains it, unless most of a class is lost.
         """
-        failing = self.churn.failing
-        explained = bool(self.weights) and all(x.net < _SPREAD * x.images for x in failing)
-        if explained or len(failing) > max(1, _SPREAD * len(self.churn.classes)):
+        failing, half = self.churn.failing, _SPREAD * len(self.churn.classes)
+        mild = all(x.net < _SPREAD * x.images for x in failing)
+        if mild and (self.weights or len(failing) >= max(2, half)):
+            return True
+        if len(failing) > max(1, half):
             return True
         total = len(self.churn.lost) - len(self.churn.gained)
         return not self.churn.keeps and sum(x.net for x in failing) < _SPREAD * total

@@ -36,6 +36,10 @@ SUITABLE_NETWORKS = {
     "swapped-colors": {"residual", "batch_norm"},
 }
 
+# Keras's `predict` overrides the mode that a graph fixes, so a baseline of its numbers agrees; the
+# check `repeatable` names the layer.
+AS_CALLED = {"dropout-at-inference", "batch-norm-in-training"}
+
 Seen = dict[str, dict[str, bool]]
 
 
@@ -75,6 +79,9 @@ def test_a_baseline_detects_each_defect_and_names_its_layer(zoo, defect):
     for layer in zoo.places(defect):
         lens = zoo.broken(defect, layer)
         alarm = baseline_alarm(lens, zoo.folder)
+        if defect in AS_CALLED:
+            assert alarm is None
+            continue
         assert alarm is not None, f"{defect} at {layer} was not caught"
         assert found([alarm], defect, layer, lens) == {BASELINE: True}, (
             f"{defect} at {layer}: {alarm.message}"
@@ -96,8 +103,8 @@ def test_the_checks_detect_each_defect_that_needs_no_baseline(zoo, defect, table
     elif DEFECTS[defect].needs == "labels":
         assert "accuracy" in seen, f"{defect} at {layer} was not caught"
     alarm = baseline_alarm(lens, zoo.folder)
-    assert alarm is not None
-    seen |= found([alarm], defect, layer, lens)
+    assert (alarm is None) == (defect in AS_CALLED)
+    seen |= found([alarm] if alarm else [], defect, layer, lens)
     table.setdefault(defect, {})[zoo.name] = seen
 
 

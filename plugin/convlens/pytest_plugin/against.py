@@ -13,6 +13,7 @@ import pytest
 from convlens.files.formats import FOREIGN_SUFFIXES, is_saved_model
 from convlens.pytest_plugin.causes import CAUSE, record_follower
 from convlens.pytest_plugin.items import ModelItem
+from convlens.pytest_plugin.last import LastResult
 from convlens.pytest_plugin.models import (
     images_for_shape,
     lens_for,
@@ -91,8 +92,7 @@ class AgainstSession:
         self.spec = spec
         self._config = config
         self._reference: Runtime | None = None
-        # The last model's alone: its items run one after the other.
-        self._last: tuple[str, Sameness | ValueError] | None = None
+        self._last = LastResult(self._compared)
 
     @property
     def reference(self) -> Runtime:
@@ -111,15 +111,7 @@ class AgainstSession:
         Raises:
             ValueError: the model does not load or run.
         """
-        if self._last is None or self._last[0] != target.spec:
-            try:
-                self._last = target.spec, self._compared(target)
-            except ValueError as error:
-                self._last = target.spec, error
-        found = self._last[1]
-        if isinstance(found, ValueError):
-            raise ValueError(str(found))
-        return found
+        return self._last.of(target)
 
     def shown(self, target: Target) -> _Shown:
         """Return the images to look with, those of the Keras model of the two.

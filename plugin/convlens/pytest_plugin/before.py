@@ -12,6 +12,7 @@ import pytest
 from convlens.pytest_plugin.against import AgainstSession, check_source, is_foreign
 from convlens.pytest_plugin.causes import CAUSE, EXPLANATION, LAYER, record_follower
 from convlens.pytest_plugin.items import ModelItem
+from convlens.pytest_plugin.last import LastResult
 from convlens.pytest_plugin.models import images_for_shape, lens_for, lens_of_target
 from convlens.pytest_plugin.notes import note
 from convlens.pytest_plugin.targets import Target
@@ -89,8 +90,7 @@ class BeforeSession:
         self.spec = spec
         self._config = config
         self._models = AgainstSession(config, spec)
-        # The last model's alone: its items run one after the other.
-        self._last: tuple[str, tuple[SeenRetraining, _Shown] | ValueError] | None = None
+        self._last = LastResult(self._compared)
 
     def compare(self, target: Target) -> tuple[SeenRetraining, _Shown]:
         """Return a model beside the one before, and the images of the comparison.
@@ -98,15 +98,7 @@ class BeforeSession:
         Raises:
             ValueError: the models do not load or run, or cannot be compared.
         """
-        if self._last is None or self._last[0] != target.spec:
-            try:
-                self._last = target.spec, self._compared(target)
-            except ValueError as error:
-                self._last = target.spec, error
-        found = self._last[1]
-        if isinstance(found, ValueError):
-            raise ValueError(str(found))
-        return found
+        return self._last.of(target)
 
     def _compared(self, target: Target) -> tuple[SeenRetraining, _Shown]:
         from convlens.compare.keras_model import KerasModel

@@ -69,5 +69,7 @@ def test_held_values_find_their_inputs():
     assert feeds.image == "x"
     ((given, count),) = feeds.batches(np.zeros((2, 4, 4, 3)), 3)
     assert ([value.shape for value in given], count) == ([(3, 2), (3, 4, 4, 3)], 2)
+    counts = [count for _, count in feeds.batches(np.zeros((70, 4, 4, 3)), None)]
+    assert counts == [32, 32, 6]
     with pytest.raises(ValueError, match=r"new has no single input for 'no' of shape \(7,\)"):
         feeds.hold({"no": np.zeros(7)})

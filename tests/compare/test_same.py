@@ -9,6 +9,7 @@ import pytest
 
 import convlens
 from convlens import assert_same_behaviour
+from convlens.compare.function import FunctionModel
 
 
 @pytest.fixture
@@ -87,6 +88,14 @@ def test_a_function_shows_its_outputs_alone(reference, copy, images):
     assert assert_same_behaviour(new, reference, images).layers == ()
     with pytest.raises(AssertionError, match="no layer can be named"):
         assert_same_behaviour(lambda x: copy(x[:, ::-1]), reference, images)
+
+
+def test_a_function_is_given_few_images_at_a_time():
+    seen = []
+    many = np.random.default_rng(1).random((70, 4, 4, 3), dtype=np.float32)
+    (found,) = FunctionModel(lambda x: seen.append(len(x)) or x[:, 0, 0]).outputs(many)
+    assert seen == [32, 32, 6]
+    assert np.array_equal(found, many[:, 0, 0])
 
 
 def test_without_images_textures_are_shown(reference, copy):

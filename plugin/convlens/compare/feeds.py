@@ -11,6 +11,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from convlens.compare.runtime import BATCH
+
 Shape = tuple[int | None, ...]
 
 
@@ -99,10 +101,11 @@ class Feeds:
 
         Args:
             images: images (n, …) as the model takes them.
-            size: fixed number of images in a batch, which the last image fills up; None for any.
+            size: fixed number of images in a batch; None for any number, of which at most 32 are
+                given. The last image fills the last batch up.
         """
         image = self.image
-        count = size or len(images)
+        count = size or min(BATCH, len(images))
         for start in range(0, len(images), count):
             part = np.asarray(images[start : start + count], self._inputs[image][1])
             filled = np.concatenate([part, *[part[-1:]] * (count - len(part))])

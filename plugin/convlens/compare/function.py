@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.compare.runtime import Arithmetic, Step, Values
+from convlens.compare.runtime import BATCH, Arithmetic, Step, Values
 from convlens.engine.runtime import backend
 
 
@@ -31,11 +31,17 @@ class FunctionModel:
         """Do nothing: a function of images alone holds the rest itself."""
 
     def outputs(self, images: NDArray[Any]) -> list[Values]:
-        """Return what the function returns.
+        """Return what the function returns, for at most 32 images at a time.
 
         Raises:
             ValueError: an output without the images as its first axis.
         """
+        parts = [
+            self._outputs(images[start : start + BATCH]) for start in range(0, len(images), BATCH)
+        ]
+        return [np.concatenate(each) for each in zip(*parts, strict=True)]
+
+    def _outputs(self, images: NDArray[Any]) -> list[Values]:
         found = [
             np.asarray(backend.to_numpy(v), np.float32)
             for v in keras.tree.flatten(self._function(images))

@@ -7,11 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from convlens.compare.runtime import Arithmetic, Step, Values
-from convlens.compare.walk import compute, layer_names
+from convlens.compare.walk import follow, layer_names
 from convlens.engine.model.network import INPUT, Network
 from convlens.engine.runtime import backend
 from convlens.engine.runtime.tolerance import coarsest, precision_of
@@ -54,14 +53,8 @@ class KerasModel:
 
     def tensors(self, images: NDArray[Any]) -> dict[str, Values]:
         """Return the values of all layers and operations."""
-        image = ops.cast(ops.convert_to_tensor(images), self.network.image.dtype)
-        values = self.network.first_values(image)
-        for call in self.network.all_calls:
-            results = compute(call, values)
-            if results is not None:
-                values.update((id(t), v) for t, v in zip(call.outputs, results, strict=True))
         return {
-            name: np.asarray(backend.to_numpy(values[key]), np.float32)
-            for key, name in self._names.items()
-            if key in values and len(values[key].shape) > 1
+            self._names[key]: np.asarray(backend.to_numpy(value), np.float32)
+            for key, value, _ in follow(self.network, images)
+            if len(value.shape) > 1
         }

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from convlens.compare.runtime import Runtime
 from convlens.compare.tensors import turned
-from convlens.compare.walk import Row, as_tensor, compute
+from convlens.compare.walk import Row, as_tensor, follow
 from convlens.engine.model.network import Network
 from convlens.engine.runtime import backend
 
@@ -48,21 +48,13 @@ def error_shares(
     deltas: list[Any] = [None] * len(rows)
 
     def outputs(taps: list[Any]) -> list[Any]:
-        values = network.first_values(ops.convert_to_tensor(images))
-        known = {id(network.image): values[id(network.image)]}
-        for call in (None, *network.all_calls):
-            if call is not None:
-                results = compute(call, values)
-                if results is None:
-                    continue
-                known = {id(t): v for t, v in zip(call.outputs, results, strict=True)}
-            for key, value in known.items():
-                values[key] = value
-                if key in places:
-                    i = places[key]
-                    # The value is the integer model's, and its derivative the float layer's.
-                    deltas[i] = ops.stop_gradient(_value(rows[i], held, value) - value)
-                    values[key] = value + deltas[i] + taps[i]
+        values: dict[int, Any] = {}
+        for key, value, values in follow(network, images):
+            if key in places:
+                i = places[key]
+                # The value is the integer model's, and its derivative the float layer's.
+                deltas[i] = ops.stop_gradient(_value(rows[i], held, value) - value)
+                values[key] = value + deltas[i] + taps[i]
         return [values[id(t)] for t in network.results]
 
     taps = [ops.zeros((len(images), *_shape(row, held))) for row in rows]

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 # Kinds of arithmetic, each with limits of its own; see `limits`.
 Arithmetic = Literal["float32", "float16", "bfloat16", "dynamic range", "int8"]
 Values = NDArray[np.float32]
+# Images that run at a time where a model takes any number, as in Keras's `predict`.
+BATCH = 32
 
 
 @dataclass(frozen=True)

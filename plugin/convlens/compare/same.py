@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.compare.conventions import find_convention
@@ -23,7 +22,7 @@ from convlens.compare.runtime import Arithmetic, Runtime
 from convlens.compare.sameness import Evidence, LayerSameness, Sameness
 from convlens.compare.sources import open_source
 from convlens.compare.tensors import Tensors, turned
-from convlens.compare.walk import Row, Walk, as_tensor, compute
+from convlens.compare.walk import Row, Walk, as_tensor, follow
 from convlens.engine.model.network import Network
 from convlens.engine.runtime import backend
 from convlens.pictures.synthetic import synthetic_images
@@ -270,22 +269,13 @@ def row_values(
     """Yield each row with its value from the other model's inputs, the other's, and all values."""
     held = other.tensors(images)
     by_symbol = {id(row.symbol): row for row in rows}
-    values = network.first_values(ops.convert_to_tensor(images))
-    known = {id(network.image): values[id(network.image)]}
-    for call in (None, *network.all_calls):
-        if call is not None:
-            results = compute(call, values)
-            if results is None:
-                continue
-            known = {id(t): v for t, v in zip(call.outputs, results, strict=True)}
-        for key, value in known.items():
-            values[key] = value
-            row = by_symbol.get(key)
-            if row is not None:
-                expected = backend.to_numpy(value)
-                actual = turned(held[row.pair.tensor], row.pair.transposed).reshape(expected.shape)
-                yield row, expected, actual, values
-                values[key] = as_tensor(actual, row.symbol)
+    for key, value, values in follow(network, images):
+        row = by_symbol.get(key)
+        if row is not None:
+            expected = backend.to_numpy(value)
+            actual = turned(held[row.pair.tensor], row.pair.transposed).reshape(expected.shape)
+            yield row, expected, actual, values
+            values[key] = as_tensor(actual, row.symbol)
 
 
 def _judged(row: Row, found: Difference, limits: Limits, noise: Noise | None) -> LayerSameness:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,15 @@ class TFLiteModel:
         return self.graph.dequantized(i, interpreter.get_tensor(i))
 
 
+@dataclass(frozen=True)
+class _Quantization:
+    """The steps and zero points of a tensor, one or one for each channel of an axis."""
+
+    scale: NDArray[np.float64]
+    zero: NDArray[np.float64]
+    axis: int
+
+
 class Graph:
     """The structure of a TFLite file: its tensors, operations and quantization.
 
@@ -190,7 +200,7 @@ class Graph:
             name = _text(tensor.name) or f"tensor {i}"
             self.names.append(name if name not in self.names else f"{name}#{i}")
         self._types = [_TYPES.get(t.type, "") for t in main.tensors]
-        self._quantization = [t.quantization for t in main.tensors]
+        self._quantization = [_quantization(t) for t in main.tensors]
         known = {int(i) for i in main.inputs}
         self.computed = [i for i in sorted(known) if self._is_number(i)]
         self.makers: dict[int, tuple[str, list[int]]] = {}
@@ -235,30 +245,25 @@ class Graph:
 
     def _scale(self, i: int) -> NDArray[np.float64] | None:
         found = self._quantization[i]
-        if found is None or found.scale is None or self._types[i] not in (*_QUANTIZED, "int32"):
-            return None
-        return np.asarray(found.scale, np.float64)
+        return found.scale if found and self._types[i] in (*_QUANTIZED, "int32") else None
 
     def _step(self, i: int) -> Step | None:
-        scale = self._scale(i)
-        if scale is None or self._types[i] not in _QUANTIZED:
+        found = self._quantization[i]
+        if found is None or self._types[i] not in _QUANTIZED:
             return None
-        zero = np.asarray(self._quantization[i].zeroPoint, np.float64)
         limits = np.iinfo(self._types[i])
-        low = float(((limits.min - zero) * scale).max())
-        return Step(scale, low, float(((limits.max - zero) * scale).min()))
+        low, high = ((end - found.zero) * found.scale for end in (limits.min, limits.max))
+        return Step(found.scale, float(low.max()), float(high.min()))
 
     def dequantized(self, i: int, value: NDArray[Any]) -> Values:
         """Return a tensor's real values."""
-        scale = self._scale(i)
-        if scale is None:
+        found = self._quantization[i]
+        if found is None or self._scale(i) is None:
             return np.asarray(value, np.float32)
-        axis = int(self._quantization[i].quantizedDimension or 0)
-        zero = np.asarray(self._quantization[i].zeroPoint, np.float64)
         shape = [1] * value.ndim
-        if scale.size > 1:
-            shape[axis] = -1
-        real = (value.astype(np.float64) - zero.reshape(shape)) * scale.reshape(shape)
+        if found.scale.size > 1:
+            shape[found.axis] = -1
+        real = (value.astype(np.float64) - found.zero.reshape(shape)) * found.scale.reshape(shape)
         return real.astype(np.float32)
 
     def _arithmetic(self) -> Arithmetic:
@@ -322,6 +327,15 @@ def _quantized(detail: Any, values: NDArray[Any]) -> NDArray[Any]:
         return values.astype(kind)
     limits = np.iinfo(kind)
     return np.clip(np.round(values / scale) + zero, limits.min, limits.max).astype(kind)
+
+
+def _quantization(tensor: Any) -> _Quantization | None:
+    found = tensor.quantization
+    if found is None or found.scale is None:
+        return None
+    # Copies: views would hold the whole file in memory.
+    scale, zero = (np.array(each, np.float64) for each in (found.scale, found.zeroPoint))
+    return _Quantization(scale, zero, int(found.quantizedDimension or 0))
 
 
 def _bytes(tensor: Any) -> int:

@@ -249,6 +249,29 @@ class Walk:
         return count
 
 
+def follow(network: Network, images: NDArray[Any]) -> Iterator[tuple[int, Any, dict[int, Any]]]:
+    """Yield the id and the value of each symbol, and all values so far, in the network's order.
+
+    A value that the caller replaces in the mapping before the next step goes on to the layers
+    behind it.
+
+    Args:
+        network: the network.
+        images: images (n, h, w, c).
+    """
+    values: dict[int, Any] = network.first_values(
+        ops.cast(ops.convert_to_tensor(images), network.image.dtype)
+    )
+    yield id(network.image), values[id(network.image)], values
+    for call in network.all_calls:
+        results = compute(call, values)
+        if results is None:
+            continue
+        for symbol, value in zip(call.outputs, results, strict=True):
+            values[id(symbol)] = value
+            yield id(symbol), value, values
+
+
 def compute(call: Call, values: Mapping[int, Any]) -> list[Any] | None:
     """Return the results of a call; None where an input has no value yet."""
     if any(id(t) not in values for t in call.inputs):

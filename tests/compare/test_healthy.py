@@ -7,12 +7,15 @@ run are kept.
 
 from __future__ import annotations
 
+import os
+import pickle
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +59,18 @@ NETWORKS: dict[str, tuple[int, dict[str, Any]]] = {
     "InceptionResNetV2": (75, {}),
 }
 KINDS = ("TFLite float32", "TFLite float16", "TFLite dynamic range", "TFLite int8", "ONNX")
-FOLDER, FILE = "SavedModel", ".keras"
+FOLDER, FILE, ON_JAX = "SavedModel", ".keras", "SavedModel, Keras on JAX"
+# Run on another backend than the one that exported the model.
+BESIDE = """
+import pickle, sys
+import numpy as np
+from convlens.compare.same import compare_models
+from convlens.compare.sources import open_source
+*paths, images, result = sys.argv[1:]
+opened = [open_source(path, allow_legacy=True) for path in paths]
+with open(result, "wb") as file:
+    pickle.dump(compare_models(*opened, np.load(images), names=("saved", "model")), file)
+"""
 
 
 @dataclass(frozen=True)
@@ -98,7 +112,8 @@ def smooth(images: Any) -> Any:
 def tflite(subject: Subject, kind: str) -> Path:
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_keras_model(subject.model)
+    # Once for all kinds: the converter itself saves a Keras model so, each time.
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved(subject, kind)))
     if kind != "TFLite float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if kind == "TFLite float16":
@@ -124,8 +139,10 @@ def onnx(subject: Subject, kind: str) -> Path:
 
 
 def saved(subject: Subject, kind: str) -> Path:
-    subject.model.export(subject.folder / "saved", verbose=False)
-    return subject.folder / "saved"
+    folder = subject.folder / "saved"
+    if not folder.exists():
+        subject.model.export(folder, verbose=False)
+    return folder
 
 
 def file(subject: Subject, kind: str) -> Path:
@@ -138,6 +155,7 @@ EXPORTERS: dict[str, Callable[[Subject, str], Path]] = {
     "ONNX": onnx,
     FOLDER: saved,
     FILE: file,
+    ON_JAX: saved,
 }
 
 
@@ -149,8 +167,7 @@ def test_a_healthy_conversion_raises_no_alarm(request, subject, kind, table):
         path = EXPORTERS[kind](subject, kind)
         exported = time.process_time() - started
         started = time.process_time()
-        opened = [open_source(each, allow_legacy=True) for each in (path, subject.model)]
-        found = compare_models(*opened, subject.images, names=(path.name, subject.model.name))
+        found = (beside_jax if kind == ON_JAX else beside)(subject, path)
         compared = time.process_time() - started
     name = request.node.callspec.params["subject"]
     layers = [layer for layer in found.layers if layer.layer != "input"]
@@ -165,6 +182,24 @@ def test_a_healthy_conversion_raises_no_alarm(request, subject, kind, table):
     print(f"{table[name, kind].strip()} export {exported:.1f} s, compare {compared:.1f} s")
     assert found.passed, found.message
     assert not found.unmatched
+
+
+def beside(subject: Subject, path: Path) -> Sameness:
+    opened = [open_source(each, allow_legacy=True) for each in (path, subject.model)]
+    return compare_models(*opened, subject.images, names=(path.name, subject.model.name))
+
+
+def beside_jax(subject: Subject, path: Path) -> Sameness:
+    """Hold a SavedModel that TensorFlow runs beside the Keras model that JAX runs."""
+    if find_spec("jax") is None:
+        pytest.skip("JAX is not installed")
+    images, result = subject.folder / "images.npy", subject.folder / "result"
+    np.save(images, subject.images)
+    paths = path, file(subject, FILE), images, result
+    command = [sys.executable, "-c", BESIDE, *map(str, paths)]
+    subprocess.run(command, check=True, env={**os.environ, "KERAS_BACKEND": "jax"})
+    found: Sameness = pickle.loads(result.read_bytes())
+    return found
 
 
 def alarms(found: Sameness) -> int:

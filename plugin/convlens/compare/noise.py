@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from convlens.compare.runtime import Step
+from convlens.compare.runtime import Kernel, Step
 from convlens.compare.walk import Row
 from convlens.engine.model.flatten import DEPTHWISE, PLAIN, Call
 from convlens.engine.runtime import backend
@@ -32,8 +32,8 @@ class Quantized(Protocol):
 
     steps: Mapping[str, Step]
 
-    def weight_steps(self, tensor: str, known: frozenset[str]) -> list[NDArray[np.float64]]:
-        """Return the steps of the weights between a tensor and known ones, one a channel."""
+    def kernels(self, tensor: str, known: frozenset[str]) -> list[Kernel]:
+        """Return the kernels of the operations between a tensor and known ones, in order."""
         ...
 
     def inner_steps(self, tensor: str, known: frozenset[str]) -> list[float]:
@@ -86,7 +86,7 @@ class NoiseTally:
         self._row = row
         self._step = model.steps.get(row.pair.tensor)
         others = known - {row.pair.tensor}
-        self._weights = model.weight_steps(row.pair.tensor, others)
+        self._kernels = model.kernels(row.pair.tensor, others)
         inner = model.inner_steps(row.pair.tensor, others)
         own = [] if self._step is None else [float(self._step.scale.max())]
         self._rounding = sum(step**2 for step in (*inner, *own)) / 12
@@ -102,7 +102,7 @@ class NoiseTally:
             values: the values that the layer was computed from, by the id of their symbol.
         """
         error = (np.asarray(actual, np.float64) - expected) ** 2
-        weights = self._weight_noise(values, expected.shape)
+        weights, inputs = self._kernel_noise(values, expected.shape)
         floor = _FLOAT_NOISE * float(np.mean(np.square(expected, dtype=np.float64)))
         free = np.ones(error.shape, bool)
         if self._step is not None:
@@ -112,7 +112,7 @@ class NoiseTally:
             free = (actual > low) & (actual < high) | (expected > low) & (expected < high)
         rows = [
             np.where(free, each, 0).reshape(-1, error.shape[-1]).sum(axis=0)
-            for each in (error, weights, np.broadcast_to(self._rounding + floor, error.shape))
+            for each in (error, weights, inputs + self._rounding + floor)
         ]
         sums = np.stack(rows)
         self._sums = sums if self._sums is None else self._sums + sums
@@ -136,17 +136,25 @@ class NoiseTally:
             float(weights.sum()) / total,
         )
 
-    def _weight_noise(
+    def _kernel_noise(
         self, values: Mapping[int, Any], shape: tuple[int, ...]
-    ) -> NDArray[np.float64]:
-        """Return the variance that the weights' steps make, in the layer's shape."""
-        total: NDArray[np.float64] = np.zeros(shape)
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the variances in the layer's shape that the steps make.
+
+        Returns:
+            that of the weights' steps, and that of inputs which operations round by themselves.
+        """
+        weights, inputs = np.zeros(shape), np.zeros(shape)
         calls = [call for call in self._row.calls if _has_kernel(call)]
-        for call, steps in zip(calls, self._weights, strict=False):
-            squares = tap_squares(call, values[id(call.inputs[0])])
-            if squares.shape[1:-1] == shape[1:-1] and steps.size in (1, shape[-1]):
-                total += steps**2 / 12 * squares
-        return total
+        for call, kernel in zip(calls, self._kernels, strict=False):
+            x = values[id(call.inputs[0])]
+            squares = tap_squares(call, x)
+            if squares.shape[1:-1] != shape[1:-1] or kernel.step.size not in (1, shape[-1]):
+                continue
+            weights += kernel.step**2 / 12 * squares
+            if kernel.squares is not None:
+                inputs += input_step(call, x) ** 2 / 12 * kernel.squares
+        return weights, inputs
 
 
 def tap_squares(call: Call, x: Any) -> NDArray[np.float64]:
@@ -169,6 +177,23 @@ def tap_squares(call: Call, x: Any) -> NDArray[np.float64]:
         found = ops.conv(square, ones, op.strides, op.padding, dilation_rate=op.dilation_rate)
         found = ops.repeat(found, op.filters // op.groups, axis=-1)
     return np.asarray(backend.to_numpy(found), np.float64)
+
+
+def input_step(call: Call, x: Any) -> NDArray[np.float64]:
+    """Return the step of a layer's input that is rounded to 8 bits by its range.
+
+    Args:
+        call: the layer.
+        x: its input (n, …, c).
+
+    Returns:
+        (n, 1, …, 1); (n, …, 1) for a dense layer, each of whose rows has a range of its own.
+    """
+    values = np.asarray(backend.to_numpy(x), np.float64)
+    axes = -1 if isinstance(call.op, keras.layers.Dense) else tuple(range(1, values.ndim))
+    high, low = values.max(axis=axes, keepdims=True), values.min(axis=axes, keepdims=True)
+    step: NDArray[np.float64] = (np.maximum(high, 0) - np.minimum(low, 0)) / 255
+    return step
 
 
 def _has_kernel(call: Call) -> bool:

@@ -254,10 +254,10 @@ def _chunks(numbers: Sequence[int], size: int) -> Iterator[list[int]]:
 
 
 def _noise_tallies(rows: Sequence[Row], other: Runtime) -> dict[int, NoiseTally]:
-    """Return the sums of an integer model's noise, by the id of each row's symbol."""
+    """Return the sums of the noise of a model with steps, by the id of each row's symbol."""
     from convlens.compare.tflite import TFLiteModel
 
-    if not (isinstance(other, TFLiteModel) and other.arithmetic == "int8"):
+    if not (isinstance(other, TFLiteModel) and other.arithmetic in _RANKED):
         return {}
     known = known_tensors(rows)
     return {id(row.symbol): NoiseTally(row, other, known) for row in rows}
@@ -279,18 +279,13 @@ def row_values(
 
 
 def _judged(row: Row, found: Difference, limits: Limits, noise: Noise | None) -> LayerSameness:
-    if noise is not None:
-        finding = "" if noise.passed else f"unexplained {noise}; {found}"
-        return LayerSameness(
-            row.layer, row.group, row.pair.tensor, found, noise.passed, finding, noise
-        )
-    passed = found.snr >= limits.layer and found.channel_snr >= limits.channel
-    finding = (
-        ""
-        if passed
-        else f"{found} (limits {limits.layer:g} dB, worst channel {limits.channel:g} dB)"
-    )
-    return LayerSameness(row.layer, row.group, row.pair.tensor, found, passed, finding)
+    within = found.snr >= limits.layer and found.channel_snr >= limits.channel
+    passed = (noise is not None and noise.passed) or (within and not limits.noise_alone)
+    finding = ""
+    if not passed:
+        finding = f"{found} (limits {limits.layer:g} dB, worst channel {limits.channel:g} dB)"
+        finding = finding if noise is None else f"unexplained {noise}; {found}"
+    return LayerSameness(row.layer, row.group, row.pair.tensor, found, passed, finding, noise)
 
 
 def _with_identities(layers: Sequence[LayerSameness]) -> list[LayerSameness]:

@@ -15,7 +15,7 @@ import psutil
 from numpy.typing import NDArray
 
 from convlens.compare.feeds import Feeds
-from convlens.compare.runtime import Arithmetic, Step, Values
+from convlens.compare.runtime import Arithmetic, Kernel, Step, Values
 from convlens.files.tflite import find_runtime
 
 _IDENTIFIER = b"TFL3"
@@ -34,8 +34,8 @@ _TYPES = {
     16: "uint16",
 }
 _QUANTIZED = ("int8", "uint8", "int16")
-# Operations whose second input is a kernel.
-_WITH_KERNEL = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+# Operations whose second input is a kernel, and the kernel's axis of the output's channels.
+_WITH_KERNEL = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": -1, "FULLY_CONNECTED": 0}
 _MAX_TENSORS = 1_000_000
 
 
@@ -123,19 +123,25 @@ class TFLiteModel:
                     parts.setdefault(self.graph.names[i], []).append(rows)
         return {name: np.concatenate(each)[: len(images)] for name, each in parts.items()}
 
-    def weight_steps(self, tensor: str, known: frozenset[str]) -> list[NDArray[np.float64]]:
-        """Return the steps of the weights between a tensor and known ones, in order.
-
-        Each has one number, or one for each channel.
-        """
+    def kernels(self, tensor: str, known: frozenset[str]) -> list[Kernel]:
+        """Return the kernels of the operations between a tensor and known ones, in order."""
         graph = self.graph
         found = []
         for i in sorted(graph.between(tensor, known), key=graph.computed.index):
             kind, inputs = graph.makers.get(i, ("", []))
             if kind in _WITH_KERNEL and len(inputs) > 1:
-                step = self.steps.get(graph.names[inputs[1]])
-                found.append(np.zeros(1) if step is None else step.scale)
+                found.append(self._kernel(kind, *inputs[:2]))
         return found
+
+    def _kernel(self, kind: str, data: int, weights: int) -> Kernel:
+        step = self.steps.get(self.graph.names[weights])
+        if step is None:
+            return Kernel(np.zeros(1))
+        if self.graph.names[data] in self.steps:
+            return Kernel(step.scale)
+        values = self._read(self._all, weights).astype(np.float64)
+        channels = np.moveaxis(values, _WITH_KERNEL[kind], 0)
+        return Kernel(step.scale, (channels.reshape(len(channels), -1) ** 2).sum(axis=1))
 
     def inner_steps(self, tensor: str, known: frozenset[str]) -> list[float]:
         """Return the steps of the tensors between a tensor and known ones."""

@@ -190,4 +190,4 @@ def _taker(noise: Noise) -> str:
     if noise.saturated > _MANY_SATURATED:
         return f"{noise.saturated:.0%} of its values are at an end of their range"
     weights = noise.by_weights
-    return f"{weights:.0%} of the noise is the weights' step, {1 - weights:.0%} the output's"
+    return f"{weights:.0%} of the noise is the weights' step, {1 - weights:.0%} the values'"

@@ -7,6 +7,7 @@ run are kept.
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import subprocess
@@ -137,6 +138,7 @@ def onnx(subject: Subject, kind: str) -> Path:
         subprocess.run([*command, "--output", path], check=True, capture_output=True)
     else:
         subject.model.export(path, format="onnx", verbose=False)
+        gc.collect()  # tf2onnx leaves up to a hundred times the weights in cycles
     return path
 
 

@@ -52,3 +52,39 @@ def test_in_dynamic_range_a_fault_beside_a_quiet_channel(
     assert found.first is not None
     assert "depthwise" in found.first.group
     assert found.first.finding.startswith("unexplained noise")
+
+
+@pytest.fixture(scope="module")
+def sensitive(images):
+    """A network that makes small differences large, layer by layer."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(9)
+    x = image = keras.Input((16, 16, 3), name="image")
+    for i in range(3):
+        x = layers.Conv2D(8, 3, padding="same", name=f"conv_{i}")(x)
+        x = layers.Rescaling(40.0, name=f"larger_{i}")(x)
+        x = layers.Activation("tanh" if i == 2 else keras.ops.sin, name=f"wave_{i}")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(image, layers.Dense(10, name="classes")(x), name="sensitive")
+
+
+def test_outputs_are_explained_by_layers_that_all_agree(sensitive, images, convert):
+    path = convert(sensitive, images, "float16")
+    found = assert_same_behaviour(path, sensitive, images)
+    (output,) = found.outputs
+    assert -3 < output.snr < found.limits.output
+    with pytest.raises(AssertionError, match="no layer can be named"):
+        assert_same_behaviour(open_source(path).outputs, sensitive, images)
+
+
+@pytest.mark.parametrize("defect", ["transposed-kernel", "shifted-bias"])
+def test_outputs_are_not_explained_where_a_layer_differs(
+    sensitive, images, convert, tmp_path, defect
+):
+    content = convert(sensitive, images, "float16").read_bytes()
+    path = tmp_path / "new.tflite"
+    path.write_bytes(plant_in_artefact(content, defect))
+    with pytest.raises(AssertionError, match="diverges from sensitive is 'conv_1"):
+        assert_same_behaviour(path, sensitive, images)

@@ -9,7 +9,9 @@ import pytest
 
 import convlens
 from convlens import assert_same_behaviour
+from convlens.compare import same
 from convlens.compare.function import FunctionModel
+from convlens.compare.keras_model import KerasModel
 
 
 @pytest.fixture
@@ -96,6 +98,18 @@ def test_a_function_is_given_few_images_at_a_time():
     (found,) = FunctionModel(lambda x: seen.append(len(x)) or x[:, 0, 0]).outputs(many)
     assert seen == [32, 32, 6]
     assert np.array_equal(found, many[:, 0, 0])
+
+
+def test_few_images_have_their_tensors_in_memory_at_a_time(reference, copy, images, monkeypatch):
+    at_once = assert_same_behaviour(copy, reference, images)
+    counts = []
+    read = KerasModel.tensors
+    monkeypatch.setattr(KerasModel, "tensors", lambda s, x: counts.append(len(x)) or read(s, x))
+    monkeypatch.setattr(same, "_MATCHED_BYTES", 1)
+    streamed = assert_same_behaviour(copy, reference, images)
+    assert set(counts) == {1}
+    assert len(counts) == 1 + len(images)
+    assert [x.tensor for x in streamed.layers] == [x.tensor for x in at_once.layers]
 
 
 def test_without_images_textures_are_shown(reference, copy):

@@ -40,17 +40,16 @@ class GraphModel:
         self.title = f"TensorFlow {tf.__version__}"
         try:
             # The signature's variables live as long as what was loaded.
-            self._loaded = tf.saved_model.load(str(folder))
-            _, signature = signature_of(self._loaded.signatures)
-            self._graph = convert_variables_to_constants_v2(signature)
+            loaded = tf.saved_model.load(str(folder))
+            _, signature = signature_of(loaded.signatures)
+            frozen = convert_variables_to_constants_v2(signature)
         except Exception as error:  # of several types
             reason = " ".join(str(error).split())[:300]
             raise ValueError(f"{folder} cannot be loaded as a SavedModel: {reason}") from None
         names = sorted(signature.structured_outputs, key=order_of)
-        results = dict(zip(sorted(signature.structured_outputs), self._graph.outputs, strict=True))
-        self._outputs = [results[name] for name in names]
-        self.output_names = tuple(t.name for t in self._outputs)
-        inputs = list(self._graph.inputs)
+        results = dict(zip(sorted(signature.structured_outputs), frozen.outputs, strict=True))
+        self.output_names = tuple(results[name].name for name in names)
+        inputs = list(frozen.inputs)
         self._feeds = Feeds(
             str(folder),
             {t.name: (tuple(t.shape[1:]), t.dtype.as_numpy_dtype) for t in inputs},
@@ -61,14 +60,16 @@ class GraphModel:
         self.notes: tuple[str, ...] = (
             (f"{folder.name} takes 1 image at a time: its batch is fixed",) if fixed else ()
         )
-        self._tensors = _computed(self._graph.graph, inputs)
-        kinds = {t.dtype.name for t in self._tensors}
+        tensors = _computed(frozen.graph, inputs)
+        kinds = {t.dtype.name for t in tensors}
         self.arithmetic: Arithmetic = next(
             (own for name, own in _HALVES.items() if name in kinds), "float32"
         )
         feeds = [t.name for t in inputs]
-        self._deployed = self._graph.prune(feeds, list(self.output_names))
-        self._all = self._graph.prune(feeds, [t.name for t in self._tensors])
+        self._names = [t.name for t in tensors]
+        # Each graph has the weights as constants: no other one is kept.
+        self._deployed = frozen.prune(feeds, list(self.output_names))
+        self._all = frozen.prune(feeds, self._names)
 
     def hold(self, values: Mapping[str, NDArray[Any]]) -> None:
         """Hold inputs that do not take the images; see `Feeds.hold`."""
@@ -80,7 +81,7 @@ class GraphModel:
 
     def tensors(self, images: NDArray[Any]) -> dict[str, Values]:
         """Return all tensors of numbers that have the images as their first axis."""
-        return self._run(self._all, [t.name for t in self._tensors], images)
+        return self._run(self._all, self._names, images)
 
     def _run(self, function: Any, names: Any, images: NDArray[Any]) -> dict[str, Values]:
         import tensorflow as tf

@@ -21,7 +21,8 @@ class Limits:
     Attributes:
         layer: of a layer that is computed from the other model's own inputs.
         channel: of the worst channel of such a layer.
-        output: of the models' outputs, to which all layers add.
+        output: of the models' outputs, to which all layers add. Below it the reason is looked
+            for; outputs whose layers all agree are explained, and pass down to `DAMAGED`.
         clean: of a counterpart in the walk.
         noise_alone: whether the ratio of a layer says too little, and its noise must be explained.
             Elsewhere a layer passes by its ratio, or by noise that is known to be explained.
@@ -34,14 +35,17 @@ class Limits:
     noise_alone: bool = False
 
 
+# Least signal-to-noise ratio of outputs, in dB: below, the error has twice the power of the signal.
+DAMAGED = -3.0
+
 # Outputs: healthy pairs have 82 dB at least in float32, 17.8 in float16, 10.3 in dynamic range and
 # -0.5 in int8. Of bfloat16 none was measured; its layers are 18 dB coarser than float16's.
 LIMITS: Mapping[Arithmetic, Limits] = {
     "float32": Limits(90, 80, 60, 90),
     "float16": Limits(45, 35, 10, 45),
-    "bfloat16": Limits(27, 17, -3, 27),
-    "dynamic range": Limits(15, 5, -3, MATCH),
-    "int8": Limits(MATCH, 0, -3, MATCH, noise_alone=True),
+    "bfloat16": Limits(27, 17, DAMAGED, 27),
+    "dynamic range": Limits(15, 5, DAMAGED, MATCH),
+    "int8": Limits(MATCH, 0, DAMAGED, MATCH, noise_alone=True),
 }
 
 

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from convlens.compare.conventions import find_convention
 from convlens.compare.keras_model import KerasModel
-from convlens.compare.limits import LIMITS, Limits, coarser
-from convlens.compare.measure import Difference, Tally
+from convlens.compare.limits import DAMAGED, LIMITS, Limits, coarser
+from convlens.compare.measure import Difference, Tally, snr
 from convlens.compare.noise import Noise, NoiseTally, known_tensors
 from convlens.compare.ranking import error_shares
 from convlens.compare.runtime import Arithmetic, Runtime
@@ -110,7 +110,9 @@ def compare_models(
     guide, other = (new, reference) if not isinstance(reference, KerasModel) else (reference, new)
     if isinstance(guide, KerasModel) and other.output_names and not convention:
         errors = _errors(expected, actual) if arithmetic in _RANKED and outputs else []
-        found = _compare_layers(guide.network, other, images, measured, limits, errors)
+        deployed = expected if other is reference else actual
+        found = _compare_layers(guide.network, other, images, measured, limits, errors, deployed)
+        passed = passed or (found.explained and all(each.snr >= DAMAGED for each in outputs))
     return Sameness(
         *names,
         (new.title, reference.title),
@@ -129,11 +131,16 @@ def compare_models(
 
 @dataclass(frozen=True)
 class _Layers:
-    """The result of comparing layers; see `Sameness`."""
+    """The result of comparing layers; see `Sameness`.
+
+    Attributes:
+        explained: whether every layer agrees up to the outputs, as the other model returns them.
+    """
 
     layers: tuple[LayerSameness, ...] = ()
     unmatched: tuple[str, ...] = ()
     evidence: Evidence | None = None
+    explained: bool = False
 
 
 def _errors(expected: Sequence[NDArray[Any]], actual: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -161,6 +168,7 @@ def _compare_layers(
     measured: Sequence[int],
     limits: Limits,
     errors: Sequence[NDArray[Any]],
+    deployed: Sequence[NDArray[Any]],
 ) -> _Layers:
     """Find the layers' counterparts, and measure them.
 
@@ -171,23 +179,22 @@ def _compare_layers(
         measured: numbers of the images whose layers are measured.
         limits: the limits of the arithmetic.
         errors: the outputs' errors, (n, …) each, to rank layers by; empty for no ranking.
+        deployed: the other model's outputs (n, …) as it is deployed.
     """
-    first = other.tensors(images[:1])
-    size = max(1, sum(value.nbytes for value in first.values()))
-    count = max(1, min(_MAX_MATCHED, len(images), _MATCHED_BYTES // size))
-    shown = images[:count]
-    tensors = Tensors(
-        first if count == 1 else other.tensors(shown), channels_first=other.channels_first
-    )
-    walk = Walk(network, shown, tensors, limits.clean, other.output_names)
-    rows = walk.rows()
+    rows, size, count = _matched_rows(network, other, images, limits)
     tallies = {id(row.symbol): Tally() for row in rows}
     noises = _noise_tallies(rows, other)
+    ends = {id(t): value for t, value in zip(network.results, deployed, strict=False)}
+    reached: dict[int, bool] = {}
     for numbers in _chunks(measured, size):
         for row, expected, actual, values in row_values(network, rows, other, images[numbers]):
             tallies[id(row.symbol)].add(numbers, expected, actual)
             if id(row.symbol) in noises:
                 noises[id(row.symbol)].add(expected, actual, values)
+            end = ends.get(id(row.symbol))
+            if end is not None:
+                same = snr(end[numbers].reshape(actual.shape), actual) >= limits.layer
+                reached[id(row.symbol)] = same and reached.get(id(row.symbol), True)
     found_noise = {key: tally.noise() for key, tally in noises.items()}
     layers = [
         _judged(row, tallies[id(row.symbol)].difference(), limits, found_noise.get(id(row.symbol)))
@@ -208,9 +215,31 @@ def _compare_layers(
     )
     layers = _with_identities(layers)
     covered = {name for layer in layers for name in layer.group}
-    reached = [name for name in network.outputs if network.reaches(name)]
-    unmatched = tuple(name for name in reached if name not in covered)
-    return _Layers(tuple(layers), unmatched, evidence)
+    names = [name for name in network.outputs if network.reaches(name)]
+    unmatched = tuple(name for name in names if name not in covered)
+    # The outputs' error is that of layers which all agree, added up.
+    explained = reached.keys() == ends.keys() and all(reached.values()) and not unmatched
+    explained = explained and all(layer.passed for layer in layers)
+    return _Layers(tuple(layers), unmatched, evidence, explained)
+
+
+def _matched_rows(
+    network: Network, other: Runtime, images: NDArray[Any], limits: Limits
+) -> tuple[list[Row], int, int]:
+    """Find the layers' counterparts on a few images, whose tensors are held meanwhile alone.
+
+    Returns:
+        the rows, the bytes that the tensors of one image take, and the number of images.
+    """
+    first = other.tensors(images[:1])
+    size = max(1, sum(value.nbytes for value in first.values()))
+    count = max(1, min(_MAX_MATCHED, len(images), _MATCHED_BYTES // size))
+    shown = images[:count]
+    tensors = Tensors(
+        first if count == 1 else other.tensors(shown), channels_first=other.channels_first
+    )
+    walk = Walk(network, shown, tensors, limits.clean, other.output_names)
+    return walk.rows(), size, count
 
 
 def _evidence(

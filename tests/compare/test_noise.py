@@ -64,7 +64,7 @@ def sensitive(images):
     x = image = keras.Input((16, 16, 3), name="image")
     for i in range(3):
         x = layers.Conv2D(8, 3, padding="same", name=f"conv_{i}")(x)
-        x = layers.Rescaling(40.0, name=f"larger_{i}")(x)
+        x = layers.Rescaling(60.0, name=f"larger_{i}")(x)
         x = layers.Activation("tanh" if i == 2 else keras.ops.sin, name=f"wave_{i}")(x)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(image, layers.Dense(10, name="classes")(x), name="sensitive")
@@ -79,12 +79,54 @@ def test_outputs_are_explained_by_layers_that_all_agree(sensitive, images, conve
         assert_same_behaviour(open_source(path).outputs, sensitive, images)
 
 
-@pytest.mark.parametrize("defect", ["transposed-kernel", "shifted-bias"])
-def test_outputs_are_not_explained_where_a_layer_differs(
-    sensitive, images, convert, tmp_path, defect
-):
-    content = convert(sensitive, images, "float16").read_bytes()
+@pytest.mark.parametrize(
+    "change", [lambda w: w.swapaxes(0, 1), lambda w: 1.1 * w, lambda w: np.roll(w, 1, axis=-1)]
+)
+def test_outputs_are_not_explained_where_a_layer_differs(sensitive, images, convert, change):
+    path = convert(sensitive, images, "float16")
+    kernel = sensitive.get_layer("conv_1").kernel
+    healthy = np.asarray(kernel)
+    kernel.assign(change(healthy))
+    try:
+        with pytest.raises(AssertionError, match="diverges from sensitive is 'conv_1"):
+            assert_same_behaviour(path, sensitive, images)
+    finally:
+        kernel.assign(healthy)
+
+
+@pytest.fixture(scope="module")
+def preactivated(images):
+    """A network with a batch normalization that no kernel takes: a product with constants."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(10)
+    image = keras.Input((16, 16, 3), name="image")
+    x = short = layers.Conv2D(32, 3, padding="same", name="stem")(image)
+    x = layers.BatchNormalization(name="preact_bn", momentum=0.0, epsilon=1e-9)(x)
+    x = layers.ReLU(name="preact_relu")(x)
+    x = layers.Conv2D(32, 3, padding="same", name="conv")(x)
+    x = layers.Add(name="sum")([x, short])
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    model = keras.Model(image, layers.Dense(10, name="classes")(x), name="preactivated")
+    # A quiet channel makes the constants' step large.
+    stem, bias = model.get_layer("stem").weights
+    stem.assign(stem * np.where(np.arange(32) == 7, 0.1, 1))
+    bias.assign(bias + np.where(np.arange(32) == 7, 0, 2))
+    model(images, training=True)
+    return model
+
+
+def test_in_int8_the_steps_of_constants_explain_a_product(preactivated, images, convert):
+    found = assert_same_behaviour(convert(preactivated, images, "int8"), preactivated, images)
+    assert found.arithmetic == "int8"
+    assert found.unmatched == ()
+
+
+@pytest.mark.parametrize("defect", ["stale-weights", "zero-point", "permuted-outputs"])
+def test_in_int8_a_fault_beside_a_product(preactivated, images, convert, tmp_path, defect):
+    content = convert(preactivated, images, "int8").read_bytes()
     path = tmp_path / "new.tflite"
-    path.write_bytes(plant_in_artefact(content, defect))
-    with pytest.raises(AssertionError, match="diverges from sensitive is 'conv_1"):
-        assert_same_behaviour(path, sensitive, images)
+    path.write_bytes(plant_in_artefact(content, defect, artefact_places(content, defect)[0]))
+    with pytest.raises(AssertionError, match=r"diverges from preactivated is '(stem|conv)"):
+        assert_same_behaviour(path, preactivated, images)

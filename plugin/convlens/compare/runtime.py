@@ -30,20 +30,6 @@ class Step:
     high: float
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """The steps of an operation with a kernel.
-
-    Attributes:
-        step: step of its weights, one number, or one for each channel (c,); 0 where they have none.
-        squares: sum of each channel's squared weights (c,), where the operation rounds its input
-            to 8 bits by itself, as in dynamic range; None where it takes the input as it is.
-    """
-
-    step: NDArray[np.float64]
-    squares: NDArray[np.float64] | None = None
-
-
 class Runtime(Protocol):
     """A model with the program that runs it.
 

@@ -187,10 +187,10 @@ def _compare_layers(
     ends = {id(t): value for t, value in zip(network.results, deployed, strict=False)}
     reached: dict[int, bool] = {}
     for numbers in _chunks(measured, size):
-        for row, expected, actual, values in row_values(network, rows, other, images[numbers]):
+        for row, expected, actual, held in row_values(network, rows, other, images[numbers]):
             tallies[id(row.symbol)].add(numbers, expected, actual)
             if id(row.symbol) in noises:
-                noises[id(row.symbol)].add(expected, actual, values)
+                noises[id(row.symbol)].add(expected, actual, held)
             end = ends.get(id(row.symbol))
             if end is not None:
                 same = snr(end[numbers].reshape(actual.shape), actual) >= limits.layer
@@ -294,8 +294,8 @@ def _noise_tallies(rows: Sequence[Row], other: Runtime) -> dict[int, NoiseTally]
 
 def row_values(
     network: Network, rows: Sequence[Row], other: Runtime, images: NDArray[Any]
-) -> Iterator[tuple[Row, NDArray[Any], NDArray[Any], dict[int, Any]]]:
-    """Yield each row with its value from the other model's inputs, the other's, and all values."""
+) -> Iterator[tuple[Row, NDArray[Any], NDArray[Any], dict[str, Any]]]:
+    """Yield each row, its value from the other model's inputs, the other's, and its tensors."""
     held = other.tensors(images)
     by_symbol = {id(row.symbol): row for row in rows}
     for key, value, values in follow(network, images):
@@ -303,7 +303,7 @@ def row_values(
         if row is not None:
             expected = backend.to_numpy(value)
             actual = turned(held[row.pair.tensor], row.pair.transposed).reshape(expected.shape)
-            yield row, expected, actual, values
+            yield row, expected, actual, held
             values[key] = as_tensor(actual, row.symbol)
 
 

@@ -15,7 +15,7 @@ import psutil
 from numpy.typing import NDArray
 
 from convlens.compare.feeds import Feeds
-from convlens.compare.runtime import Arithmetic, Kernel, Step, Values
+from convlens.compare.runtime import Arithmetic, Step, Values
 from convlens.files.tflite import find_runtime
 
 _IDENTIFIER = b"TFL3"
@@ -34,8 +34,9 @@ _TYPES = {
     16: "uint16",
 }
 _QUANTIZED = ("int8", "uint8", "int16")
-# Operations whose second input is a kernel, and the kernel's axis of the output's channels.
-_WITH_KERNEL = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": -1, "FULLY_CONNECTED": 0}
+# Operations whose second input is a kernel.
+CONV, DEPTHWISE, DENSE = "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"
+_PADDINGS = ("same", "valid")
 _MAX_TENSORS = 1_000_000
 
 
@@ -123,34 +124,9 @@ class TFLiteModel:
                     parts.setdefault(self.graph.names[i], []).append(rows)
         return {name: np.concatenate(each)[: len(images)] for name, each in parts.items()}
 
-    def kernels(self, tensor: str, known: frozenset[str]) -> list[Kernel]:
-        """Return the kernels of the operations between a tensor and known ones, in order."""
-        graph = self.graph
-        found = []
-        for i in sorted(graph.between(tensor, known), key=graph.computed.index):
-            kind, inputs = graph.makers.get(i, ("", []))
-            if kind in _WITH_KERNEL and len(inputs) > 1:
-                found.append(self._kernel(kind, *inputs[:2]))
-        return found
-
-    def _kernel(self, kind: str, data: int, weights: int) -> Kernel:
-        step = self.steps.get(self.graph.names[weights])
-        if step is None:
-            return Kernel(np.zeros(1))
-        if self.graph.names[data] in self.steps:
-            return Kernel(step.scale)
-        values = self._read(self._all, weights).astype(np.float64)
-        channels = np.moveaxis(values, _WITH_KERNEL[kind], 0)
-        return Kernel(step.scale, (channels.reshape(len(channels), -1) ** 2).sum(axis=1))
-
-    def inner_steps(self, tensor: str, known: frozenset[str]) -> list[float]:
-        """Return the steps of the tensors between a tensor and known ones."""
-        names = [self.graph.names[i] for i in self.graph.between(tensor, known)]
-        return [
-            float(self.steps[name].scale.max())
-            for name in names
-            if name != tensor and name in self.steps
-        ]
+    def constant(self, i: int) -> Values:
+        """Return the real values of a constant."""
+        return self._read(self._all, i)
 
     def _run(self, interpreter: Any, images: NDArray[Any]) -> Any:
         """Run batch after batch, of the size that the file has."""
@@ -178,6 +154,25 @@ class TFLiteModel:
 
 
 @dataclass(frozen=True)
+class Geometry:
+    """The strides (y, x), the padding and the dilation (y, x) of an operation with a kernel."""
+
+    strides: tuple[int, int] = (1, 1)
+    padding: str = "valid"
+    dilation: tuple[int, int] = (1, 1)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of the same operation in Keras."""
+        return {
+            "strides": self.strides,
+            "padding": self.padding,
+            "dilation_rate": self.dilation,
+            "data_format": "channels_last",
+        }
+
+
+@dataclass(frozen=True)
 class _Quantization:
     """The steps and zero points of a tensor, one or one for each channel of an axis."""
 
@@ -195,6 +190,7 @@ class Graph:
         steps: the steps of quantized tensors, constants too, by name.
         arithmetic: the coarsest arithmetic.
         makers: number of a tensor → kind of the operation that computes it, and its inputs.
+        geometries: number of a tensor that an operation with a kernel computes → its geometry.
         signed_outputs: numbers of the outputs in the order of the Keras model, as the signature
             "output_0", "output_1", … has it; empty without one.
     """
@@ -210,6 +206,7 @@ class Graph:
         known = {int(i) for i in main.inputs}
         self.computed = [i for i in sorted(known) if self._is_number(i)]
         self.makers: dict[int, tuple[str, list[int]]] = {}
+        self.geometries: dict[int, Geometry] = {}
         for op in main.operators:
             code = model.operatorCodes[op.opcodeIndex]
             kind = kinds.get(max(code.builtinCode, code.deprecatedBuiltinCode), "CUSTOM")
@@ -219,9 +216,12 @@ class Graph:
             for i in map(int, op.outputs):
                 known.add(i)
                 self.makers[i] = kind, inputs
+                if kind in (CONV, DEPTHWISE, DENSE) and not set(inputs[1:2]) & known:
+                    self.geometries[i] = _geometry(op.builtinOptions)
                 if self._is_number(i):
                     self.computed.append(i)
         self._known = known
+        self._place = {i: place for place, i in enumerate(self.computed)}
         signatures = model.signatureDefs or ()
         named = {_text(o.name): int(o.tensorIndex) for o in (signatures and signatures[0].outputs)}
         counted = [f"output_{i}" for i in range(len(named))]
@@ -245,6 +245,14 @@ class Graph:
             _, inputs = self.makers.get(i, ("", []))
             ahead += [k for k in inputs if self.names[k] not in known]
         return found
+
+    def place(self, i: int) -> int:
+        """Return a tensor's place in the order of computation."""
+        return self._place[i]
+
+    def depends_on_images(self, i: int) -> bool:
+        """Return whether a tensor is no constant."""
+        return i in self._known
 
     def _is_number(self, i: int) -> bool:
         return "float" in self._types[i] or self._scale(i) is not None
@@ -333,6 +341,16 @@ def _quantized(detail: Any, values: NDArray[Any]) -> NDArray[Any]:
         return values.astype(kind)
     limits = np.iinfo(kind)
     return np.clip(np.round(values / scale) + zero, limits.min, limits.max).astype(kind)
+
+
+def _geometry(options: Any) -> Geometry:
+    if not hasattr(options, "strideH"):
+        return Geometry()
+    return Geometry(
+        (int(options.strideH), int(options.strideW)),
+        _PADDINGS[options.padding],
+        (int(options.dilationHFactor), int(options.dilationWFactor)),
+    )
 
 
 def _quantization(tensor: Any) -> _Quantization | None:

@@ -3,25 +3,31 @@
 It starts at tensors whose values are known. Each operation takes its inputs' variance on, and adds
 that of its own steps: a step's square over 12 of its result, of a constant times the square of the
 other factor, and of a kernel's weights times the sum of the squared inputs under the kernel. In
-dynamic range, an operation with a kernel rounds its input to 8 bits by itself.
+dynamic range, an operation with a kernel rounds its input to 8 bits by itself. Of a tensor on the
+way, the part of its values that is beyond its range counts, too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from convlens.compare.runtime import Values
+from convlens.compare.runtime import Step, Values
 from convlens.compare.tflite import CONV, DENSE, DEPTHWISE, Geometry, TFLiteModel
 from convlens.engine.runtime import backend
 
 Array = NDArray[np.float64]
-_PRODUCT = "MUL"
+# Operations that take variance on by more than 1.
+_WITH_SLOPE = ("MUL", "SQUARED_DIFFERENCE", "RSQRT")
+# Fused activation (none, ReLU) → whether its tensor's low and high end are ends of the range alone.
+_FREE_ENDS: Mapping[int, tuple[bool, bool]] = {0: (True, True), 1: (False, True)}
+# Operations whose result can be beyond the range that their tensor has.
+_EXACT: Mapping[str, Callable[[Array, Array], Array]] = {"MUL": np.multiply, "ADD": np.add}
 
 
 class ExplainedNoise:
@@ -62,14 +68,37 @@ class ExplainedNoise:
                 for k in inputs:
                     own = self._of_input(k, found)
                     if own is not None:
-                        others = inputs if kind == _PRODUCT else []
-                        factor = math.prod(self._squared(j, held, shape) for j in others if j != k)
-                        total += aligned(own, shape) * factor
+                        total += aligned(own, shape) * self._slope(i, k, held)
             step = self._model.steps.get(self._names[i])
             if step is not None:
                 total[1] += float(step.scale.max()) ** 2 / 12
+            if step is not None and i != self._tensor:
+                total[1] += self._clipped(i, step, held)
             found[i] = total
         return found[self._tensor]
+
+    def _clipped(self, i: int, step: Step, held: Mapping[str, Values]) -> Array | float:
+        """Return the squared part of a result that is beyond the ends of its range."""
+        graph = self._model.graph
+        kind, inputs = graph.makers.get(i, ("", []))
+        low, high = _FREE_ENDS.get(graph.activations.get(i, 0), (False, False))
+        shape = held[self._names[i]].shape
+        if i in graph.geometries:
+            x, weights, *bias = (self._value(k, held) for k in inputs)
+            exact = filtered(kind, x, weights, graph.geometries[i]) + sum(bias)
+            exact = exact.reshape(shape)
+        elif kind in _EXACT:
+            values = [aligned(self._value(k, held)[None], shape)[0] for k in inputs]
+            exact = _EXACT[kind](*values[:2])
+        else:
+            return 0.0
+        own_low, own_high = step.low if low else -np.inf, step.high if high else np.inf
+        beyond: Array = (exact - np.clip(exact, own_low, own_high)) ** 2
+        return beyond
+
+    def _value(self, i: int, held: Mapping[str, Values]) -> Array:
+        value = held.get(self._names[i])
+        return np.asarray(self._model.constant(i) if value is None else value, np.float64)
 
     def _of_input(self, i: int, found: Mapping[int, Array]) -> Array | None:
         """Return the variance of an operation's input; None where it has none."""
@@ -78,12 +107,19 @@ class ExplainedNoise:
         step = self._model.steps.get(self._names[i])
         return None if step is None else np.array([float(step.scale.max()) ** 2 / 12, 0.0])
 
-    def _squared(self, i: int, held: Mapping[str, Values], shape: tuple[int, ...]) -> Array:
-        """Return the squares of a product's other factor."""
-        value = held.get(self._names[i])
-        if value is None:
-            value = self._model.constant(i)
-        return aligned(np.square(value, dtype=np.float64)[None], shape)[0]
+    def _slope(self, i: int, k: int, held: Mapping[str, Values]) -> Array | float:
+        """Return the squared derivative of an operation's result by one of its inputs."""
+        kind, inputs = self._model.graph.makers[i]
+        if kind not in _WITH_SLOPE:
+            return 1.0
+        result = np.asarray(held[self._names[i]], np.float64)
+        values = [aligned(self._value(j, held)[None], result.shape)[0] for j in inputs]
+        if kind == "MUL":
+            own = inputs.index(k)
+            return math.prod(v**2 for j, v in enumerate(values) if j != own)
+        if kind == "SQUARED_DIFFERENCE":
+            return 4 * (values[0] - values[1]) ** 2
+        return (result**3 / 2) ** 2
 
     def _of_kernel(
         self,
@@ -137,22 +173,21 @@ def tap_sums(
         squares = squares.reshape(*squares.shape[:-1], groups, -1).sum(axis=-1)
         ones = np.ones((*kernel[1:3], groups, 1), np.float32)
     else:
-        groups = channels
         ones = np.ones((*kernel[1:3], channels, kernel[-1] // channels), np.float32)
     found = backend.to_numpy(ops.depthwise_conv(squares, ones, **geometry.options))
     wanted = kernel[0] if kind == CONV else kernel[-1]
     return np.repeat(np.asarray(found, np.float64), wanted // found.shape[-1], axis=-1)
 
 
-def filtered(kind: str, variance: Array, squares: NDArray[Any], geometry: Geometry) -> Array:
-    """Return the variance behind a kernel whose squared weights are given."""
-    x, squares = variance.astype(np.float32), squares.astype(np.float32)
+def filtered(kind: str, x: Array, kernel: NDArray[Any], geometry: Geometry) -> Array:
+    """Return what a kernel makes of its input, or of its variance if the weights are squared."""
+    x, kernel = x.astype(np.float32), kernel.astype(np.float32)
     if kind == DENSE:
-        return np.asarray(x.reshape(-1, squares.shape[-1]) @ squares.T, np.float64)
+        return np.asarray(x.reshape(-1, kernel.shape[-1]) @ kernel.T, np.float64)
     if kind == CONV:
-        found = ops.conv(x, np.moveaxis(squares, 0, -1), **geometry.options)
+        found = ops.conv(x, np.moveaxis(kernel, 0, -1), **geometry.options)
     else:
-        kernel = squares.reshape(*squares.shape[1:3], x.shape[-1], -1)
+        kernel = kernel.reshape(*kernel.shape[1:3], x.shape[-1], -1)
         found = ops.depthwise_conv(x, kernel, **geometry.options)
     return np.asarray(backend.to_numpy(found), np.float64)
 

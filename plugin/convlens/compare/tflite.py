@@ -191,6 +191,7 @@ class Graph:
         arithmetic: the coarsest arithmetic.
         makers: number of a tensor → kind of the operation that computes it, and its inputs.
         geometries: number of a tensor that an operation with a kernel computes → its geometry.
+        activations: number of a tensor → number of the activation that is fused with its operation.
         signed_outputs: numbers of the outputs in the order of the Keras model, as the signature
             "output_0", "output_1", … has it; empty without one.
     """
@@ -207,6 +208,7 @@ class Graph:
         self.computed = [i for i in sorted(known) if self._is_number(i)]
         self.makers: dict[int, tuple[str, list[int]]] = {}
         self.geometries: dict[int, Geometry] = {}
+        self.activations: dict[int, int] = {}
         for op in main.operators:
             code = model.operatorCodes[op.opcodeIndex]
             kind = kinds.get(max(code.builtinCode, code.deprecatedBuiltinCode), "CUSTOM")
@@ -216,6 +218,7 @@ class Graph:
             for i in map(int, op.outputs):
                 known.add(i)
                 self.makers[i] = kind, inputs
+                self.activations[i] = int(getattr(op.builtinOptions, "fusedActivationFunction", 0))
                 if kind in (CONV, DEPTHWISE, DENSE) and not set(inputs[1:2]) & known:
                     self.geometries[i] = _geometry(op.builtinOptions)
                 if self._is_number(i):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from convlens import assert_same_behaviour
+from convlens.compare.noise import Noise
 from convlens.compare.same import compare_models
 from convlens.compare.sources import open_source
 from convlens.fixtures.artefacts import artefact_places, plant_in_artefact
@@ -130,3 +131,11 @@ def test_in_int8_a_fault_beside_a_product(preactivated, images, convert, tmp_pat
     path.write_bytes(plant_in_artefact(content, defect, artefact_places(content, defect)[0]))
     with pytest.raises(AssertionError, match=r"diverges from preactivated is '(stem|conv)"):
         assert_same_behaviour(path, preactivated, images)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "channels", "passed"),
+    [(19, 8, True), (21, 8, False), (21, 3072, True), (36, 3072, False)],
+)
+def test_the_largest_of_many_channels_may_have_more_noise(ratio, channels, passed):
+    assert Noise(1.0, 0, ratio, 0.0, 0.0, channels).passed == passed

@@ -92,6 +92,24 @@ def test_a_function_shows_its_outputs_alone(reference, copy, images):
         assert_same_behaviour(lambda x: copy(x[:, ::-1]), reference, images)
 
 
+def test_a_concatenation_that_was_merged_into_the_next_has_no_counterpart(images):
+    import keras
+    from keras import layers
+
+    def make(*, nested):
+        keras.utils.set_random_seed(6)
+        image = keras.Input((16, 16, 3))
+        a, b = (layers.Conv2D(4, 3, name=name)(image) for name in "ab")
+        parts = [layers.Concatenate(name="inner")([a, b])] if nested else [a, b]
+        c = layers.ReLU(name="relu_c")(layers.Conv2D(8, 3, name="c")(image))
+        x = layers.Concatenate(name="outer")([*parts, c])
+        return keras.Model(image, layers.Conv2D(2, 1, name="last")(x))
+
+    found = assert_same_behaviour(make(nested=False), make(nested=True), images)
+    assert found.unmatched == ()
+    assert ("inner", "outer") in [layer.group for layer in found.layers]
+
+
 def test_a_function_is_given_few_images_at_a_time():
     seen = []
     many = np.random.default_rng(1).random((70, 4, 4, 3), dtype=np.float32)

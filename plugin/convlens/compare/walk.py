@@ -78,6 +78,7 @@ class Walk:
         for call in self._calls:
             for symbol in {id(t): t for t in call.inputs}.values():
                 self._readers.setdefault(id(symbol), []).append(call)
+        self._makers = {id(t): call for call in self._calls for t in call.outputs}
         self._results = {id(t) for t in network.results}
         self._roles = {id(t): name for t, name in zip(network.results, outputs, strict=False)}
         self.names = layer_names(network)
@@ -98,7 +99,6 @@ class Walk:
     def rows(self) -> list[Row]:
         """Return the layers with a counterpart, in the network's order."""
         found = []
-        made: dict[int, Call] = {id(t): call for call in self._calls for t in call.outputs}
         if id(self.network.image) in self.pairs:
             pair = self.pairs[id(self.network.image)]
             found.append(Row(self.network.image, INPUT, (INPUT,), (), pair))
@@ -111,7 +111,7 @@ class Walk:
                 group, ahead = {id(call): call}, list(call.inputs)
                 while ahead:
                     source = ahead.pop()
-                    maker = made.get(id(source))
+                    maker = self._makers.get(id(source))
                     free = id(source) not in self.pairs and maker is not None
                     if free and maker is not None and id(maker) not in taken | group.keys():
                         group[id(maker)] = maker
@@ -180,6 +180,7 @@ class Walk:
             readers = self._readers.get(id(symbol), [])
             if id(symbol) in self._results or len(readers) != 1 or len(readers[0].outputs) != 1:
                 return
+            self._fill(readers[0], known)
             results = self._compute(readers[0], known)
             if results is None or not _is_compared(results[0]):
                 return
@@ -187,6 +188,17 @@ class Walk:
             symbol, value = readers[0].outputs[0], results[0]
             known[id(symbol)] = value
             yield i, symbol, value
+
+    def _fill(self, call: Call, values: MutableMapping[int, Any]) -> None:
+        """Add the inputs of a call that the walk has not reached, as those of a concatenation."""
+        for symbol in call.inputs:
+            maker = self._makers.get(id(symbol))
+            if id(symbol) in values or maker is None:
+                continue
+            self._fill(maker, values)
+            results = self._compute(maker, values)
+            for t, value in zip(maker.outputs, results or [], strict=results is not None):
+                values[id(t)] = value
 
     def _compute(self, call: Call, values: Mapping[int, Any]) -> list[Any] | None:
         """Return the results of a call, those of the last time if its inputs are the same."""

@@ -83,3 +83,9 @@ def test_a_unit_that_hardly_varies_is_as_noisy_as_its_layer():
     noise[:, 7] *= 100
     found = difference(units, units + noise)
     assert (found.worst_channel, found.channel_snr < 20) == (7, True)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0, 1e6, 1e30])
+def test_equal_tensors_of_any_size_have_no_noise(maps, factor):
+    found = difference(factor * maps, factor * maps)
+    assert found.snr == found.channel_snr == found.image_snr == 200

@@ -110,7 +110,9 @@ class Tally:
         others = np.quantile(noise[noise > 0], 0.75, method="lower") if (noise > 0).any() else 0.0
         alike = others * max(_MIN_ALIKE, _ALIKE * math.log(len(noise)))
         share = np.where(noise <= alike, 1.0, _CHANNEL_FLOOR)
-        ratios = np.maximum(signal, share * floor) / np.maximum(noise, 1e-300)
+        # A channel without noise has the largest ratio, also where its signal is huge or zero.
+        ratios = np.full(len(noise), 10 ** (MAX_DECIBELS / 10))
+        np.divide(np.maximum(signal, share * floor), noise, out=ratios, where=noise > 0)
         worst = int(np.argmin(ratios))
         image = max(self._by_image, key=lambda i: self._by_image[i][0])
         image_squares, size = self._by_image[image]

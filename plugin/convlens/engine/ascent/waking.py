@@ -8,7 +8,7 @@ moves at a position in the middle, until the activation moves too.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,26 +19,34 @@ from numpy.typing import NDArray
 from convlens.engine.ascent.canvas import Costs
 from convlens.engine.ascent.plan import Limits
 from convlens.engine.ascent.starts import constant_starts
+from convlens.engine.model.flatten import Call, bound_of
 from convlens.engine.model.network import Network
 from convlens.engine.model.receptive_field import reaches
 from convlens.engine.runtime import backend
 from convlens.pictures.fit import fitted
 
-# Each unit is moved from so many starts, and in so many steps from each.
-_STARTS, _MIN_STEPS, _MAX_STEPS = 2, 6, 16
-# A budget allows so many units the largest number of steps, before it allows fewer steps.
-_UNITS = 4
+# Each unit is moved from so many starts, in so many steps from each; from one start where that
+# would leave the budget to a few units.
+_STARTS, _STEPS, _FEW = 2, 16, 4
+# The budget of a layer is so many times its share of the ascents' budget: few layers have units
+# that are still.
+_SHARES = 4
 # So many of the known images are looked at for a start.
 _KNOWN = 12
 # So many images are computed at once.
 _BATCH = 8
-# The first step changes each pixel by this share of the range, and one after a step that has not
-# moved the unit by half of the step before.
+# The first step changes each pixel by this share of the range; the last by almost nothing.
 _STEP = 0.5
+# Each step goes along the gradient, and along this share of the last step's direction: maxima of
+# pools and ReLUs have edges, along which the gradient alone goes back and forth.
+_MOMENTUM = 0.5
+# A silent ReLU below passes this share of the gradient, which would have no way down otherwise.
+_LEAK = 0.1
 # A value with its gradient takes as long as so many values.
 _PASSES_A_STEP = 3
-# A value that changes by this share of its size at most is constant.
-_CONSTANT = 1e-5
+# A value that changes by this share of its size at most is constant. So is one that would change by
+# that if each pixel went through the whole range along its slope.
+_CONSTANT = 1e-4
 # An image reaches so many strides beyond what the position reads.
 _MARGIN = 4
 
@@ -62,7 +70,8 @@ class Waking:
     """Attempts to wake units of one layer.
 
     Attributes:
-        inert: numbers of the units whose value before the activation is constant too.
+        inert: numbers of the units whose value before the activation is constant too, and has no
+            gradient.
         together: number of units to wake at once.
     """
 
@@ -91,18 +100,21 @@ class Waking:
         self._size, self._stride = _size_of(costs, tap)
         share = math.prod(self._size) / math.prod(self._whole)
         self._pass = costs.of(costs.calls(tap.layer)) * share
-        self._left = limits.budget(costs.forward) / len(network.conv_layers)
-        step = _STARTS * _PASSES_A_STEP * self._pass
-        self._steps = int(np.clip(self._left / (_UNITS * step), _MIN_STEPS, _MAX_STEPS))
-        self.together = int(np.clip(self._left / (self._steps * step), 1, _BATCH))
+        self._left = _SHARES * limits.budget(costs.forward) / len(network.conv_layers)
+        each = _STEPS * _PASSES_A_STEP * self._pass
+        self._rounds = _STARTS if self._left >= _FEW * _STARTS * each else 1
+        self.together = int(np.clip(self._left / (self._rounds * each), 1, _BATCH))
         first = fitted(known[:_KNOWN], self._size)
         plain = constant_starts(first.shape[1:], value_range)
         self._starts = np.concatenate([first, plain])
         self._before, after = self._values(self._starts)
         self._still = after[0]
-        change, size = np.ptp(self._before, axis=0), np.abs(self._before).max(axis=0)
-        inert = (change <= _CONSTANT * size).all(axis=0)
-        self.inert = frozenset(np.flatnonzero(inert).tolist())
+        self._leaky = {
+            id(call): _leaky(call)
+            for call in network.calls(tap.layer)
+            if bound_of(call) is not None and not any(t is tap.after for t in call.outputs)
+        }
+        self.inert = self._find_inert()
 
     @property
     def ended(self) -> bool:
@@ -114,8 +126,8 @@ class Waking:
 
         The distance is that of the highest value before the activation, in standard deviations.
         """
-        spread = self._before.std(axis=(0, 1)) + np.finfo(np.float32).tiny
-        near = self._before.max(axis=(0, 1)) / spread
+        values = self._before.reshape(-1, self._before.shape[-1]).astype(np.float64)
+        near = values.max(axis=0) / (values.std(axis=0) + np.finfo(np.float32).tiny)
         return sorted(units, key=lambda unit: (near[unit], unit))
 
     def wake(self, units: Sequence[int]) -> NDArray[np.float32]:
@@ -133,7 +145,7 @@ class Waking:
         order = np.argsort(-reached.T, axis=1, kind="stable")
         best = self._starts[order[:, 0]]
         open_ = np.arange(len(goals))
-        for start in range(_STARTS):
+        for start in range(self._rounds):
             if not len(open_):
                 break
             first = self._starts[order[open_, start]]
@@ -142,10 +154,34 @@ class Waking:
             open_ = open_[~awake]
         return self._placed(best)
 
+    def _find_inert(self) -> frozenset[int]:
+        """Return the units whose value is constant, if that of none of them has a gradient.
+
+        If one has, what it reads is silent on these images, and each must be tried.
+        """
+        change, size = np.ptp(self._before, axis=0), np.abs(self._before).max(axis=0)
+        constant = (change <= _CONSTANT * size).all(axis=0)
+        units = np.flatnonzero(constant)
+        if not len(units):
+            return frozenset()
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], len(units))
+        weights = np.zeros((_STARTS, len(constant)), np.float32)
+        weights[:, units] = signs
+        _, _, gradient = self._gradients(self._starts[-_STARTS:], weights)
+        flat = self._is_flat(gradient, np.full(_STARTS, size[:, units].max(axis=0).min()))
+        return frozenset(units.tolist()) if flat.all() else frozenset()
+
+    def _is_flat(self, gradient: NDArray[Any], value: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return whether values (n,) would change by nothing if all pixels did; see `_CONSTANT`."""
+        low, high = self._range
+        change = (high - low) * np.abs(gradient).sum(axis=tuple(range(1, gradient.ndim)))
+        found: NDArray[np.bool_] = ~(change > _CONSTANT * np.abs(value))
+        return found
+
     def _move(
         self, images: NDArray[np.float32], unit: NDArray[Any], sign: NDArray[Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return images (n, h, w, c) after the steps, and whether each one's unit is awake.
+        """Return the best images (n, h, w, c) of all steps, and whether each one's unit is awake.
 
         Args:
             images: (n, h, w, c) the starts.
@@ -153,37 +189,43 @@ class Waking:
             sign: (n,) 1 to move it up, -1 to move it down.
         """
         low, high = self._range
-        best, tried = images.copy(), images.copy()
+        inner = tuple(range(1, images.ndim))
+        x, best, direction = images.copy(), images.copy(), np.zeros_like(images)
         value = np.full(len(images), -np.inf)
-        rate = np.full(len(images), _STEP)
-        slope = np.zeros_like(images)
         awake = np.zeros(len(images), bool)
+        weights = np.zeros((len(unit), self._before.shape[-1]), np.float32)
+        weights[np.arange(len(unit)), unit] = sign
         going = np.arange(len(images))
-        for _ in range(self._steps):
-            new, after, gradient = self._gradients(tried[going], unit[going], sign[going])
+        for step in range(_STEPS):
+            new, after, gradient = self._gradients(x[going], weights[going])
             moved = np.abs(after - self._still[:, unit[going]].T).max(axis=1)
             awake[going] = moved > self._enough
             higher = np.isfinite(new) & (new > value[going])
-            up = going[higher]
-            best[up], value[up], slope[up] = tried[up], new[higher], np.sign(gradient[higher])
-            rate[going[~higher]] /= 2
-            flat = ~slope[going].any(axis=tuple(range(1, slope.ndim)))
-            going = going[~awake[going] & ~flat]
+            at = going[higher]
+            best[at], value[at] = x[at], new[higher]
+            kept = ~awake[going] & ~self._is_flat(gradient, new)
+            going, gradient = going[kept], gradient[kept]
             if not len(going):
                 break
-            step = rate[going].reshape(-1, *(1,) * (images.ndim - 1)) * (high - low)
-            tried[going] = np.clip(best[going] + step * slope[going], low, high)
+            size = np.abs(gradient).mean(axis=inner, keepdims=True)
+            direction[going] = _MOMENTUM * direction[going] + gradient / size
+            rate = _STEP * (high - low) * (1 + np.cos(np.pi * step / _STEPS)) / 2
+            x[going] = np.clip(x[going] + rate * np.sign(direction[going]), low, high)
         return best, awake
 
     def _gradients(
-        self, images: NDArray[np.float32], unit: NDArray[Any], sign: NDArray[Any]
+        self, images: NDArray[np.float32], weights: NDArray[np.float32]
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Return each image's value (n,) to raise, its unit's activations, and the gradient.
+        """Return each image's value to raise, its unit's activations, and the gradient.
 
-        The activations (n, p) are those at the middle positions.
+        Args:
+            images: (n, *positions, c).
+            weights: (n, units) the weights of the units before their activation.
+
+        Returns:
+            (n,) the highest value; (n, p) the activations at the middle positions, and the gradient
+            like the images.
         """
-        weights = np.zeros((len(unit), self._before.shape[-1]), np.float32)
-        weights[np.arange(len(unit)), unit] = sign
         self._left -= len(images) * _PASSES_A_STEP * self._pass
         found = self._in_batches("move", self._values_and_gradient, images, weights)
         return found[0], found[1], found[2]
@@ -193,13 +235,14 @@ class Waking:
         self._left -= len(images) * self._pass
         return self._in_batches("look", self._look, images)
 
-    def _look(self, images: Any) -> list[Any]:
-        found = self._network.run(images, [self._tap.before, self._tap.after])
-        return [_middle(maps) for maps in found]
+    def _look(self, images: Any, leaky: bool = False) -> list[Any]:
+        functions = self._leaky if leaky else None
+        wanted = [self._tap.before, self._tap.after]
+        return [_middle(maps) for maps in self._network.run(images, wanted, functions=functions)]
 
     def _values_and_gradient(self, images: Any, weights: Any) -> list[Any]:
         def total(images: Any) -> list[Any]:
-            before, after = self._look(images)
+            before, after = self._look(images, leaky=True)
             own = weights[:, None]
             value = ops.max(ops.sum(before * own, axis=2), axis=1)
             return [value, ops.sum(after * ops.abs(own), axis=2)]
@@ -251,6 +294,15 @@ def _size_of(costs: Costs, tap: Tap) -> tuple[tuple[int, ...], tuple[int, ...]]:
     stride = tuple(max(a, math.ceil(b)) for a, b in zip(canvas.stride, reach.stride, strict=True))
     sides = zip(whole, reach.size, stride, strict=True)
     return tuple(n - max(0, (n - f) // s - _MARGIN) * s for n, f, s in sides), stride
+
+
+def _leaky(call: Call) -> Callable[[Any], Any]:
+    """Return a function that computes a ReLU, and passes a share of the gradient where it is 0."""
+
+    def run(x: Any) -> Any:
+        return call.compute_one(x) + _LEAK * (x - ops.stop_gradient(x))
+
+    return run
 
 
 def _middle(maps: Any) -> Any:

@@ -378,7 +378,10 @@ RARE = {
 FEW = ("a ReLU of its own", "padding and strides")
 CASES = [
     *((case, "quick") for case in FEW),
-    *(pytest.param(case, "standard", marks=[pytest.mark.slow][case in FEW :]) for case in RARE),
+    *(
+        pytest.param(case, "standard", marks=() if case in FEW else pytest.mark.slow)
+        for case in RARE
+    ),
 ]
 
 

@@ -40,13 +40,14 @@ _STEP = 0.5
 # Each step goes along the gradient, and along this share of the last step's direction: maxima of
 # pools and ReLUs have edges, along which the gradient alone goes back and forth.
 _MOMENTUM = 0.5
-# A silent ReLU below passes this share of the gradient, which would have no way down otherwise.
+# A silent ReLU below passes up to this share of the gradient, which would have no other way down.
 _LEAK = 0.1
 # A value with its gradient takes as long as so many values.
 _PASSES_A_STEP = 3
 # A value that changes by this share of its size at most is constant. So is one that would change by
-# that if each pixel went through the whole range along its slope.
-_CONSTANT = 1e-4
+# that if each pixel went through the whole range along its slope, or has not by so many steps.
+_CONSTANT, _FIRST_STEPS = 1e-4, 4
+_TINY = 1e-7  # which float16 holds
 # An image reaches so many strides beyond what the position reads.
 _MARGIN = 4
 
@@ -191,7 +192,7 @@ class Waking:
         low, high = self._range
         inner = tuple(range(1, images.ndim))
         x, best, direction = images.copy(), images.copy(), np.zeros_like(images)
-        value = np.full(len(images), -np.inf)
+        value, first = (np.full(len(images), -np.inf) for _ in range(2))
         awake = np.zeros(len(images), bool)
         weights = np.zeros((len(unit), self._before.shape[-1]), np.float32)
         weights[np.arange(len(unit)), unit] = sign
@@ -204,6 +205,10 @@ class Waking:
             at = going[higher]
             best[at], value[at] = x[at], new[higher]
             kept = ~awake[going] & ~self._is_flat(gradient, new)
+            if step == 0:
+                first[going] = new
+            elif step >= _FIRST_STEPS:
+                kept &= value[going] - first[going] > _CONSTANT * np.abs(first[going])
             going, gradient = going[kept], gradient[kept]
             if not len(going):
                 break
@@ -297,10 +302,20 @@ def _size_of(costs: Costs, tap: Tap) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _leaky(call: Call) -> Callable[[Any], Any]:
-    """Return a function that computes a ReLU, and passes a share of the gradient where it is 0."""
+    """Return a function that computes a ReLU, and passes a share of the gradient where it is 0.
+
+    The positions that are nearest to firing get most of it: the pattern that would make one of them
+    fire differs from the mean of what all of them ask for.
+    """
 
     def run(x: Any) -> Any:
-        return call.compute_one(x) + _LEAK * (x - ops.stop_gradient(x))
+        axes = tuple(range(1, len(x.shape) - 1))
+        below = ops.stop_gradient(ops.minimum(x, 0))
+        share: Any = _LEAK
+        if axes:
+            spread = ops.std(below, axis=axes, keepdims=True) + _TINY
+            share = _LEAK * ops.exp((below - ops.max(below, axis=axes, keepdims=True)) / spread)
+        return call.compute_one(x) + share * (x - ops.stop_gradient(x))
 
     return run
 

@@ -318,6 +318,8 @@ def test_the_reach_of_a_map_is_the_field_of_each_of_its_positions():
         assert reach.size == (min(64, field[0]), min(80, field[1])), name
         steps = tuple(b.start[i] - first.start[i] for i, b in enumerate(others[:2]))
         assert reach.stride == steps, name
+        corner = receptive_field(network, name, (0, 0), (64, 80), padded=True)
+        assert reach.start == corner.start, name
     assert found[id(network.outputs["up"])].stride == (
         pytest.approx(4, rel=0.1),
         pytest.approx(2, rel=0.1),
@@ -331,3 +333,14 @@ def test_a_layer_that_mixes_all_positions_reaches_the_whole_image():
     found = reaches(network, network.shapes((20, 20, 1)))
     assert found[id(network.outputs["conv"])].size == (3, 3)
     assert found[id(network.outputs["mean"])].size == (20, 20)
+
+
+def test_a_layer_that_mixes_all_positions_sees_the_padding_below():
+    image = keras.Input((20, 20, 1))
+    x = layers.Conv2D(3, 5, padding="same", name="conv")(image)
+    x = layers.Conv2D(3, 3, padding="same", name="deep")(x)
+    x = layers.GlobalAveragePooling2D(keepdims=True, name="mean")(x)
+    network = Network(keras.Model(image, x))
+    found = reaches(network, network.shapes((20, 20, 1)))
+    assert found[id(network.outputs["deep"])].start == (-3, -3)
+    assert found[id(network.outputs["mean"])].start == (-3, -3)

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from convlens.engine.model.flops import call_flops
 from convlens.engine.model.network import Network
-from convlens.engine.model.receptive_field import Reach, reaches, receptive_field
+from convlens.engine.model.receptive_field import Reach, reaches
 from convlens.engine.model.shapes import Shape
 
 Size = tuple[int, ...]
@@ -171,10 +171,10 @@ class Costs:
         whole = self.shape[:-1]
         if len(self.network.outputs[layer].shape) < len(whole) + 2:
             return (0,) * len(whole)
-        first = receptive_field(self.network, layer, (0,) * len(whole), whole, padded=True)
+        starts = map(round, self._reaches[id(self.network.outputs[layer])].start)
         return tuple(
             max(0, min(-start, int(side * _EDGE))) if -start <= side * _SEEN else 0
-            for start, side in zip(first.start, whole, strict=True)
+            for start, side in zip(starts, whole, strict=True)
         )
 
     @cached_property

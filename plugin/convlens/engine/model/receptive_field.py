@@ -113,10 +113,13 @@ class Reach:
         size: of the field in pixels along each side; the whole image's where an operation mixes all
             positions.
         stride: distance in pixels of the fields of neighboring positions along each side.
+        start: first pixel of the first position's field along each side; negative where the field
+            begins in the padding.
     """
 
     size: Size
     stride: tuple[float, ...]
+    start: tuple[float, ...]
 
 
 def reaches(network: Network, shapes: Mapping[int, Shape]) -> dict[int, Reach]:
@@ -131,7 +134,7 @@ def reaches(network: Network, shapes: Mapping[int, Shape]) -> dict[int, Reach]:
     """
     rank = len(network.input_shape) - 1
     whole = _positions(shapes[id(network.image)], rank) or (1,) * rank
-    found = {id(network.image): Reach((1,) * rank, (1.0,) * rank)}
+    found = {id(network.image): Reach((1,) * rank, (1.0,) * rank, (0.0,) * rank)}
     sizes = {key: _positions(shape, rank) for key, shape in shapes.items()}
     for call in network.graph:
         below = [t for t in call.inputs if id(t) in found]
@@ -145,10 +148,13 @@ def reaches(network: Network, shapes: Mapping[int, Shape]) -> dict[int, Reach]:
             ]
             known = [part for part in parts if part is not None]
             if len(known) < len(parts) or not known:
-                known.append(Reach(whole, _whole_stride(sizes[id(out)], whole)))
+                stride = _whole_stride(sizes[id(out)], whole)
+                starts = zip(*(found[id(source)].start for source in below), strict=True)
+                known.append(Reach(whole, stride, tuple(map(min, starts))))
             found[id(out)] = Reach(
                 tuple(map(min, whole, map(max, zip(*(part.size for part in known), strict=True)))),
                 tuple(map(max, zip(*(part.stride for part in known), strict=True))),
+                tuple(map(min, zip(*(part.start for part in known), strict=True))),
             )
     return found
 
@@ -187,7 +193,11 @@ def _reach_through(
             strict=True,
         )
     ]
-    return Reach(tuple(field for field, _ in made), tuple(stride for _, stride in made))
+    starts = tuple(
+        start + stride * float(begin.min(initial=0))
+        for begin, start, stride in zip(first.sides, below.start, below.stride, strict=True)
+    )
+    return Reach(tuple(field for field, _ in made), tuple(stride for _, stride in made), starts)
 
 
 def _along(

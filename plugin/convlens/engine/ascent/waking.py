@@ -45,8 +45,8 @@ _LEAK = 0.1
 # A value with its gradient takes as long as so many values.
 _PASSES_A_STEP = 3
 # A value that changes by this share of its size at most is constant. So is one that would change by
-# that if each pixel went through the whole range along its slope, or has not by so many steps.
-_CONSTANT, _FIRST_STEPS = 1e-4, 4
+# that if each pixel went through the whole range along its slope.
+_CONSTANT = 1e-4
 _TINY = 1e-7  # which float16 holds
 # An image reaches so many strides beyond what the position reads.
 _MARGIN = 4
@@ -192,7 +192,7 @@ class Waking:
         low, high = self._range
         inner = tuple(range(1, images.ndim))
         x, best, direction = images.copy(), images.copy(), np.zeros_like(images)
-        value, first = (np.full(len(images), -np.inf) for _ in range(2))
+        value = np.full(len(images), -np.inf)
         awake = np.zeros(len(images), bool)
         weights = np.zeros((len(unit), self._before.shape[-1]), np.float32)
         weights[np.arange(len(unit)), unit] = sign
@@ -205,10 +205,6 @@ class Waking:
             at = going[higher]
             best[at], value[at] = x[at], new[higher]
             kept = ~awake[going] & ~self._is_flat(gradient, new)
-            if step == 0:
-                first[going] = new
-            elif step >= _FIRST_STEPS:
-                kept &= value[going] - first[going] > _CONSTANT * np.abs(first[going])
             going, gradient = going[kept], gradient[kept]
             if not len(going):
                 break

@@ -20,8 +20,8 @@ from convlens.engine.ascent.regularizers import image_norm, total_variation
 from convlens.engine.ascent.schedule import BLOCK, Schedule
 from convlens.engine.ascent.scores import Scores
 from convlens.engine.ascent.transforms import resample, roll
-from convlens.engine.model.convolved import quick_convolutions
 from convlens.engine.model.network import Network
+from convlens.engine.model.quick import quick_calls
 from convlens.engine.runtime import backend
 
 # Ctrl-C takes effect between two slices, so a slice should take at most this long.
@@ -230,7 +230,7 @@ class Climb:
             draws: list[Any],
             span: list[Any],
         ) -> list[Any]:
-            functions = quick_convolutions(self.scores.calls())
+            functions = quick_calls(self.scores.calls())
 
             def body(k: Any, carry: list[Any]) -> list[Any]:
                 rate, reach, settled, shift, *matrix = (rows[span[1] + k] for rows in draws)

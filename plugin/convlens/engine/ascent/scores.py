@@ -15,6 +15,7 @@ from convlens.engine.ascent.one_filter import OneFilter
 from convlens.engine.model.flatten import Call
 from convlens.engine.model.footprint import bytes_an_image
 from convlens.engine.model.network import Network
+from convlens.engine.model.quick import kept_where, mean_over_positions, quick_calls
 from convlens.engine.model.targets import output_of, tensor_of
 from convlens.engine.runtime import backend
 from convlens.engine.runtime.batches import in_batches
@@ -148,8 +149,10 @@ class Scores:
             for output, before in zip(self.outputs, self.before, strict=True)
         ]
 
+        functions = quick_calls(self.calls())
+
         def total(images: Any) -> Any:
-            found = self.network.run(images, before)
+            found = self.network.run(images, before, functions=functions)
             return sum(
                 ops.sum(_activation_vectors(ops.mean, maps, _at_one_position(place, maps)) * w, -1)
                 for maps, place, w in zip(found, self.places, weights, strict=True)
@@ -252,7 +255,7 @@ class Scores:
         """Return the maps at the first place, and the share of each place, (n, places).
 
         A ReLU unit fires at few positions of noise, and the gradient comes from these alone. So its
-        threshold is lowered, where asked, until more positions count; see `_waking`. A swish
+        threshold is lowered, where asked, until more positions count; see `_waking_share`. A swish
         rises on both sides of a pit; where asked, it is led up the side where it has no bound.
 
         Args:
@@ -284,9 +287,9 @@ class Scores:
                 units = ops.cast(ops.argmax(ops.abs(w), axis=1), "int32")
                 before, after = (m[..., None] for m in one(after, units))
                 w = ops.sum(w, axis=1, keepdims=True)
-            share = ops.sum(_activation_vectors(ops.mean, after, place) * w, axis=-1)
+            share = _share(after, place, w)
             if wakes is not None and self.before[i] is not None:
-                below = ops.sum(_waking(before, place, reach) * w, axis=-1)
+                below = _waking_share(before, place, reach, w)
                 share = share + ops.where(wakes[:, i], below, 0.0)
             shares.append(share)
         return values[0], ops.stack(shares, axis=1)
@@ -302,8 +305,8 @@ class Scores:
         return before if silent and before is not output else None
 
 
-def _waking(before: Any, place: Place, reach: Any) -> Any:
-    """Return the mean of the negative pre-activations near firing, (n, units).
+def _waking_share(before: Any, place: Place, reach: Any, weights: Any) -> Any:
+    """Return the weighted mean of the negative pre-activations near firing, (n,).
 
     Near are those above min(0, highest, mean + reach·deviation), over the positions of each map.
     """
@@ -311,16 +314,16 @@ def _waking(before: Any, place: Place, reach: Any) -> Any:
     if place.position is not None:
         before = _activation_vectors(ops.mean, before, place)
     axes = tuple(range(1, len(before.shape) - 1))
-    still = ops.stop_gradient(before)
-    if axes:
-        spread = ops.std(still, axis=axes, keepdims=True)
-        level = ops.mean(still, axis=axes, keepdims=True) + reach * spread
-        level = ops.minimum(level, ops.max(still, axis=axes, keepdims=True))
-    else:
-        level = still
-    near = ops.logical_and(still >= level, still < 0)
-    kept = ops.where(near, before, 0.0)
-    return ops.mean(kept, axis=axes) if axes else kept
+
+    def near(maps: Any) -> Any:
+        level = maps
+        if axes:
+            spread = ops.std(maps, axis=axes, keepdims=True)
+            level = ops.mean(maps, axis=axes, keepdims=True) + reach * spread
+            level = ops.minimum(level, ops.max(maps, axis=axes, keepdims=True))
+        return ops.logical_and(maps >= level, maps < 0)
+
+    return _share(kept_where(near, before), place, weights)
 
 
 def _activation_vectors(reduce: Callable[..., Any], maps: Any, place: Place) -> Any:
@@ -332,6 +335,15 @@ def _activation_vectors(reduce: Callable[..., Any], maps: Any, place: Place) -> 
     if place.position == "center":
         return maps[(slice(None), *(side // 2 for side in ops.shape(maps)[1:-1]))]
     return maps[(slice(None), *place.position)]
+
+
+def _share(maps: Any, place: Place, weights: Any) -> Any:
+    """Return the share (n,) of a place: its activations, or means over positions, weighted."""
+    if len(maps.shape) < 3:
+        return ops.sum(ops.cast(maps, "float32") * weights, axis=-1)
+    if place.position is not None:
+        return ops.sum(_activation_vectors(ops.mean, maps, place) * weights, axis=-1)
+    return mean_over_positions(ops.cast(maps, "float32"), weights)
 
 
 def _at_one_position(place: Place, maps: Any) -> Place:

@@ -434,7 +434,7 @@ class Network:
                 ``layer(x, training=True)``, as `model(x)` does and `model.predict` does not.
             coarse: rounding of the factors of all products; None for the machine's own.
             functions: functions of one tensor that compute calls in place of their operations, by
-                the call's id; see `quick_convolutions`.
+                the call's id; see `quick_calls`.
 
         Returns:
             The value of each of `wanted`.

@@ -96,18 +96,16 @@ def gradients_are_slow() -> bool:
     return backend_name() == "tensorflow" and not accelerators()
 
 
-def with_pullback(
-    fn: Callable[[Tensor], Tensor], pullback: Callable[[Tensor], Tensor]
-) -> Callable[[Tensor], Tensor]:
-    """Return TensorFlow's `fn` with a vector-Jacobian product of its own.
+def with_pullback(fn: Callable[[Tensor], tuple[Tensor, Pullback]]) -> Callable[[Tensor], Tensor]:
+    """Return a function of TensorFlow with a vector-Jacobian product of its own.
 
     Args:
-        fn: a function of one tensor that reads no variables.
-        pullback: the function from a cotangent of the result to one of the argument.
+        fn: a function of one tensor that reads no variables. It returns its value, and the function
+            from a cotangent of the value to one of the argument.
     """
     import tensorflow as tf
 
-    found: Callable[[Tensor], Tensor] = tf.custom_gradient(lambda x: (fn(x), pullback))
+    found: Callable[[Tensor], Tensor] = tf.custom_gradient(fn)
     return found
 
 

@@ -48,6 +48,7 @@ class Lens:
             they are, or where there were none.
         rows: input → (n, …) the values of the model's other inputs for each image; empty where
             they are held.
+        synthetic: True if the images are textures that stand in for images that nobody gave.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Lens:
         range_given: bool = True,
         labels_problem: str | None = None,
         rows: Mapping[str, NDArray[Any]] | None = None,
+        synthetic: bool = False,
     ) -> None:
         """Bind a model to images.
 
@@ -75,6 +77,8 @@ class Lens:
             rows: input → (n, …) the values of the model's other inputs that belong to each image.
                 The accuracy is that of the model's predictions with them; everything else is
                 computed with the values at which the inputs are held.
+            synthetic: whether the images are textures that stand in for images that nobody gave.
+                A filter that is silent on them is dead only if images made for it do not wake it.
 
         Raises:
             TypeError: not a Keras model.
@@ -97,6 +101,7 @@ class Lens:
         self.labels = None if labels is None else class_numbers(labels, len(self.images))
         self.labels_problem = labels_problem
         self.rows = dict(rows or {})
+        self.synthetic = synthetic
         self._shared: dict[Hashable, Any] | None = None
         self._whole = Wanted()
         self._plans: tuple[Any, dict[EffortLevel, dict[str, AscentPlan]]] = (None, {})

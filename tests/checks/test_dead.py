@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 from keras import layers as kl
 
-from convlens import Effort, Lens, Network, assert_no_dead_filters, assert_no_duplicate_filters
+from convlens import (
+    Effort,
+    Lens,
+    Network,
+    activations,
+    assert_no_dead_filters,
+    assert_no_duplicate_filters,
+    maximize,
+)
 from convlens.checks.ascent import Ascent
 from convlens.checks.dead import Dead
 from convlens.checks.deconvnet import Deconvnet
 from convlens.checks.duplicates import Duplicates
 from convlens.checks.gram import Gram
+from convlens.engine.ascent.plan import LIMITS
+from convlens.engine.features.survey import Wanted
+from convlens.pictures.synthetic import synthetic_images
 
 IMAGES = np.random.default_rng(0).random((8, 16, 16, 3), dtype=np.float32)
 
@@ -315,3 +328,216 @@ def test_layers_of_held_inputs_alone_are_skipped(together, unreached):
     assert set(assert_no_dead_filters(network, IMAGES)) == {"e.one", "joined"}
     with pytest.raises(ValueError, match=f"'{unreached}': the images do not reach it"):
         assert_no_dead_filters(network, IMAGES, unreached)
+
+
+# Synthetic images: what is silent on them is only a suspect
+
+TEXTURES = synthetic_images((16, 16, 3))
+PATTERN = np.sign(np.random.default_rng(4).standard_normal((3, 3, 3))).astype(np.float32)
+# The largest product of the pattern with pixels in 0–1.
+TOP = float(np.maximum(PATTERN, 0).sum())
+
+
+def seek(net, layer, unit, share):
+    """Let a filter seek the pattern: it fires where its product exceeds a share of the largest."""
+    own = net.get_layer(layer)
+    kernel, bias = (np.array(v) for v in own.get_weights())
+    kernel[..., unit], bias[unit] = PATTERN, -share * TOP
+    own.set_weights([kernel, bias])
+    return net
+
+
+def stretch(net, unit, scale, add):
+    """Scale and shift a channel of a batch normalization."""
+    own = net.get_layer("norm")
+    weights = own.get_weights()
+    weights[0][unit], weights[1][unit] = scale, add
+    own.set_weights(weights)
+    return net
+
+
+def dead_units(net, layer="conv", images=TEXTURES, level="standard", **options):
+    """Return the units that a lens with synthetic images, or given ones, says are dead."""
+    seen = Dead().run(Lens(net, images, **options), layer, Effort(level=level))
+    return seen.layers[layer].dead
+
+
+RARE = {
+    "fused": lambda: model(*tail(), activation="relu"),
+    "a ReLU of its own": lambda: model(kl.ReLU(), *tail()),
+    "a pool before the ReLU": lambda: model(kl.MaxPooling2D(), kl.ReLU(), *tail()),
+    "batch norm and ReLU": lambda: model(norm(), kl.ReLU(), *tail()),
+    "a ReLU of operations": lambda: branched(lambda y: kl.Conv2D(2, 3)(keras.ops.relu(y))),
+    "batch norm and ReLU6": lambda: model(norm(), kl.ReLU(6.0), *tail()),
+    "padding and strides": lambda: model(
+        kl.ReLU(), kl.Flatten(), kl.Dense(3), strides=2, padding="same"
+    ),
+}
+
+
+FEW = ("a ReLU of its own", "padding and strides")
+CASES = [
+    *((case, "quick") for case in FEW),
+    *(
+        pytest.param(case, "standard", marks=() if case in FEW else pytest.mark.slow)
+        for case in RARE
+    ),
+]
+
+
+@pytest.mark.parametrize(("case", "level"), CASES)
+def test_a_filter_for_a_pattern_that_no_texture_has_is_not_dead(case, level):
+    net = seek(RARE[case](), "conv", 3, 0.95)
+    assert dead_units(net) == (3,)
+    assert dead_units(net, level=level, synthetic=True) == ()
+    with pytest.raises(AssertionError, match="units 3 "):
+        assert_no_dead_filters(net, TEXTURES)
+
+
+@pytest.mark.parametrize(("case", "level"), CASES)
+def test_a_filter_that_fires_outside_of_the_range_alone_is_dead(case, level):
+    net = seek(RARE[case](), "conv", 3, 1.01)
+    assert dead_units(net, level=level, synthetic=True) == (3,)
+    with pytest.raises(AssertionError, match="on 48 images, nor on images made to excite them"):
+        verdict(Lens(net, TEXTURES, synthetic=True))
+    assert dead_units(net, images=2 * TEXTURES, value_range=(0, 2), synthetic=True) == ()
+
+
+def test_a_filter_of_a_deep_layer_for_a_pattern_that_no_texture_has_is_not_dead():
+    def net(share):
+        maps = [norm(), kl.ReLU(), kl.Conv2D(8, 3, name="deep"), kl.ReLU(), *tail()]
+        net = stretch(model(*maps), 0, 1.0, 0.0)
+        own = net.get_layer("deep")
+        kernel, bias = (np.array(v) for v in own.get_weights())
+        top = maximize(net, "deep", [5], steps=60, value_range=(0, 1), size=(16, 16))
+        peak = activations(net, top.images, "deep")["deep"][..., 5].max()
+        bias[5] = -share * float(peak)
+        own.set_weights([kernel, bias])
+        return net
+
+    assert dead_units(net(0.9), "deep") == (5,)
+    assert dead_units(net(0.9), "deep", synthetic=True) == ()
+    assert dead_units(net(20), "deep", synthetic=True) == (5,)
+
+
+def test_a_filter_that_reads_silent_ones_alone_is_not_dead():
+    def net(share, weight):
+        depth = kl.DepthwiseConv2D(3, name="depth")
+        net = seek(model(kl.ReLU(), depth, kl.ReLU(), *tail()), "conv", 3, share)
+        kernel = np.asarray(depth.kernel.value).copy()
+        kernel[..., 3, :] = weight
+        depth.kernel.assign(kernel)
+        depth.bias.assign(np.full(8, 0.1))
+        return net
+
+    for weight in (1, -1):
+        assert dead_units(net(0.95, weight), "depth") == (3,)
+        assert dead_units(net(0.95, weight), "depth", synthetic=True) == ()
+    assert dead_units(net(1.01, 1), "depth", synthetic=True) == (3,)
+    assert dead_units(net(0.95, 0), "depth", synthetic=True) == (3,)
+
+
+def test_a_filter_at_its_ceiling_is_moved_down():
+    """A ReLU6 at 6 for all textures is alive if the pattern's opposite lowers it."""
+    for share, dead in ((0.05, ()), (-0.05, (3,))):
+        net = model(kl.ReLU(6.0), *tail())
+        own = net.get_layer("conv")
+        kernel, bias = own.get_weights()
+        # The smallest product with pixels in 0–1 is that of the negative weights.
+        kernel[..., 3], bias[3] = 10 * PATTERN, 6 - 10 * np.minimum(PATTERN, 0).sum()
+        bias[3] -= share * 10 * TOP
+        own.set_weights([kernel, bias])
+        assert dead_units(net) == (3,)
+        assert dead_units(net, synthetic=True) == dead
+
+
+@pytest.mark.parametrize("scale", [0, 1e-33, 1e-20, 1e-9])
+@pytest.mark.parametrize("activation", ["relu", None])
+def test_a_filter_without_weights_stays_dead(scale, activation):
+    net = change(model(*tail(), activation=activation), "conv", 5, scale=scale)
+    assert dead_units(net, synthetic=True) == (5,)
+
+
+@pytest.mark.parametrize("level", ["standard", "quick"])
+def test_a_dead_layer_is_named(level):
+    net = model(kl.ReLU(), *tail())
+    net.get_layer("conv").bias.assign(np.full(8, -200))
+    assert dead_units(net, level=level, synthetic=True) == tuple(range(8))
+    net.get_layer("conv").kernel.assign(np.zeros((3, 3, 3, 8)))
+    assert dead_units(net, level=level, synthetic=True) == tuple(range(8))
+
+
+def test_a_hint_at_the_range_counts_what_stays_dead_in_the_other_range():
+    net = for_bytes()
+    change(net, "conv", 2, add=-1e6)
+    with pytest.raises(AssertionError) as failed:
+        verdict(Lens(net, IMAGES, range_given=False, synthetic=True))
+    assert str(failed.value).splitlines()[-1] == (
+        "no range was given, so 0 to 1 was assumed: with --convlens-range 0,255, 1 of 8 are dead"
+    )
+
+
+def test_duplicates_are_no_matter_of_textures_either():
+    net = model(kl.ReLU(), *tail())
+    for unit in range(8):
+        seek(net, "conv", unit, 0.95)
+    with pytest.raises(AssertionError, match="all 8 filters are dead"):
+        Duplicates().verdict(Duplicates().run(Lens(net, TEXTURES), "conv", Effort()))
+    Duplicates().verdict(Duplicates().run(Lens(net, TEXTURES, synthetic=True), "conv", Effort()))
+
+
+KINDS = {
+    "series": ((40, 3), lambda: kl.Conv1D(8, 3, name="conv")),
+    "volumes": ((8, 10, 12, 2), lambda: kl.Conv3D(8, 3, name="conv")),
+    "frames": ((4, 12, 12, 3), lambda: kl.TimeDistributed(kl.Conv2D(8, 3, name="conv"))),
+    "depthwise": ((16, 16, 4), lambda: kl.DepthwiseConv2D(3, depth_multiplier=2, name="conv")),
+    "transposed": ((8, 8, 3), lambda: kl.Conv2DTranspose(8, 3, strides=2, name="conv")),
+    "one position": ((3, 3, 3), lambda: kl.Conv2D(8, 3, name="conv")),
+    "any size": ((None, None, 3), lambda: kl.Conv2D(8, 3, name="conv")),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_kinds_of_maps(kind):
+    shape, conv = KINDS[kind]
+    keras.utils.set_random_seed(1)
+    image = keras.Input(shape)
+    maps = kl.ReLU()(conv()(image))
+    net = keras.Model(image, maps if None in shape else kl.Dense(2)(kl.Flatten()(maps)))
+    lens = Lens(net, synthetic_images(tuple(n or 20 for n in shape)), synthetic=True)
+    (name,) = lens.conv_layers
+    own = lens.network.layers[name]
+    own = getattr(own, "layer", own)
+    kernel, bias = (np.array(v) for v in own.get_weights())
+    # The filter of unit 3 is an array of its own.
+    at = {"depthwise": np.s_[..., 1, 1], "transposed": np.s_[:, :, 3]}.get(kind, np.s_[..., 3])
+    kernel[at] = np.sign(np.random.default_rng(3).standard_normal(kernel[at].shape))
+    pieces = [kernel[at]]
+    if kind == "transposed":  # of whose filter each position reads a part
+        pieces = [kernel[at][i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    top = max(np.maximum(piece, 0).sum() for piece in pieces)
+    for share, dead in ((0.95, False), (1.01, True)):
+        bias[3] = -share * top
+        own.set_weights([kernel, bias])
+        assert 3 in lens.survey(Wanted(filters=(name,))).filters[name].dead
+        seen = Dead().run(lens, name, Effort())
+        assert (3 in seen.layers[name].dead) == dead
+
+
+def test_the_work_is_bounded(monkeypatch):
+    """Of a large layer that a bias silences, as many filters are tried as the effort allows."""
+    net = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            kl.Conv2D(16, 3, name="conv", activation="relu"),
+            kl.Conv2D(128, 3, name="deep", activation="relu"),
+            *tail(),
+        ]
+    )
+    net.get_layer("deep").bias.assign(np.full(128, -1e3))
+    lens = Lens(net, synthetic_images((32, 32, 3)), synthetic=True)
+    monkeypatch.setitem(LIMITS, "quick", replace(LIMITS["quick"], passes=20))
+    seen = Dead().run(lens, "deep", Effort(level="quick"))
+    assert 1 <= len(seen.layers["deep"].dead) < 28
+    with pytest.raises(AssertionError, match=r"; 1\d\d more fire on none of the 48 images"):
+        Dead().verdict(seen)

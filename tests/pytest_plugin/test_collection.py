@@ -106,7 +106,8 @@ def test_a_defect_fails_with_its_layer_unit_and_numbers_and_no_traceback(
     result.stdout.fnmatch_lines(
         [
             "*_ broken.keras: dead?conv_a? _*",
-            "broken.keras has filters that never fire on 48 images (allowed in a layer: 0):",
+            "broken.keras has filters that never fire on 48 images, nor on images made to "
+            "excite them (allowed in a layer: 0):",
             "  layer 'conv_a': 1 of 6 are dead, units 2 (always 0)",
             "conv_a * 6 * 1 * dead",
         ]

@@ -13,13 +13,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import zoo_networks as networks
-from zoo_runs import BASELINE, DEFECTS, Zoo, baseline_alarm, battery, found, lens_of
+from zoo_runs import BASELINE, DEFECTS, Zoo, baseline_alarm, battery, faulty_layers, found, lens_of
 
 from convlens import Lens
 from convlens.checks.battery import BATTERY
 from convlens.checks.check import Effort
+from convlens.fixtures.defects import plant
 from convlens.fixtures.pretrained import load_pretrained
 from convlens.fixtures.scenes import natural_scenes
+from convlens.pictures.synthetic import synthetic_images
 
 pytestmark = pytest.mark.weekly
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -106,6 +108,20 @@ def test_the_checks_detect_each_defect_that_needs_no_baseline(zoo, defect, table
     assert (alarm is None) == (defect in AS_CALLED)
     seen |= found([alarm] if alarm else [], defect, layer, lens)
     table.setdefault(defect, {})[zoo.name] = seen
+
+
+@pytest.mark.parametrize("level", ["standard", "quick"])
+@pytest.mark.parametrize(
+    "defect", ["dead-layer", "dead-filter", "near-zero-filter", "silent-after-batch-norm"]
+)
+def test_dead_filters_are_named_without_images_too(zoo, defect, level):
+    """No image that is made to excite a filter wakes one that is dead."""
+    for layer in zoo.places(defect):
+        model = plant(zoo.healthy, defect, layer)
+        images = synthetic_images(model.input_shape[1:], (0, zoo.high))
+        lens = Lens(model, images, value_range=(0, zoo.high), synthetic=True)
+        named = {alarm.layer for alarm in battery(lens, Effort(level=level), ("dead",))}
+        assert named & faulty_layers(defect, layer, lens, "dead")
 
 
 @pytest.mark.parametrize("defect", DEFECTS)

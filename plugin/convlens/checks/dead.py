@@ -10,8 +10,9 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convlens.checks._filters import layer_statistics, lens_statistics
+from convlens.checks._filters import layer_statistics
 from convlens.checks._offenders import listed, raise_offenders
+from convlens.checks._waking import Suspects, judged_statistics
 from convlens.checks.check import Column, Effort, Figures, LayerCheck, Measures
 from convlens.drawings import draw_activations
 from convlens.engine.features.filters import FilterStatistics, images_differ
@@ -75,12 +76,12 @@ class Dead(LayerCheck):
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> _Seen:
         __tracebackhide__ = True
-        seen = _Seen.of(lens.network, lens.images, lens_statistics(lens, layer))
-        if lens.range_given or not seen.is_mostly_dead:
+        seen = _Seen.of_lens(lens, layer, effort)
+        if lens.range_given or not (seen.dead and seen.is_mostly_dead):
             return seen
         (low, high), (first, last) = lens.value_range, _OTHER_RANGE
         other = lens.once(_Seen, lambda: _in_other_range(lens))
-        dead = sum(len(s.dead) for s in lens_statistics(other, layer).values())
+        dead = _Seen.of_lens(other, layer, effort).dead
         return replace(
             seen,
             hint=(
@@ -107,6 +108,7 @@ class _Seen:
     images: int
     layers: Mapping[str, FilterStatistics]
     hint: str  # what the range of the images may have to do with it
+    suspects: Mapping[str, Suspects]  # of layers with filters that synthetic images leave still
 
     @classmethod
     def of(
@@ -116,7 +118,14 @@ class _Seen:
             f"the images range from {x.min():g} to {x.max():g}: is that the range that the model "
             "was trained on?"
         )
-        return cls(network.name, len(x), layers, hint)
+        return cls(network.name, len(x), layers, hint, {})
+
+    @classmethod
+    def of_lens(cls, lens: Lens, layer: str, effort: Effort) -> _Seen:
+        """Return what a lens's images show, and those made for filters that they leave still."""
+        __tracebackhide__ = True
+        layers, suspects = judged_statistics(lens, layer, effort)
+        return replace(cls.of(lens.network, lens.images, layers), suspects=suspects)
 
     @property
     def units(self) -> int:
@@ -128,30 +137,47 @@ class _Seen:
 
     @property
     def is_mostly_dead(self) -> bool:
-        """True if so many filters of a layer are dead that the images may be at fault."""
-        return any(len(s.dead) > _MANY * len(s.high) for s in self.layers.values())
+        """True if so many filters of a layer are still that the images may be at fault."""
+        return any(self._still(name) > _MANY * len(s.high) for name, s in self.layers.items())
+
+    def _still(self, layer: str) -> int:
+        """Return how many filters of a layer do not vary over the images."""
+        suspects = self.suspects.get(layer)
+        return len(self.layers[layer].dead) if suspects is None else suspects.count
 
     def judge(self, allowed: int) -> None:
         __tracebackhide__ = True
         offenders = [
             f"layer {name!r}: {len(s.dead)} of {len(s.high)} are dead"
             f"{f' behind {s.behind}' if s.behind else ''}, units {listed(s.dead)} ({_always(s)})"
+            f"{self._untried(name)}"
             for name, s in self.layers.items()
             if len(s.dead) > allowed
         ]
+        made = ", nor on images made to excite them" if self.suspects else ""
         raise_offenders(
-            f"{self.model} has filters that never fire on {self.images} images "
+            f"{self.model} has filters that never fire on {self.images} images{made} "
             f"(allowed in a layer: {allowed}):",
             offenders,
             self.hint if self.is_mostly_dead else "",
         )
+
+    def _untried(self, layer: str) -> str:
+        """Say for how many still filters of a layer no image was made; "" for none."""
+        count = self.suspects[layer].untried if layer in self.suspects else 0
+        return f"; {count} more fire on none of the {self.images} images" if count else ""
 
 
 def _in_other_range(lens: Lens) -> Lens:
     """Return a lens with the images in the other usual range, shared if the lens is."""
     (low, high), (first, last) = lens.value_range, _OTHER_RANGE
     x = first + (last - first) * (lens.images - low) / (high - low)
-    other = Lens(lens.network, x.astype(np.float32), value_range=_OTHER_RANGE)
+    other = Lens(
+        lens.network,
+        x.astype(np.float32),
+        value_range=_OTHER_RANGE,
+        synthetic=lens.synthetic,
+    )
     if lens.is_shared:
         other.share()
     return other

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from convlens.checks._filters import layer_statistics, lens_statistics
 from convlens.checks._offenders import raise_offenders
+from convlens.checks._waking import judged_statistics
 from convlens.checks.check import Effort, LayerCheck, Measures
 from convlens.engine.features.filters import FilterStatistics
 from convlens.engine.model.network import Network
@@ -57,7 +58,10 @@ class Duplicates(LayerCheck):
 
     def run(self, lens: Lens, layer: Any, effort: Effort) -> tuple[str, Found]:
         __tracebackhide__ = True
-        return lens.name, lens_statistics(lens, layer)
+        found = lens_statistics(lens, layer)
+        if _all_dead(found[layer]):
+            found, _ = judged_statistics(lens, layer, effort)
+        return lens.name, found
 
     def measures(self, seen: tuple[str, Found]) -> Measures:
         return {"duplicates": sum(len(found.duplicates) for found in seen[1].values())}
@@ -72,10 +76,14 @@ def _judge(model: str, found: Found) -> None:
     __tracebackhide__ = True
     offenders = []
     for name, s in found.items():
-        if len(s.dead) == len(s.high):
+        if _all_dead(s):
             offenders.append(f"layer {name!r}: all {len(s.high)} filters are dead")
         offenders += [
             f"layer {name!r}: units {i} and {j}, cosine {cosine:.8f}"
             for i, j, cosine in s.duplicates
         ]
     raise_offenders(f"{model} has filters that say the same:", offenders)
+
+
+def _all_dead(found: FilterStatistics) -> bool:
+    return len(found.dead) == len(found.high)

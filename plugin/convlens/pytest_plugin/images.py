@@ -42,6 +42,7 @@ class ImageSet:
         source: where they came from, in words.
         range_given: False if the images were made for a range that nobody stated.
         classes: names of the classes, where folders name them.
+        synthetic: True for textures that stand in for images that nobody gave.
     """
 
     images: NDArray[Any]
@@ -50,6 +51,7 @@ class ImageSet:
     source: str
     range_given: bool = True
     classes: tuple[str, ...] = ()
+    synthetic: bool = False
 
 
 def assumed_range(shape: Shape) -> tuple[float, float]:
@@ -80,7 +82,7 @@ def textures(shape: Shape, value_range: tuple[float, float], seed: int) -> Image
         )
     images = synthetic_images(size, value_range, seed=seed)
     source = f"{len(images)} synthetic textures (seed {seed}); --convlens-images gives real ones"
-    return ImageSet(images, None, value_range, source)
+    return ImageSet(images, None, value_range, source, synthetic=True)
 
 
 def read_images(

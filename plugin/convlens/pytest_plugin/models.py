@@ -195,6 +195,7 @@ def lens_for(config: pytest.Config, model: Any, images: ImageSet | None = None) 
         range_given=chosen.range_given,
         labels_problem=problem,
         rows=rows,
+        synthetic=chosen.synthetic,
     )
 
 

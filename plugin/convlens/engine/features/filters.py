@@ -85,11 +85,7 @@ class Judged:
     @cached_property
     def dead(self) -> NDArray[np.bool_]:
         """True for each unit (units,) that does not vary; see `filter_statistics`."""
-        low, high, spread = self.maps.low, self.maps.high, self.spread
-        rounding = max(_ROUNDING, 2 * unit_roundoff(precision_of(self.dtype))) * np.maximum(
-            np.abs(low), np.abs(high)
-        )
-        return spread <= np.maximum(max(DEAD_SHARE * spread.max(), _NOTHING), rounding)
+        return hardly_varies(self.maps, self.spread, float(self.spread.max()), self.dtype)
 
     def statistics(self, duplicates: Duplicates) -> FilterStatistics:
         """Return the layer's statistics, given its pairs of duplicates."""
@@ -103,6 +99,22 @@ class Judged:
             self.maps.fires,
             self.behind,
         )
+
+
+def hardly_varies(
+    maps: ChannelAccumulator, spread: NDArray[np.float64], largest: float, dtype: str
+) -> NDArray[np.bool_]:
+    """Return whether each unit (units,) is dead; see `filter_statistics` for the rule.
+
+    Args:
+        maps: the units' activations.
+        spread: (units,) each unit's largest change.
+        largest: the change of the layer's most varying unit.
+        dtype: the type in which the activations are stored.
+    """
+    size = np.maximum(np.abs(maps.low), np.abs(maps.high))
+    rounding = max(_ROUNDING, 2 * unit_roundoff(precision_of(dtype))) * size
+    return spread <= np.maximum(max(DEAD_SHARE * largest, _NOTHING), rounding)
 
 
 def filter_statistics(

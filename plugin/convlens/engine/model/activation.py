@@ -35,11 +35,13 @@ class Activation:
 
     Attributes:
         tensor: its symbolic output, with the layer's channels.
+        before: symbolic value on which it acts, likewise.
         name: the name of its layer, or of its operation where it is no layer.
         relu: True for a ReLU or ReLU6.
     """
 
     tensor: Any
+    before: Any
     name: str
     relu: bool
 
@@ -65,15 +67,15 @@ def activation_behind(network: Network, layer: str) -> Activation | None:
     values = network.run(None, [own, *(t for _, t in ways)], feed=feed)
     before, *later = (ops.convert_to_numpy(ops.cast(v, "float32")) for v in values)
     kept = _kept_channels(given.shape[-1])
-    found = None
+    found, source = None, own
     for (call, tensor), after in zip(ways, later, strict=True):
         apart = np.array_equal(after[0][..., kept], after[1][..., kept])
         if not (apart and np.isfinite(after).all()):
             break
         if _is_pointwise(before, after) and _is_bent(before, after):
             name = names.get(id(tensor), getattr(call.op, "name", type(call.op).__name__))
-            found = Activation(tensor, name, bound_of(call) is not None)
-        before = after
+            found = Activation(tensor, source, name, bound_of(call) is not None)
+        before, source = after, tensor
     return found
 
 

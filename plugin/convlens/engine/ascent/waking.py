@@ -21,6 +21,7 @@ from convlens.engine.ascent.plan import Limits
 from convlens.engine.ascent.starts import constant_starts
 from convlens.engine.model.flatten import Call, bound_of
 from convlens.engine.model.network import Network
+from convlens.engine.model.quick import quick_calls
 from convlens.engine.model.receptive_field import reaches
 from convlens.engine.runtime import backend
 from convlens.pictures.fit import fitted
@@ -96,6 +97,7 @@ class Waking:
             limits: limits of the effort, of which each convolution has the same share.
         """
         self._network, self._tap, self._range, self._enough = network, tap, value_range, enough
+        self._calls = network.calls(tap.layer)
         costs = Costs(network, known.shape[1:])
         self._whole = known.shape[1:-1]
         self._size, self._stride = _size_of(costs, tap)
@@ -112,7 +114,7 @@ class Waking:
         self._still = after[0]
         self._leaky = {
             id(call): _leaky(call)
-            for call in network.calls(tap.layer)
+            for call in self._calls
             if bound_of(call) is not None and not any(t is tap.after for t in call.outputs)
         }
         self.inert = self._find_inert()
@@ -237,7 +239,9 @@ class Waking:
         return self._in_batches("look", self._look, images)
 
     def _look(self, images: Any, leaky: bool = False) -> list[Any]:
-        functions = self._leaky if leaky else None
+        functions = quick_calls(self._calls)
+        if leaky:
+            functions |= self._leaky
         wanted = [self._tap.before, self._tap.after]
         return [_middle(maps) for maps in self._network.run(images, wanted, functions=functions)]
 

@@ -19,6 +19,7 @@ from convlens import (
     maximize,
 )
 from convlens.checks.ascent import Ascent
+from convlens.checks.check import run_check
 from convlens.checks.dead import Dead
 from convlens.checks.deconvnet import Deconvnet
 from convlens.checks.duplicates import Duplicates
@@ -541,3 +542,26 @@ def test_the_work_is_bounded(monkeypatch):
     assert 1 <= len(seen.layers["deep"].dead) < 28
     with pytest.raises(AssertionError, match=r"; 1\d\d more fire on none of the 48 images"):
         Dead().verdict(seen)
+
+
+def test_what_the_weights_prove_takes_no_attempt(monkeypatch):
+    """A filter whose bounds are below its ReLU for every image is not climbed."""
+
+    def refuse(*_):
+        raise RuntimeError("an attempt was made")
+
+    monkeypatch.setattr("convlens.checks._waking.Waking", refuse)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((16, 16, 3)), kl.Conv2D(6, 3, activation="relu", name="conv")]
+    )
+    kernel, _ = model.layers[0].get_weights()
+    far = -np.abs(kernel).sum(axis=(0, 1, 2))
+    model.layers[0].set_weights([kernel, np.where(np.arange(6) == 2, far, 0.0)])
+    lens = Lens(model, synthetic_images((16, 16, 3)), synthetic=True)
+    with pytest.raises(AssertionError, match=r"1 of 6 are dead, units 2 \(always 0\)"):
+        Dead().verdict(run_check(Dead(), lens, "conv", Effort()))
+    near = np.where(np.arange(6) == 2, 0.9 * far, 0.0)
+    model.layers[0].set_weights([kernel, near])
+    with pytest.raises(RuntimeError, match="an attempt was made"):
+        run_check(Dead(), lens, "conv", Effort())

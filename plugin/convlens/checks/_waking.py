@@ -16,6 +16,7 @@ from convlens.engine.ascent.waking import Tap, Waking
 from convlens.engine.features.accumulate import ChannelAccumulator
 from convlens.engine.features.filters import FilterStatistics, hardly_varies
 from convlens.engine.model.activation import activation_behind
+from convlens.engine.model.bounds import channel_bounds
 from convlens.engine.model.network import Network
 from convlens.engine.runtime import backend
 from convlens.lens import Lens
@@ -71,8 +72,12 @@ def _suspects(lens: Lens, layer: str, found: FilterStatistics, effort: Effort) -
     tap = _tap_of(network, layer)
     largest = float(found.spread.max())
     enough = _ENOUGH * largest
+    still = set(found.dead)
+    tried = still & _proven(lens, tap, largest)
+    if tried == still:
+        return Suspects(len(still), tuple(sorted(still)), 0)
     waking = Waking(network, tap, lens.images, lens.value_range, enough, LIMITS[effort.level])
-    still, tried = set(found.dead), set(found.dead) & waking.inert
+    tried |= still & waking.inert
     while waiting := waking.farthest_first(still - tried):
         if waking.ended:
             break
@@ -82,6 +87,25 @@ def _suspects(lens: Lens, layer: str, found: FilterStatistics, effort: Effort) -
         still -= _moved(network, tap, sorted(still), lens.images[:1], made, largest)
     dead = still & tried
     return Suspects(len(found.dead), tuple(sorted(dead)), len(still - tried))
+
+
+def _proven(lens: Lens, tap: Tap, largest: float) -> set[int]:
+    """Return the units that are dead for any image, by the bounds of their activations.
+
+    Args:
+        lens: the model and the range of its pixels.
+        tap: the place where the units are seen.
+        largest: the change of the layer's most varying unit over the known images.
+    """
+    key = ("bounds", lens.value_range)
+    bounds = lens.once(key, lambda: channel_bounds(lens.network, lens.value_range))
+    own = bounds.get(id(tap.after))
+    if own is None:
+        return set()
+    seen = ChannelAccumulator()
+    seen.add(own.reshape(2, 1, -1))
+    still = hardly_varies(seen, own[1] - own[0], largest, str(tap.after.dtype))
+    return set(np.flatnonzero(still).tolist())
 
 
 def _tap_of(network: Network, layer: str) -> Tap:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from convlens.pictures import Figure
 
 # Units about to fail are climbed in this many times the steps.
-_LONGER = 4
+_LONGER, _LONGER_LEAST = 4, 1.5
+# They may take so many times the operations of all planned ascents.
+_BUDGETS = 3
 # So many units of layers that share a graph are climbed at once: in such a batch a step takes about
 # half as long for each image.
 _TOGETHER = 8
@@ -120,7 +122,8 @@ class Effort:
         """Return a result in which units about to fail were climbed in more steps, and twice.
 
         A plan may give a large network too few to judge, and the gradient of the start noise may
-        lead to a low summit. Nothing is done where the number of steps was asked for.
+        lead to a low summit. Nothing is done where the number of steps was asked for, or where
+        these ascents would take many times as many operations as all planned ones.
 
         Args:
             lens: the model and its images.
@@ -131,7 +134,11 @@ class Effort:
         if self.steps is not None or not len(weak):
             return result
         plan = self.plan(lens, layer)
-        longer = replace(plan, steps=_LONGER * plan.steps, twice=True)
+        paid = _BUDGETS * plan.affordable / len(weak)
+        times = min(_LONGER, paid)
+        if times < _LONGER_LEAST:
+            return result
+        longer = replace(plan, steps=int(times * plan.steps), twice=2 * times <= paid)
         index = np.asarray(weak, np.int64)
         units = [int(u) for u in result.units[index]]
         found = self._climb(lens, layer, longer, len(result.trace) - 1, units=units)

@@ -86,6 +86,7 @@ class AscentPlan:
         twice: True if each unit is climbed from two starts, where that costs no more than the
             layer's share of the budget.
         graph_layers: layers of near depth that share one compiled graph, this one among them.
+        affordable: number of ascents of a unit that the budget of the whole network would pay.
     """
 
     layer: str
@@ -96,6 +97,7 @@ class AscentPlan:
     shown: tuple[int, ...]
     twice: bool
     graph_layers: tuple[str, ...]
+    affordable: float = math.inf
 
     def __str__(self) -> str:
         return (
@@ -136,7 +138,7 @@ def ascent_plans(
     return {
         plan.layer: plan
         for ladder, rung in zip(ladders, rungs, strict=True)
-        for plan in ladder.plans(rung, share)
+        for plan in ladder.plans(rung, share, budget)
     }
 
 
@@ -191,8 +193,10 @@ class _Ladder:
             return tuple(map(max, self.canvas.whole, self.canvas.most))
         return self.canvas.size(rung / (_RUNGS - 1))
 
-    def plans(self, rung: int, share: float) -> list[AscentPlan]:
+    def plans(self, rung: int, share: float, budget: float) -> list[AscentPlan]:
         """Return the layers' plans on a rung, where each layer has a share of the budget."""
+        units = sum(min(self.units(rung), count) for count in self.counts)
+        affordable = budget * units / self.costs[rung]
         twice = rung == _RUNGS - 1 and 2 * self.costs[rung] <= share * len(self.group)
         return [
             AscentPlan(
@@ -204,6 +208,7 @@ class _Ladder:
                 self.canvas.shown(self.size(rung)),
                 twice,
                 self.group,
+                affordable,
             )
             for layer, count in zip(self.group, self.counts, strict=True)
         ]

@@ -29,9 +29,10 @@ from convlens.pictures.fit import fitted
 # Each unit is moved from so many starts, in so many steps from each; from one start where that
 # would leave the budget to a few units.
 _STARTS, _STEPS, _FEW = 2, 16, 4
-# The budget of a layer is so many times its share of the ascents' budget: few layers have units
-# that are still.
-_SHARES = 4
+# A budget that pays less pays so many steps all the same.
+_FEWEST_STEPS = 6
+# At most this share of the budget is spent on looking for starts.
+_LOOKS = 0.25
 # So many of the known images are looked at for a start.
 _KNOWN = 12
 # So many images are computed at once.
@@ -103,13 +104,16 @@ class Waking:
         self._size, self._stride = _size_of(costs, tap)
         share = math.prod(self._size) / math.prod(self._whole)
         self._pass = costs.of(costs.calls(tap.layer)) * share
-        self._left = _SHARES * limits.budget(costs.forward) / len(network.conv_layers)
-        each = _STEPS * _PASSES_A_STEP * self._pass
-        self._rounds = _STARTS if self._left >= _FEW * _STARTS * each else 1
-        self.together = int(np.clip(self._left / (self._rounds * each), 1, _BATCH))
+        self._left = limits.budget(costs.forward) / len(network.conv_layers)
+        paid = self._left / self._pass  # number of passes
+        self._steps = int(np.clip(paid / _PASSES_A_STEP, _FEWEST_STEPS, _STEPS))
+        each = self._steps * _PASSES_A_STEP
+        self._rounds = _STARTS if paid >= _FEW * _STARTS * each else 1
+        self.together = int(np.clip(paid / (self._rounds * each), 1, _BATCH))
         first = fitted(known[:_KNOWN], self._size)
         plain = constant_starts(first.shape[1:], value_range)
-        self._starts = np.concatenate([first, plain])
+        count = max(_STARTS, int(_LOOKS * paid))
+        self._starts = np.concatenate([first[: -(-count // 2)], plain[: max(1, count // 2)]])
         self._before, after = self._values(self._starts)
         self._still = after[0]
         self._leaky = {
@@ -199,7 +203,7 @@ class Waking:
         weights = np.zeros((len(unit), self._before.shape[-1]), np.float32)
         weights[np.arange(len(unit)), unit] = sign
         going = np.arange(len(images))
-        for step in range(_STEPS):
+        for step in range(self._steps):
             new, after, gradient = self._gradients(x[going], weights[going])
             moved = np.abs(after - self._still[:, unit[going]].T).max(axis=1)
             awake[going] = moved > self._enough
@@ -212,7 +216,7 @@ class Waking:
                 break
             size = np.abs(gradient).mean(axis=inner, keepdims=True)
             direction[going] = _MOMENTUM * direction[going] + gradient / size
-            rate = _STEP * (high - low) * (1 + np.cos(np.pi * step / _STEPS)) / 2
+            rate = _STEP * (high - low) * (1 + np.cos(np.pi * step / self._steps)) / 2
             x[going] = np.clip(x[going] + rate * np.sign(direction[going]), low, high)
         return best, awake
 

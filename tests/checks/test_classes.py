@@ -82,3 +82,20 @@ def test_classes_about_to_fail_climb_in_more_steps(tiny_network, tiny_images, mo
     )
     asked = run_check(classes.Classes(), lens, None, replace(effort, steps=12))
     np.testing.assert_array_equal(asked.result.steps_taken, short.steps_taken)
+
+
+@pytest.mark.parametrize(
+    ("paid", "steps", "twice"), [(0.3, None, False), (1.0, 36, False), (10.0, 48, True)]
+)
+def test_longer_ascents_keep_to_what_the_budget_pays(
+    tiny_network, tiny_images, monkeypatch, paid, steps, twice
+):
+    lens, effort = Lens(tiny_network, tiny_images), Effort(level="quick")
+    result = effort.maximize(lens, None)
+    plan = replace(lens.plan_ascent(None, "quick"), affordable=paid)
+    monkeypatch.setattr(lens, "plan_ascent", lambda *_: plan)
+    asked = []
+    climb = Lens.maximize
+    monkeypatch.setattr(Lens, "maximize", lambda *a, **k: asked.append(k) or climb(*a, **k))
+    effort.maximize_longer(lens, None, result, [0])
+    assert [(k["steps"], k["restart_all"]) for k in asked] == ([(steps, twice)] if steps else [])

@@ -178,3 +178,11 @@ def test_pictures_leave_out_the_edges_where_maps_see_their_padding():
     assert canvas.shown((24, 32)) == (18, 24)  # at most an eighth of a side at each end
     canvas = valid.canvas("conv_1")
     assert canvas.size(1) == canvas.shown((32, 32)) == (32, 32)
+
+
+def test_a_plan_tells_how_many_such_ascents_the_budget_pays():
+    network = chain(12)
+    budget = LIMITS["standard"].budget(Costs(network, network.input_shape).forward)
+    for plan in planned(network).values():
+        steps = operations(network, plan) / len(plan.units)
+        assert 0.2 * budget < plan.affordable * steps < budget, plan.layer

@@ -26,6 +26,7 @@ from convlens.checks.duplicates import Duplicates
 from convlens.checks.gram import Gram
 from convlens.engine.ascent.plan import LIMITS
 from convlens.engine.features.survey import Wanted
+from convlens.engine.model.bounds import channel_bounds
 from convlens.pictures.synthetic import synthetic_images
 
 IMAGES = np.random.default_rng(0).random((8, 16, 16, 3), dtype=np.float32)
@@ -535,7 +536,10 @@ def test_the_work_is_bounded(monkeypatch):
             *tail(),
         ]
     )
-    net.get_layer("deep").bias.assign(np.full(128, -1e3))
+    # Below 0 for every image, but not by so much that the weights alone prove it.
+    network = Network(net)
+    _, high = channel_bounds(network, (0.0, 1.0))[id(network.outputs["deep"])]
+    net.get_layer("deep").bias.assign(-0.9 * high)
     lens = Lens(net, synthetic_images((32, 32, 3)), synthetic=True)
     monkeypatch.setitem(LIMITS, "quick", replace(LIMITS["quick"], passes=20))
     seen = Dead().run(lens, "deep", Effort(level="quick"))
@@ -561,7 +565,7 @@ def test_what_the_weights_prove_takes_no_attempt(monkeypatch):
     lens = Lens(model, synthetic_images((16, 16, 3)), synthetic=True)
     with pytest.raises(AssertionError, match=r"1 of 6 are dead, units 2 \(always 0\)"):
         Dead().verdict(run_check(Dead(), lens, "conv", Effort()))
-    near = np.where(np.arange(6) == 2, 0.9 * far, 0.0)
+    near = np.where(np.arange(6) == 2, -0.99 * np.maximum(kernel, 0).sum(axis=(0, 1, 2)), 0.0)
     model.layers[0].set_weights([kernel, near])
     with pytest.raises(RuntimeError, match="an attempt was made"):
         run_check(Dead(), lens, "conv", Effort())

@@ -43,6 +43,10 @@ NOT_RUN = {
     ("docs/trained-networks.md", "python -m convlens.fixtures.pretrained VGG19"): NotRun(
         "it downloads 550 MB", "tests/fixtures/test_pretrained.py"
     ),
+    (
+        "docs/converted-models.md",
+        "KERAS_BACKEND=jax pytest exported --convlens-against model.keras --convlens-allow-legacy",
+    ): NotRun("it needs JAX, beside which tests/compare/test_healthy.py holds SavedModels"),
     ("docs/examples/road_signs/README.md", "pytest"): NotRun(
         "it runs in a copy of the example", "tests/docs/test_example.py"
     ),

@@ -45,7 +45,8 @@ NOT_RUN = {
     ),
     (
         "docs/converted-models.md",
-        "KERAS_BACKEND=jax pytest model.keras -k same --convlens-against exported --convlens-allow-legacy",
+        "KERAS_BACKEND=jax pytest model.keras -k same --convlens-against exported "
+        "--convlens-allow-legacy",
     ): NotRun("it needs JAX, beside which tests/compare/test_healthy.py holds SavedModels"),
     ("docs/examples/road_signs/README.md", "pytest"): NotRun(
         "it runs in a copy of the example", "tests/docs/test_example.py"

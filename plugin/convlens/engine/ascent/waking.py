@@ -114,6 +114,7 @@ class Waking:
         plain = constant_starts(first.shape[1:], value_range)
         count = max(_STARTS, int(_LOOKS * paid))
         self._starts = np.concatenate([first[: -(-count // 2)], plain[: max(1, count // 2)]])
+        self._quick = quick_calls(self._calls)
         self._before, after = self._values(self._starts)
         self._still = after[0]
         self._leaky = {
@@ -243,9 +244,7 @@ class Waking:
         return self._in_batches("look", self._look, images)
 
     def _look(self, images: Any, leaky: bool = False) -> list[Any]:
-        functions = quick_calls(self._calls)
-        if leaky:
-            functions |= self._leaky
+        functions = self._quick | self._leaky if leaky else self._quick
         wanted = [self._tap.before, self._tap.after]
         return [_middle(maps) for maps in self._network.run(images, wanted, functions=functions)]
 

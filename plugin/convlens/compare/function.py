@@ -20,6 +20,7 @@ class FunctionModel:
     arithmetic: Arithmetic = "float32"
     steps: Mapping[str, Step] = {}
     output_names: tuple[str, ...] = ()
+    sources: Mapping[str, tuple[str, ...]] = {}
     notes: tuple[str, ...] = ()
 
     def __init__(self, function: Callable[[Any], Any]) -> None:

@@ -67,6 +67,7 @@ class GraphModel:
         )
         feeds = [t.name for t in inputs]
         self._names = [t.name for t in tensors]
+        self.sources: Mapping[str, tuple[str, ...]] = _sources(inputs, tensors)
         # Each graph has the weights as constants: no other one is kept.
         self._deployed = frozen.prune(feeds, list(self.output_names))
         self._all = frozen.prune(feeds, self._names)
@@ -113,3 +114,9 @@ def _computed(graph: Any, inputs: list[Any]) -> list[Any]:
             known.update(t.name for t in op.outputs)
             found += [t for t in op.outputs if t.dtype.is_floating and t.shape.rank != 0]
     return found
+
+
+def _sources(inputs: list[Any], tensors: list[Any]) -> dict[str, tuple[str, ...]]:
+    """Return, for each computed tensor, those of the inputs and tensors that its operation takes."""
+    known = {t.name for t in (*inputs, *tensors)}
+    return {t.name: tuple(s.name for s in t.op.inputs if s.name in known) for t in tensors}

@@ -41,6 +41,13 @@ class KerasModel:
                 inner = "" if t is own else f"/{len(self._names)}"
                 self._names[id(t)] = f"{names[id(t)]}{inner}"
         self.output_names = tuple(self._names[id(t)] for t in network.results)
+        self.sources: Mapping[str, tuple[str, ...]] = {
+            self._names[id(t)]: tuple(
+                self._names[id(each)] for each in call.inputs if id(each) in self._names
+            )
+            for call in network.all_calls
+            for t in call.outputs
+        }
 
     def hold(self, values: Mapping[str, NDArray[Any]]) -> None:
         """Do nothing: the network has values of its own, see `Network`."""

@@ -74,7 +74,7 @@ class OnnxModel:
             self.notes += (f"{path.name} takes 1 image at a time: its batch is fixed",)
         constants = {each.data_type for each in model.graph.initializer}
         self.arithmetic: Arithmetic = "float16" if 10 in constants else "float32"
-        self._names = _expose(model)
+        self._names, self.sources = _expose(model)
         self._all = session(model.SerializeToString())
 
     def hold(self, values: Mapping[str, NDArray[Any]]) -> None:
@@ -143,19 +143,25 @@ def _constants(graph: Any) -> list[Any]:
     return found
 
 
-def _expose(model: Any) -> list[str]:
-    """Make every tensor of floats that depends on the input an output; return all their names."""
+def _expose(model: Any) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+    """Make every tensor of floats that depends on the input an output.
+
+    Returns:
+        their names, and the graph, see `Runtime`.
+    """
     import onnx
 
     inferred = onnx.shape_inference.infer_shapes(model)
     kinds = {each.name: each.type.tensor_type.elem_type for each in inferred.graph.value_info}
     known = {each.name for each in model.graph.input}
     outputs = [each.name for each in model.graph.output]
-    names = list(known)
+    names, sources = list(known), {}
     for node in model.graph.node:
         if not known & set(node.input):
             continue
         known.update(node.output)
+        floats = [name for name in node.input if name in known and kinds.get(name, 1) in _FLOATS]
+        sources.update(dict.fromkeys(node.output, tuple(floats)))
         for name in node.output:
             if name in outputs:
                 names.append(name)
@@ -165,7 +171,7 @@ def _expose(model: Any) -> list[str]:
                     onnx.helper.make_tensor_value_info(name, kinds[name], None)
                 )
     inputs = {each.name for each in model.graph.input}
-    return [name for name in names if name not in inputs]
+    return [name for name in names if name not in inputs], sources
 
 
 def _declared(path: Path, value: Any) -> tuple[tuple[int | None, ...], Any]:

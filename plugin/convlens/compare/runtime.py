@@ -40,6 +40,8 @@ class Runtime(Protocol):
         channels_first: whether tensors may have their channels before their positions.
         steps: the steps of quantized tensors, by name.
         output_names: the tensors of the outputs, in the model's order.
+        sources: name of a tensor → names of the tensors of numbers that its operation takes, in the
+            order of computation; empty where no graph is known.
         notes: findings on how the model is called, each a sentence.
     """
 
@@ -49,6 +51,7 @@ class Runtime(Protocol):
     channels_first: bool
     steps: Mapping[str, Step]
     output_names: tuple[str, ...]
+    sources: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
 
     def hold(self, values: Mapping[str, NDArray[Any]]) -> None:

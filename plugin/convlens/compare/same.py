@@ -238,7 +238,7 @@ def _matched_rows(
     tensors = Tensors(
         first if count == 1 else other.tensors(shown), channels_first=other.channels_first
     )
-    walk = Walk(network, shown, tensors, limits.clean, other.output_names)
+    walk = Walk(network, shown, tensors, limits.clean, other.output_names, other.sources)
     return walk.rows(), size, count
 
 

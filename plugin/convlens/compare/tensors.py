@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ _BUCKETS = 512
 _SEED = 20
 # The tensors nearest by sketch that are then compared in full.
 _NEAR = 3
+# The squared difference of a copy in other steps, as a share of the tensor's square.
+_COPY = 1e-2
 
 
 @dataclass(frozen=True)
@@ -59,39 +61,74 @@ class Tensors:
         """Return the tensor of a pair in the shape (n, …) of the layer."""
         return turned(self._values[pair.tensor], pair.transposed).reshape(shape)
 
-    def nearest(self, expected: NDArray[Any], count: int = 1) -> list[Pair]:
-        """Return the tensors of the right size that are nearest to a value (n, …), best first."""
+    def of_size(self, size: int) -> list[str]:
+        """Return the tensors with a number of values of an image."""
+        return list(dict.fromkeys(name for name, _ in self._of_size.get(size, [])))
+
+    def is_copy(self, name: str, source: str) -> bool:
+        """Return whether two tensors hold the same values, whatever their shapes and steps."""
+        if name not in self._values or source not in self._values:
+            return False
+        if self._values[name][0].size != self._values[source][0].size:
+            return False
+        ways = [
+            [self._sketches[each, t] for t in (False, True) if (each, t) in self._sketches]
+            for each in (name, source)
+        ]
+        least = min(float(((a - b) ** 2).sum()) for a in ways[0] for b in ways[1])
+        return least <= _COPY * float((ways[1][0] ** 2).sum())
+
+    def nearest(
+        self, expected: NDArray[Any], count: int = 1, among: Container[str] | None = None
+    ) -> list[Pair]:
+        """Return the tensors of the right size that are nearest to a value (n, …), best first.
+
+        Args:
+            expected: the value.
+            count: number of tensors.
+            among: tensors that may be returned; None for all.
+        """
         keys = self._of_size.get(expected[0].size, [])
+        keys = [key for key in keys if among is None or key[0] in among]
         if not keys:
             return []
         own = self._sketch(expected)
         near = sorted(keys, key=lambda key: float(((self._sketches[key] - own) ** 2).sum()))
-        found = []
-        for name, transposed in near[: max(_NEAR, count)]:
-            value = turned(self._values[name], transposed).reshape(expected.shape)
-            found.append(Pair(name, transposed, snr(expected, value)))
+        found = [self._pair(key, expected) for key in near[: max(_NEAR, count)]]
         return sorted(found, key=lambda pair: -pair.snr)[:count]
 
-    def candidates(self, expected: NDArray[Any], count: int, layer: str, after: int) -> list[Pair]:
+    def candidates(
+        self,
+        expected: NDArray[Any],
+        count: int,
+        layer: str,
+        after: int,
+        partners: Container[str] = (),
+    ) -> list[Pair]:
         """Return tensors of the right size that may be what a value (n, …) should be.
 
-        They are the nearest, those that are named after the layer, and the next in the order of
-        computation: a grave fault leaves little in common.
+        They are the nearest, those that are named after the layer, the next in the order of
+        computation, and those that the graph proposes: a grave fault leaves little in common.
 
         Args:
             expected: the value.
             count: number of nearest tensors, and of next ones.
             layer: name of the layer.
             after: place in the order behind which the next ones are.
+            partners: the tensors that the graph proposes.
         """
         found = {(pair.tensor, pair.transposed): pair for pair in self.nearest(expected, count)}
         keys = self._of_size.get(expected[0].size, [])
         following = [key for key in keys if self.order[key[0]] > after][:count]
         for key in keys:
-            if key not in found and (key in following or named_after(key[0], layer)):
-                value = turned(self._values[key[0]], key[1]).reshape(expected.shape)
-                found[key] = Pair(*key, snr(expected, value))
+            near = key in following or key[0] in partners or named_after(key[0], layer)
+            if near and key not in found:
+                found[key] = self._pair(key, expected)
         return list(found.values())
+
+    def _pair(self, key: tuple[str, bool], expected: NDArray[Any]) -> Pair:
+        value = turned(self._values[key[0]], key[1]).reshape(expected.shape)
+        return Pair(*key, snr(expected, value))
 
     def _sketch(self, value: NDArray[Any]) -> NDArray[np.float32]:
         flat = np.nan_to_num(np.asarray(value, np.float32).ravel(), posinf=0, neginf=0)

@@ -86,6 +86,7 @@ class TFLiteModel:
         signed = self.graph.signed_outputs
         self._outputs = signed if sorted(signed) == sorted(own) else own
         self.output_names = tuple(self.graph.names[i] for i in self._outputs)
+        self.sources: Mapping[str, tuple[str, ...]] = self.graph.sources
         self.notes: tuple[str, ...] = ()
         if self._inputs[0]["shape_signature"][0] != -1 and self.batch == 1:
             self.notes = (f"{path.name} takes 1 image at a time: its batch is fixed",)
@@ -187,6 +188,7 @@ class Graph:
     Attributes:
         names: unique name of each tensor.
         computed: numbers of the tensors that depend on the images, in the order of computation.
+        sources: name of a tensor → names of those of numbers that its operation takes; see `Runtime`.
         steps: the steps of quantized tensors, constants too, by name.
         arithmetic: the coarsest arithmetic.
         makers: number of a tensor → kind of the operation that computes it, and its inputs.
@@ -224,6 +226,10 @@ class Graph:
                 if self._is_number(i):
                     self.computed.append(i)
         self._known = known
+        self.sources = {
+            self.names[i]: tuple(self.names[k] for k in inputs if k in known and self._is_number(k))
+            for i, (_, inputs) in self.makers.items()
+        }
         self._place = {i: place for place, i in enumerate(self.computed)}
         signatures = model.signatureDefs or ()
         named = {_text(o.name): int(o.tensorIndex) for o in (signatures and signatures[0].outputs)}

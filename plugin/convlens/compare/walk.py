@@ -17,6 +17,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from convlens.compare.structure import Sources, Structure
 from convlens.compare.tensors import Pair, Tensors, named_after
 from convlens.engine.model.flatten import Call, is_symbolic
 from convlens.engine.model.network import INPUT, PREDICTIONS, Network
@@ -60,6 +61,7 @@ class Walk:
         tensors: Tensors,
         clean: float,
         outputs: Sequence[str],
+        sources: Sources,
     ) -> None:
         """Walk through a network.
 
@@ -69,10 +71,14 @@ class Walk:
             tensors: the other model's tensors for them.
             clean: signal-to-noise ratio in dB of a counterpart without a fault.
             outputs: names of the other model's outputs, in the order of the network's.
+            sources: the other model's graph.
         """
         self.network = network
         self._tensors = tensors
         self._clean = clean
+        self._coarse = clean <= MATCH
+        self._structure = Structure(sources, tensors.is_copy)
+        self._view = self._structure.view(())
         self._calls = network.all_calls
         self._readers: dict[int, list[Call]] = {}
         for call in self._calls:
@@ -144,19 +150,21 @@ class Walk:
     def _pair(self, symbol: Any, pair: Pair, shape: Any, values: MutableMapping[int, Any]) -> None:
         self.pairs[id(symbol)] = pair
         self._last = self._tensors.order[pair.tensor]
+        self._view = self._structure.view({each.tensor for each in self.pairs.values()})
         values[id(symbol)] = as_tensor(self._tensors.value(pair, shape), symbol)
 
     def _choose(self, i: int, symbol: Any, value: Any, values: dict[int, Any]) -> Pair | None:
         """Return a symbol's counterpart; None where it has none of its own."""
-        best = self._best(value)
-        coarse = self._clean <= MATCH
-        if best is not None and best.snr >= self._clean and not coarse:
+        best = self._best(symbol, value)
+        if best is not None and best.snr >= self._clean and not self._coarse:
             return best
         chain = [(i, symbol, value)]
         clean = best is not None and best.snr >= self._clean
         for link in self._behind(i, symbol, value, values):
+            found = self._best(*link[1:])
+            if found is not None and self._is_passed(symbol, value, found):
+                break
             chain.append(link)
-            found = self._best(link[2])
             if found is None:
                 continue
             if best is not None and clean:
@@ -167,9 +175,54 @@ class Walk:
                 return None
         return best if clean else self._resynchronize(chain, values)
 
-    def _best(self, value: Any) -> Pair | None:
+    def _best(self, symbol: Any, value: Any) -> Pair | None:
+        """Return the nearest tensor; in coarse arithmetic, of those that the graph allows, if any.
+
+        There likeness alone is no proof: in fine arithmetic it is, also where a graph has
+        other connections.
+        """
+        shown = backend.to_numpy(value)
+        partners = self._partners(symbol, shown)
+        found = self._tensors.nearest(shown, among=partners) if partners else []
+        if not found or (found[0].snr < self._clean and not self._coarse):
+            found = [*found, *self._tensors.nearest(shown)]
+        return max(found, key=lambda pair: pair.snr, default=None)
+
+    def _is_passed(self, symbol: Any, value: Any, found: Pair) -> bool:
+        """Return whether a later layer's counterpart is computed from a tensor for the symbol.
+
+        Then the symbol was not fused with it, though coarse arithmetic left little of its tensor.
+        """
+        if not self._coarse:
+            return False
+        partners = self._partners(symbol, backend.to_numpy(value))
+        return found.tensor not in partners and bool(
+            partners & self._view.between(found.tensor)
+        )
+
+    def _nearest(self, value: Any) -> Pair | None:
         found = self._tensors.nearest(backend.to_numpy(value))
         return found[0] if found else None
+
+    def _partners(self, symbol: Any, shown: NDArray[Any]) -> set[str]:
+        """Return the tensors of the right size that are computed from what a symbol is."""
+        inputs = self._inputs(symbol)
+        names = self._tensors.of_size(shown[0].size)
+        return {name for name in names if self._view.origins(name) == inputs}
+
+    def _inputs(self, symbol: Any) -> frozenset[str]:
+        """Return the counterparts that a symbol is computed from, without another one between."""
+        found, seen, ahead = set(), {id(symbol)}, [symbol]
+        while ahead:
+            maker = self._makers.get(id(ahead.pop()))
+            for source in () if maker is None else maker.inputs:
+                pair = self.pairs.get(id(source))
+                if pair is not None:
+                    found.add(self._structure.original(pair.tensor))
+                elif id(source) not in seen:
+                    seen.add(id(source))
+                    ahead.append(source)
+        return frozenset(found)
 
     def _behind(
         self, i: int, symbol: Any, value: Any, values: Mapping[int, Any]
@@ -223,15 +276,22 @@ class Walk:
         for depth, (i, symbol, value) in enumerate(chain[:_FORCED_LAYERS]):
             name = self.names[id(symbol)]
             shown = backend.to_numpy(value)
-            for pair in self._tensors.candidates(shown, _NEAREST, name, self._last):
+            partners = self._partners(symbol, shown)
+            for pair in self._tensors.candidates(shown, _NEAREST, name, self._last, partners):
                 score = self._followed(i, symbol, pair, value, {**values, **_own(chain[:depth])})
                 role = self._roles.get(id(symbol)) == pair.tensor
                 named = named_after(pair.tensor, name)
-                rank = (score, role, named, pair.snr >= MATCH, -depth, pair.snr)
+                partner = pair.tensor in partners
+                rank = (score, role, partner, named, pair.snr >= MATCH)
                 options.append((rank, symbol, pair))
         if not options:
             return None
-        _, symbol, pair = max(options, key=lambda option: option[0])
+        rank, _, best = max(options, key=lambda option: (option[0], option[2].snr))
+        symbol, pair = next(
+            (symbol, pair)
+            for own, symbol, pair in options
+            if own == rank and pair.tensor == best.tensor and pair.snr >= best.snr - _SAME
+        )
         if symbol is chain[0][1]:
             return pair
         self._forced[id(symbol)] = pair
@@ -241,6 +301,7 @@ class Walk:
         """Return how many of the layers behind a symbol match if it has a given counterpart."""
         values[id(symbol)] = as_tensor(self._tensors.value(pair, tuple(value.shape)), symbol)
         behind, count, seen = {id(symbol)}, 0, 0
+        origin = self._structure.original(pair.tensor)
         for call in self._calls[i + 1 :]:
             if seen == _HORIZON:
                 break
@@ -253,9 +314,9 @@ class Walk:
             for result, found in zip(call.outputs, results, strict=True):
                 behind.add(id(result))
                 values[id(result)] = found
-                best = self._best(found) if _is_compared(found) else None
+                best = self._nearest(found) if _is_compared(found) else None
                 if best is not None and best.snr >= self._clean:
-                    count += best.tensor != pair.tensor
+                    count += self._structure.original(best.tensor) != origin
                     shape = tuple(found.shape)
                     values[id(result)] = as_tensor(self._tensors.value(best, shape), result)
         return count

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from convlens.compare.runtime import Arithmetic, Step, Values
+from convlens.compare.runtime import BATCH, Arithmetic, Step, Values
 from convlens.compare.walk import follow, layer_names
 from convlens.engine.model.network import INPUT, Network
 from convlens.engine.runtime import backend
@@ -55,8 +55,23 @@ class KerasModel:
     def outputs(self, images: NDArray[Any]) -> list[Values]:
         """Return the outputs as `model.predict` computes them."""
         given = [np.asarray(v) for v in self.network.inputs_for(np.asarray(images, np.float32))]
-        found = self.network.model.predict(given if len(given) > 1 else given[0], verbose=0)
-        return [np.asarray(v, np.float32) for v in keras.tree.flatten(found)]
+        inputs = given if len(given) > 1 else given[0]
+        model = self.network.model
+        if backend.compiles_operations() or self.network.is_channels_first:
+            found = [keras.tree.flatten(model.predict(inputs, batch_size=BATCH, verbose=0))]
+        else:
+            # The same step without a graph, which takes longer to trace than these images to run.
+            parts = [slice(i, i + BATCH) for i in range(0, len(images), BATCH)]
+            found = [
+                keras.tree.flatten(
+                    model(keras.tree.map_structure(lambda x: x[part], inputs), training=False)
+                )
+                for part in parts
+            ]
+        return [
+            np.concatenate([np.asarray(backend.to_numpy(v), np.float32) for v in each])
+            for each in zip(*found, strict=True)
+        ]
 
     def tensors(self, images: NDArray[Any]) -> dict[str, Values]:
         """Return the values of all layers and operations."""

@@ -16,6 +16,8 @@ _BUCKETS = 512
 _SEED = 20
 # The tensors nearest by sketch that are then compared in full.
 _NEAR = 3
+# Squared distances of sketches within this factor may be in another order than the tensors'.
+_UNSURE = 2.0
 # The squared difference of a copy in other steps, as a share of the tensor's square.
 _COPY = 1e-2
 
@@ -47,7 +49,7 @@ class Tensors:
         """
         self._values = values
         self._signs: dict[int, NDArray[np.float32]] = {}
-        # Values of an image → tensors of that size, and whether each is taken transposed.
+        # Values of an image → tensors of that size, whether each is taken transposed, and sketches.
         self._of_size: dict[int, list[tuple[str, bool]]] = {}
         self._sketches: dict[tuple[str, bool], NDArray[np.float32]] = {}
         self.order = {name: i for i, name in enumerate(values)}
@@ -56,6 +58,10 @@ class Tensors:
                 key = name, transposed
                 self._of_size.setdefault(value[0].size, []).append(key)
                 self._sketches[key] = self._sketch(turned(value, transposed))
+        self._stacks = {
+            size: np.stack([self._sketches[key] for key in keys])
+            for size, keys in self._of_size.items()
+        }
 
     def value(self, pair: Pair, shape: tuple[int, ...]) -> NDArray[Any]:
         """Return the tensor of a pair in the shape (n, …) of the layer."""
@@ -88,13 +94,16 @@ class Tensors:
             count: number of tensors.
             among: tensors that may be returned; None for all.
         """
-        keys = self._of_size.get(expected[0].size, [])
-        keys = [key for key in keys if among is None or key[0] in among]
-        if not keys:
-            return []
-        own = self._sketch(expected)
-        near = sorted(keys, key=lambda key: float(((self._sketches[key] - own) ** 2).sum()))
-        found = [self._pair(key, expected) for key in near[: max(_NEAR, count)]]
+        size = expected[0].size
+        keys = self._of_size.get(size, [])
+        rows = [i for i, key in enumerate(keys) if among is None or key[0] in among]
+        if len(rows) > 1:
+            distances = ((self._stacks[size][rows] - self._sketch(expected)) ** 2).sum(axis=1)
+            order = np.argsort(distances, kind="stable")[: max(_NEAR, count)]
+            # A sketch tells which is nearest, but of those with nearly the same distance.
+            sure = distances[order] > _UNSURE * distances[order[0]]
+            rows = [rows[i] for i in order[: max(count, int((~sure).sum()))]]
+        found = [self._pair(keys[i], expected) for i in rows]
         return sorted(found, key=lambda pair: -pair.snr)[:count]
 
     def candidates(
@@ -125,6 +134,10 @@ class Tensors:
             if near and key not in found:
                 found[key] = self._pair(key, expected)
         return list(found.values())
+
+    def snr(self, pair: Pair, expected: NDArray[Any]) -> float:
+        """Return the signal-to-noise ratio of a pair's tensor with another value (n, …), in dB."""
+        return snr(expected, self.value(pair, expected.shape))
 
     def _pair(self, key: tuple[str, bool], expected: NDArray[Any]) -> Pair:
         value = turned(self._values[key[0]], key[1]).reshape(expected.shape)

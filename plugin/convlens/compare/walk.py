@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from convlens.compare.structure import Sources, Structure
+from convlens.compare.structure import Sources, Structure, View
 from convlens.compare.tensors import Pair, Tensors, named_after
 from convlens.engine.model.flatten import Call, is_symbolic
 from convlens.engine.model.network import INPUT, PREDICTIONS, Network
@@ -30,6 +30,10 @@ _MAX_CHAIN, _HORIZON = 6, 10
 _FORCED_LAYERS, _NEAREST = 4, 6
 # Of two pairings of one tensor that differ by less, the earlier layer has it.
 _SAME = 0.5
+
+
+# The number of a call, its symbol, and the symbol's value.
+_Link = tuple[int, Any, Any]
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,8 @@ class Walk:
         self._last = -1  # place of the last counterpart in the order of computation
         # The last results of each call, and the values that they were computed from.
         self._computed: dict[int, tuple[list[Any], list[Any]]] = {}
+        # The last value of a symbol, the counterparts that were known, and the nearest tensor.
+        self._nearest_of: dict[int, tuple[Any, View, Pair | None]] = {}
         values: dict[int, Any] = network.first_values(ops.convert_to_tensor(images))
         self._start(values)
         for i, call in enumerate(self._calls):
@@ -162,17 +168,18 @@ class Walk:
         clean = best is not None and best.snr >= self._clean
         for link in self._behind(i, symbol, value, values):
             found = self._best(*link[1:])
-            if found is not None and self._is_passed(symbol, value, found):
-                break
-            chain.append(link)
-            if found is None:
-                continue
-            if best is not None and clean:
+            if found is not None and best is not None and clean:
                 # In coarse arithmetic, a value before a layer that changes little is near, too.
                 if found.tensor == best.tensor and found.snr > best.snr + _SAME:
                     return None
-            elif found.snr >= self._clean:
-                return None
+                if found.tensor != best.tensor and found.snr >= self._clean:
+                    break
+            elif found is not None:
+                if self._coarse and self._is_from_chain(found, link, chain, values):
+                    break
+                if found.snr >= self._clean:
+                    return None
+            chain.append(link)
         return best if clean else self._resynchronize(chain, values)
 
     def _best(self, symbol: Any, value: Any) -> Pair | None:
@@ -181,23 +188,47 @@ class Walk:
         There likeness alone is no proof: in fine arithmetic it is, also where a graph has
         other connections.
         """
+        before = self._nearest_of.get(id(symbol))
+        if before is not None and before[0] is value and before[1] is self._view:
+            return before[2]
         shown = backend.to_numpy(value)
         partners = self._partners(symbol, shown)
         found = self._tensors.nearest(shown, among=partners) if partners else []
         if not found or (found[0].snr < self._clean and not self._coarse):
             found = [*found, *self._tensors.nearest(shown)]
-        return max(found, key=lambda pair: pair.snr, default=None)
+        best = max(found, key=lambda pair: pair.snr, default=None)
+        self._nearest_of[id(symbol)] = value, self._view, best
+        return best
 
-    def _is_passed(self, symbol: Any, value: Any, found: Pair) -> bool:
-        """Return whether a later layer's counterpart is computed from a tensor for the symbol.
+    def _is_from_chain(
+        self, found: Pair, link: _Link, chain: list[_Link], values: Mapping[int, Any]
+    ) -> bool:
+        """Return whether a later layer's counterpart is computed from a tensor of a chain.
 
-        Then the symbol was not fused with it, though coarse arithmetic left little of its tensor.
+        Then the chain was not fused with the later layer, though coarse arithmetic left little of
+        its tensor: from that tensor, the later layer is nearer to its counterpart.
+
+        Args:
+            found: the nearest tensor to the later layer, which is computed from the chain's end.
+            link: the later layer.
+            chain: the layers before it, none of which has a clean counterpart.
+            values: all values before the chain.
         """
-        if not self._coarse:
+        partners = self._partners(chain[0][1], backend.to_numpy(chain[0][2]))
+        between = partners & self._view.between(found.tensor)
+        if found.tensor in partners or not between:
             return False
-        partners = self._partners(symbol, backend.to_numpy(value))
-        return found.tensor not in partners and bool(
-            partners & self._view.between(found.tensor)
+        options = [
+            (own, pair)
+            for own in chain
+            for pair in self._tensors.nearest(backend.to_numpy(own[2]), among=between)
+        ]
+        (i, symbol, value), pair = max(options, key=lambda option: option[1].snr)
+        value = as_tensor(self._tensors.value(pair, tuple(value.shape)), symbol)
+        behind = self._behind(i, symbol, value, values)
+        nearer = next((result for _, own, result in behind if own is link[1]), None)
+        return nearer is not None and (
+            self._tensors.snr(found, backend.to_numpy(nearer)) > found.snr + _SAME
         )
 
     def _nearest(self, value: Any) -> Pair | None:
@@ -226,7 +257,7 @@ class Walk:
 
     def _behind(
         self, i: int, symbol: Any, value: Any, values: Mapping[int, Any]
-    ) -> Iterator[tuple[int, Any, Any]]:
+    ) -> Iterator[_Link]:
         """Yield the symbols behind one that alone read each other, with their values."""
         known: ChainMap[int, Any] = ChainMap({id(symbol): value}, dict(values))
         for _ in range(_MAX_CHAIN - 1):
@@ -265,7 +296,7 @@ class Walk:
         return results
 
     def _resynchronize(
-        self, chain: list[tuple[int, Any, Any]], values: Mapping[int, Any]
+        self, chain: list[_Link], values: Mapping[int, Any]
     ) -> Pair | None:
         """Pair one of the next layers so that most layers behind it match.
 
@@ -282,7 +313,10 @@ class Walk:
                 role = self._roles.get(id(symbol)) == pair.tensor
                 named = named_after(pair.tensor, name)
                 partner = pair.tensor in partners
-                rank = (score, role, partner, named, pair.snr >= MATCH)
+                # In fine arithmetic a low ratio is a fault, which begins at the earliest layer; in
+                # coarse arithmetic it may be noise, and the ratio tells which layer a tensor is of.
+                early = 0 if self._coarse else -depth
+                rank = (score, role, partner, named, pair.snr >= MATCH, early)
                 options.append((rank, symbol, pair))
         if not options:
             return None
@@ -374,7 +408,7 @@ def layer_names(network: Network) -> dict[int, str]:
     return names
 
 
-def _own(chain: Sequence[tuple[int, Any, Any]]) -> dict[int, Any]:
+def _own(chain: Sequence[_Link]) -> dict[int, Any]:
     return {id(symbol): value for _, symbol, value in chain}
 
 

@@ -105,7 +105,8 @@ class Tally:
         assert self._sums is not None
         total, squares, _, products, actual = self._sums / self._count
         noise = self.noise
-        signal, floor = _signal(total, squares)
+        signal = np.maximum(squares - total**2, 0) + _MEAN_SHARE * squares
+        floor = max(float(signal.mean()), np.finfo(np.float64).tiny)
         others = np.quantile(noise[noise > 0], 0.75, method="lower") if (noise > 0).any() else 0.0
         alike = others * max(_MIN_ALIKE, _ALIKE * math.log(len(noise)))
         share = np.where(noise <= alike, 1.0, _CHANNEL_FLOOR)
@@ -127,24 +128,14 @@ class Tally:
         )
 
 
-def _signal(
-    means: NDArray[np.float64], squares: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], float]:
-    """Return the signal of each channel, and that of all of them.
-
-    Args:
-        means, squares: mean and mean square of each channel (c,).
-    """
-    signal = np.maximum(squares - means**2, 0) + _MEAN_SHARE * squares
-    return signal, max(float(signal.mean()), np.finfo(np.float64).tiny)
-
-
 def snr(expected: NDArray[Any], actual: NDArray[Any]) -> float:
     """Return the signal-to-noise ratio of two tensors (n, …, c) in dB; see `Difference`."""
     e, error = _error(expected, actual)
-    rows = e.reshape(-1, e.shape[-1] if e.ndim > 1 else 1)
-    squares = np.einsum("ij,ij->j", rows, rows) / len(rows)
-    return decibels(_signal(rows.mean(axis=0), squares)[1], float(np.vdot(error, error)) / e.size)
+    means = e.reshape(-1, e.shape[-1] if e.ndim > 1 else 1).mean(axis=0)
+    squares = float(np.square(e).mean())
+    signal = max(squares - float(np.square(means).mean()), 0.0) + _MEAN_SHARE * squares
+    tiny = float(np.finfo(np.float64).tiny)
+    return decibels(max(signal, tiny), float(np.square(error).mean()))
 
 
 def decibels(signal: float, noise: float) -> float:

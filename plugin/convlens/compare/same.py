@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,17 @@ from convlens.engine.model.network import Network
 from convlens.engine.runtime import backend
 from convlens.pictures.synthetic import synthetic_images
 
-# Images on which counterparts are looked for, and the bytes that the tensors of all images that
-# are computed at a time may take.
-_MAX_MATCHED, _MATCHED_BYTES = 2, 2**28
+# Images by which counterparts are found, and the bytes that the tensors of all images that are
+# computed at a time may take. The walk has the values of the other model, its own, and those of
+# layers that may be fused.
+_MAX_MATCHED, _MATCHED_BYTES, _HELD_BY_WALK = 2, 2**28, 3
 # Outputs that agree but for a convention have at least this ratio in dB, however coarse.
 _CLEARLY = 15.0
 # Images on which every layer is measured.
 _MAX_MEASURED = 8
 _FREE_SIZE = 96
+# A row, its value from the other model's inputs, the other model's value, and all its tensors.
+RowValues = tuple[Row, NDArray[Any], NDArray[Any], dict[str, Any]]
 # Images of the first layer that differs, for pictures.
 _MAX_SHOWN = 3
 # Kinds of arithmetic whose layers are ranked by the outputs' error that each causes.
@@ -183,13 +186,18 @@ def _compare_layers(
         deployed: the other model's outputs (n, …) as it is deployed.
     """
     limits = LIMITS[arithmetic]
-    rows, size, count = _matched_rows(network, other, images, limits)
+    walked, size = _walked(network, other, images, measured, limits)
+    rows, count = walked.rows, len(walked.numbers)
     tallies = {id(row.symbol): Tally() for row in rows}
     noises = _noise_tallies(rows, other)
     ends = {id(t): value for t, value in zip(network.results, deployed, strict=False)}
     reached: dict[int, list[float]] = {}
-    for numbers in _chunks(measured, size):
-        for row, expected, actual, held in row_values(network, rows, other, images[numbers]):
+    chunks = list(_chunks(measured[count:], size))
+    for numbers, found in (
+        (walked.numbers, walked.row_values()),
+        *((each, row_values(network, rows, other, images[each])) for each in chunks),
+    ):
+        for row, expected, actual, held in found:
             tallies[id(row.symbol)].add(numbers, expected, actual)
             if id(row.symbol) in noises:
                 noises[id(row.symbol)].add(expected, actual, held)
@@ -203,7 +211,7 @@ def _compare_layers(
         for row in rows
     ]
     if errors:
-        ranked = [n for n, _ in zip(measured, range(count), strict=False)]
+        ranked = walked.numbers[:_MAX_MATCHED]
         shares = error_shares(network, rows, other, images[ranked], [e[ranked] for e in errors])
         if shares is not None:
             layers = [replace(x, share=own) for x, own in zip(layers, shares, strict=True)]
@@ -226,7 +234,7 @@ def _compare_layers(
         # As it is deployed, a program fuses layers: other roundings, which the network lets grow.
         explained = all(
             reached[id(t)][i] >= min(limits.layer, grown)
-            for i, numbers in enumerate(_chunks(measured, size))
+            for i, numbers in enumerate([walked.numbers, *chunks])
             for t, grown in zip(
                 network.results, grown_rounding(network, images[numbers], arithmetic), strict=True
             )
@@ -235,23 +243,49 @@ def _compare_layers(
     return _Layers(tuple(layers), unmatched, evidence, explained)
 
 
-def _matched_rows(
-    network: Network, other: Runtime, images: NDArray[Any], limits: Limits
-) -> tuple[list[Row], int, int]:
-    """Find the layers' counterparts on a few images, whose tensors are held meanwhile alone.
+@dataclass(frozen=True)
+class _Walked:
+    """The layers' counterparts, and the values for the images on which they were found.
+
+    Attributes:
+        numbers: numbers of these images.
+        rows: the layers with their counterparts.
+        walk: the walk that found them.
+        held: the other model's tensors.
+    """
+
+    numbers: list[int]
+    rows: list[Row]
+    walk: Walk
+    held: dict[str, NDArray[Any]]
+
+    def row_values(self) -> Iterator[RowValues]:
+        """Yield what the function `row_values` yields, for these images."""
+        for row in self.rows:
+            expected = backend.to_numpy(self.walk.expected[id(row.symbol)])
+            yield row, expected, _actual(row, self.held, expected), self.held
+
+
+def _walked(
+    network: Network,
+    other: Runtime,
+    images: NDArray[Any],
+    measured: Sequence[int],
+    limits: Limits,
+) -> tuple[_Walked, int]:
+    """Find the layers' counterparts on the first of the measured images.
 
     Returns:
-        the rows, the bytes that the tensors of one image take, and the number of images.
+        the counterparts, and the bytes that the tensors of one image take.
     """
-    first = other.tensors(images[:1])
+    first = other.tensors(images[measured[:1]])
     size = max(1, sum(value.nbytes for value in first.values()))
-    count = max(1, min(_MAX_MATCHED, len(images), _MATCHED_BYTES // size))
-    shown = images[:count]
-    tensors = Tensors(
-        first if count == 1 else other.tensors(shown), channels_first=other.channels_first
-    )
-    walk = Walk(network, shown, tensors, limits.clean, other.output_names, other.sources)
-    return walk.rows(), size, count
+    fitting = max(1, min(_MAX_MATCHED, _MATCHED_BYTES // size))
+    numbers = list(measured[: max(fitting, _MATCHED_BYTES // (_HELD_BY_WALK * size))])
+    held = first if len(numbers) == 1 else other.tensors(images[numbers])
+    tensors = Tensors(held, channels_first=other.channels_first, searched=fitting)
+    walk = Walk(network, images[numbers], tensors, limits.clean, other.output_names, other.sources)
+    return _Walked(numbers, walk.rows(), walk, held), size
 
 
 def _evidence(
@@ -306,7 +340,7 @@ def _noise_tallies(rows: Sequence[Row], other: Runtime) -> dict[int, NoiseTally]
 
 def row_values(
     network: Network, rows: Sequence[Row], other: Runtime, images: NDArray[Any]
-) -> Iterator[tuple[Row, NDArray[Any], NDArray[Any], dict[str, Any]]]:
+) -> Iterator[RowValues]:
     """Yield each row, its value from the other model's inputs, the other's, and its tensors."""
     held = other.tensors(images)
     by_symbol = {id(row.symbol): row for row in rows}
@@ -314,9 +348,14 @@ def row_values(
         row = by_symbol.get(key)
         if row is not None:
             expected = backend.to_numpy(value)
-            actual = turned(held[row.pair.tensor], row.pair.transposed).reshape(expected.shape)
+            actual = _actual(row, held, expected)
             yield row, expected, actual, held
             values[key] = as_tensor(actual, row.symbol)
+
+
+def _actual(row: Row, held: Mapping[str, NDArray[Any]], expected: NDArray[Any]) -> NDArray[Any]:
+    """Return a row's counterpart in the shape of the layer."""
+    return turned(held[row.pair.tensor], row.pair.transposed).reshape(expected.shape)
 
 
 def _judged(row: Row, found: Difference, limits: Limits, noise: Noise | None) -> LayerSameness:

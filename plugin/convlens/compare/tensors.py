@@ -38,16 +38,23 @@ class Pair:
 
 
 class Tensors:
-    """The tensors of a model for a few images, each with a count sketch (Charikar et al. 2002)."""
+    """The tensors of a model for a few images, each with a count sketch (Charikar et al. 2002).
 
-    def __init__(self, values: Mapping[str, NDArray[Any]], *, channels_first: bool) -> None:
+    Values that are looked for are those of the first images.
+    """
+
+    def __init__(
+        self, values: Mapping[str, NDArray[Any]], *, channels_first: bool, searched: int
+    ) -> None:
         """Sketch tensors.
 
         Args:
             values: name → tensor (n, …), in the order of computation.
             channels_first: also take each map (n, c, …) for one whose channels are last.
+            searched: number of images, the first ones, by which tensors are found.
         """
         self._values = values
+        self.searched = searched
         self._signs: dict[int, NDArray[np.float32]] = {}
         # Values of an image → tensors of that size, whether each is taken transposed, and sketches.
         self._of_size: dict[int, list[tuple[str, bool]]] = {}
@@ -57,7 +64,7 @@ class Tensors:
             for transposed in (False, True) if channels_first and value.ndim > 2 else (False,):
                 key = name, transposed
                 self._of_size.setdefault(value[0].size, []).append(key)
-                self._sketches[key] = self._sketch(turned(value, transposed))
+                self._sketches[key] = self._sketch(turned(value[:searched], transposed))
         self._stacks = {
             size: np.stack([self._sketches[key] for key in keys])
             for size, keys in self._of_size.items()
@@ -137,10 +144,10 @@ class Tensors:
 
     def snr(self, pair: Pair, expected: NDArray[Any]) -> float:
         """Return the signal-to-noise ratio of a pair's tensor with another value (n, …), in dB."""
-        return snr(expected, self.value(pair, expected.shape))
+        return self._pair((pair.tensor, pair.transposed), expected).snr
 
     def _pair(self, key: tuple[str, bool], expected: NDArray[Any]) -> Pair:
-        value = turned(self._values[key[0]], key[1]).reshape(expected.shape)
+        value = turned(self._values[key[0]][: self.searched], key[1]).reshape(expected.shape)
         return Pair(*key, snr(expected, value))
 
     def _sketch(self, value: NDArray[Any]) -> NDArray[np.float32]:

@@ -94,6 +94,8 @@ class Walk:
         self.names = layer_names(network)
         self._forced: dict[int, Pair] = {}
         self.pairs: dict[int, Pair] = {}
+        # What each symbol with a counterpart is, computed from the other model's tensors.
+        self.expected: dict[int, Any] = {}
         self._last = -1  # place of the last counterpart in the order of computation
         # The last results of each call, and the values that they were computed from.
         self._computed: dict[int, tuple[list[Any], list[Any]]] = {}
@@ -139,10 +141,9 @@ class Walk:
     def _start(self, values: dict[int, Any]) -> None:
         """Use the images as the other model has them, which may be quantized."""
         image = self.network.image
-        shown = backend.to_numpy(values[id(image)])
-        nearest = self._tensors.nearest(shown)
-        if nearest and nearest[0].snr >= MATCH:
-            self._pair(image, nearest[0], shown.shape, values)
+        nearest = self._nearest(values[id(image)])
+        if nearest is not None and nearest.snr >= MATCH:
+            self._pair(image, nearest, values[id(image)], values)
 
     def _take(self, i: int, symbol: Any, value: Any, values: dict[int, Any]) -> None:
         """Keep the value of a symbol: the counterpart's if there is one."""
@@ -151,13 +152,15 @@ class Walk:
         if pair is None and _is_compared(value):
             pair = self._choose(i, symbol, value, values)
         if pair is not None:
-            self._pair(symbol, pair, tuple(value.shape), values)
+            self._pair(symbol, pair, value, values)
 
-    def _pair(self, symbol: Any, pair: Pair, shape: Any, values: MutableMapping[int, Any]) -> None:
+    def _pair(self, symbol: Any, pair: Pair, value: Any, values: MutableMapping[int, Any]) -> None:
         self.pairs[id(symbol)] = pair
+        self.expected[id(symbol)] = value
         self._last = self._tensors.order[pair.tensor]
         self._view = self._structure.view({each.tensor for each in self.pairs.values()})
-        values[id(symbol)] = as_tensor(self._tensors.value(pair, shape), symbol)
+        found = self._tensors.value(pair, tuple(value.shape))
+        values[id(symbol)] = as_tensor(found, symbol)
 
     def _choose(self, i: int, symbol: Any, value: Any, values: dict[int, Any]) -> Pair | None:
         """Return a symbol's counterpart; None where it has none of its own."""
@@ -191,7 +194,7 @@ class Walk:
         before = self._nearest_of.get(id(symbol))
         if before is not None and before[0] is value and before[1] is self._view:
             return before[2]
-        shown = backend.to_numpy(value)
+        shown = self._shown(value)
         partners = self._partners(symbol, shown)
         found = self._tensors.nearest(shown, among=partners) if partners else []
         if not found or (found[0].snr < self._clean and not self._coarse):
@@ -214,26 +217,30 @@ class Walk:
             chain: the layers before it, none of which has a clean counterpart.
             values: all values before the chain.
         """
-        partners = self._partners(chain[0][1], backend.to_numpy(chain[0][2]))
+        partners = self._partners(chain[0][1], self._shown(chain[0][2]))
         between = partners & self._view.between(found.tensor)
         if found.tensor in partners or not between:
             return False
         options = [
             (own, pair)
             for own in chain
-            for pair in self._tensors.nearest(backend.to_numpy(own[2]), among=between)
+            for pair in self._tensors.nearest(self._shown(own[2]), among=between)
         ]
         (i, symbol, value), pair = max(options, key=lambda option: option[1].snr)
         value = as_tensor(self._tensors.value(pair, tuple(value.shape)), symbol)
         behind = self._behind(i, symbol, value, values)
         nearer = next((result for _, own, result in behind if own is link[1]), None)
         return nearer is not None and (
-            self._tensors.snr(found, backend.to_numpy(nearer)) > found.snr + _SAME
+            self._tensors.snr(found, self._shown(nearer)) > found.snr + _SAME
         )
 
     def _nearest(self, value: Any) -> Pair | None:
-        found = self._tensors.nearest(backend.to_numpy(value))
+        found = self._tensors.nearest(self._shown(value))
         return found[0] if found else None
+
+    def _shown(self, value: Any) -> NDArray[Any]:
+        """Return a value for the images by which tensors are found."""
+        return backend.to_numpy(value[: self._tensors.searched])
 
     def _partners(self, symbol: Any, shown: NDArray[Any]) -> set[str]:
         """Return the tensors of the right size that are computed from what a symbol is."""
@@ -306,7 +313,7 @@ class Walk:
         options = []
         for depth, (i, symbol, value) in enumerate(chain[:_FORCED_LAYERS]):
             name = self.names[id(symbol)]
-            shown = backend.to_numpy(value)
+            shown = self._shown(value)
             partners = self._partners(symbol, shown)
             for pair in self._tensors.candidates(shown, _NEAREST, name, self._last, partners):
                 score = self._followed(i, symbol, pair, value, {**values, **_own(chain[:depth])})

@@ -115,7 +115,9 @@ def compare_models(
     if isinstance(guide, KerasModel) and other.output_names and not convention:
         errors = _errors(expected, actual) if arithmetic in _RANKED and outputs else []
         deployed = expected if other is reference else actual
-        found = _compare_layers(guide.network, other, images, measured, arithmetic, errors, deployed)
+        found = _compare_layers(
+            guide.network, other, images, measured, arithmetic, errors, deployed
+        )
         passed = passed or (found.explained and all(each.snr >= DAMAGED for each in outputs))
     return Sameness(
         *names,

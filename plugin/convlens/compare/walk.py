@@ -7,6 +7,7 @@ Layers without a counterpart that run into a matched one were fused with it: the
 
 from __future__ import annotations
 
+import math
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -169,6 +170,8 @@ class Walk:
             return best
         chain = [(i, symbol, value)]
         clean = best is not None and best.snr >= self._clean
+        if clean and not self._may_be_alike(symbol):
+            return best
         for link in self._behind(i, symbol, value, values):
             found = self._best(*link[1:])
             if found is not None and best is not None and clean:
@@ -184,6 +187,13 @@ class Walk:
                     return None
             chain.append(link)
         return best if clean else self._resynchronize(chain, values)
+
+    def _may_be_alike(self, symbol: Any) -> bool:
+        """Return whether the layer behind a symbol may have a result of the same size."""
+        readers = self._readers.get(id(symbol), [])
+        shapes = [tuple(t.shape[1:]) for t in (symbol, *(readers[0].outputs if readers else ()))]
+        unknown = any(None in shape for shape in shapes)
+        return unknown or len(shapes) > 1 and math.prod(shapes[0]) == math.prod(shapes[1])
 
     def _best(self, symbol: Any, value: Any) -> Pair | None:
         """Return the nearest tensor; in coarse arithmetic, of those that the graph allows, if any.
@@ -240,7 +250,7 @@ class Walk:
 
     def _shown(self, value: Any) -> NDArray[Any]:
         """Return a value for the images by which tensors are found."""
-        return backend.to_numpy(value[: self._tensors.searched])
+        return backend.to_numpy(value)[: self._tensors.searched]
 
     def _partners(self, symbol: Any, shown: NDArray[Any]) -> set[str]:
         """Return the tensors of the right size that are computed from what a symbol is."""
@@ -302,9 +312,7 @@ class Walk:
             self._computed[id(call)] = inputs, results
         return results
 
-    def _resynchronize(
-        self, chain: list[_Link], values: Mapping[int, Any]
-    ) -> Pair | None:
+    def _resynchronize(self, chain: list[_Link], values: Mapping[int, Any]) -> Pair | None:
         """Pair one of the next layers so that most layers behind it match.
 
         Returns:
@@ -315,7 +323,11 @@ class Walk:
             name = self.names[id(symbol)]
             shown = self._shown(value)
             partners = self._partners(symbol, shown)
-            for pair in self._tensors.candidates(shown, _NEAREST, name, self._last, partners):
+            if self._coarse and partners:  # a tensor of another branch is no candidate
+                candidates = self._tensors.nearest(shown, _NEAREST, partners)
+            else:
+                candidates = self._tensors.candidates(shown, _NEAREST, name, self._last, partners)
+            for pair in candidates:
                 score = self._followed(i, symbol, pair, value, {**values, **_own(chain[:depth])})
                 role = self._roles.get(id(symbol)) == pair.tensor
                 named = named_after(pair.tensor, name)

@@ -117,6 +117,6 @@ def _computed(graph: Any, inputs: list[Any]) -> list[Any]:
 
 
 def _sources(inputs: list[Any], tensors: list[Any]) -> dict[str, tuple[str, ...]]:
-    """Return, for each computed tensor, those of the inputs and tensors that its operation takes."""
+    """Return, for each tensor, the names of those that its operation takes."""
     known = {t.name for t in (*inputs, *tensors)}
     return {t.name: tuple(s.name for s in t.op.inputs if s.name in known) for t in tensors}

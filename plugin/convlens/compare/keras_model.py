@@ -55,19 +55,22 @@ class KerasModel:
     def outputs(self, images: NDArray[Any]) -> list[Values]:
         """Return the outputs as `model.predict` computes them."""
         given = [np.asarray(v) for v in self.network.inputs_for(np.asarray(images, np.float32))]
-        inputs = given if len(given) > 1 else given[0]
         model = self.network.model
         if backend.compiles_operations() or self.network.is_channels_first:
-            found = [keras.tree.flatten(model.predict(inputs, batch_size=BATCH, verbose=0))]
-        else:
-            # The same step without a graph, which takes longer to trace than these images to run.
-            parts = [slice(i, i + BATCH) for i in range(0, len(images), BATCH)]
             found = [
                 keras.tree.flatten(
-                    model(keras.tree.map_structure(lambda x: x[part], inputs), training=False)
+                    model.predict(
+                        given if len(given) > 1 else given[0], batch_size=BATCH, verbose=0
+                    )
                 )
-                for part in parts
             ]
+        else:
+            # The same step without a graph, which takes longer to trace than these images to run.
+            found = []
+            for start in range(0, len(images), BATCH):
+                part = [x[start : start + BATCH] for x in given]
+                result = model(part if len(part) > 1 else part[0], training=False)
+                found.append(keras.tree.flatten(result))
         return [
             np.concatenate([np.asarray(backend.to_numpy(v), np.float32) for v in each])
             for each in zip(*found, strict=True)

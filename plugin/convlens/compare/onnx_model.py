@@ -74,6 +74,7 @@ class OnnxModel:
             self.notes += (f"{path.name} takes 1 image at a time: its batch is fixed",)
         constants = {each.data_type for each in model.graph.initializer}
         self.arithmetic: Arithmetic = "float16" if 10 in constants else "float32"
+        self.sources: Mapping[str, tuple[str, ...]]
         self._names, self.sources = _expose(model)
         self._all = session(model.SerializeToString())
 

@@ -188,7 +188,7 @@ class Graph:
     Attributes:
         names: unique name of each tensor.
         computed: numbers of the tensors that depend on the images, in the order of computation.
-        sources: name of a tensor → names of those of numbers that its operation takes; see `Runtime`.
+        sources: name of a tensor → names of those that its operation takes; see `Runtime`.
         steps: the steps of quantized tensors, constants too, by name.
         arithmetic: the coarsest arithmetic.
         makers: number of a tensor → kind of the operation that computes it, and its inputs.

@@ -193,7 +193,7 @@ class Walk:
         readers = self._readers.get(id(symbol), [])
         shapes = [tuple(t.shape[1:]) for t in (symbol, *(readers[0].outputs if readers else ()))]
         unknown = any(None in shape for shape in shapes)
-        return unknown or len(shapes) > 1 and math.prod(shapes[0]) == math.prod(shapes[1])
+        return unknown or len({math.prod(shape) for shape in shapes}) < len(shapes)
 
     def _best(self, symbol: Any, value: Any) -> Pair | None:
         """Return the nearest tensor; in coarse arithmetic, of those that the graph allows, if any.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from convlens import assert_same_behaviour
 from convlens.compare.sources import open_source
 from convlens.compare.structure import Structure
+from convlens.fixtures._tflite_file import TFLiteFile
 from convlens.fixtures.artefacts import artefact_places, plant_in_artefact
 
 # image → a → copy → b, c; b, c → sum → end
@@ -98,6 +98,24 @@ def test_in_int8_a_fault_among_branches(branches, images, convert, tmp_path, def
         first = str(error.value).splitlines()[0]
         named = first.partition(" is '")[2].partition("'")[0].split(" + ")
         assert any(layer in place for layer in named if layer), f"{place}: {first}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+def test_an_operation_that_reads_the_tensor_of_another_branch(
+    branches, images, convert, tmp_path, kind
+):
+    file = TFLiteFile(convert(branches, images, kind).read_bytes())
+    makers = {}
+    for op in file.graph.operators:
+        name = str(file.graph.tensors[op.outputs[0]].name)
+        makers.update({unit: op for unit in ("3a", "3b", "3c") if f"/relu_{unit}" in name})
+    assert makers["3c"].inputs[0] == makers["3b"].outputs[0]
+    makers["3c"].inputs = [int(makers["3a"].outputs[0]), *map(int, makers["3c"].inputs[1:])]
+    path = tmp_path / "new.tflite"
+    path.write_bytes(file.packed())
+    with pytest.raises(AssertionError, match="that diverges from branches is 'conv_3c"):
+        assert_same_behaviour(path, branches, images)
 
 
 @pytest.mark.slow

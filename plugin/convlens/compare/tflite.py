@@ -226,6 +226,11 @@ class Graph:
                 if self._is_number(i):
                     self.computed.append(i)
         self._known = known
+        # Delegates leave out what no output is computed from.
+        needed = {int(i) for i in (*main.inputs, *main.outputs)}
+        for i in reversed(self.makers):
+            needed.update(self.makers[i][1] if i in needed else ())
+        self.computed = [i for i in self.computed if i in needed]
         self.sources = {
             self.names[i]: tuple(self.names[k] for k in inputs if k in known and self._is_number(k))
             for i, (_, inputs) in self.makers.items()

@@ -84,7 +84,7 @@ def full(session: nox.Session) -> None:
 @nox.session
 def weekly(session: nox.Session) -> None:
     """Run the tests marked weekly: each planted defect, each kind of network, other machines."""
-    install(session, ".[test,hub,onnx,tflite]")
+    install(session, ".[test,hub,onnx,tflite]", "tf2onnx>=1.17")  # Keras exports with it
     pytest(session, *TWO_PROCESSES, *WEEKLY, *session.posargs)
 
 

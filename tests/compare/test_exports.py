@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 from convlens import assert_same_behaviour
@@ -31,6 +33,49 @@ def test_a_fault_before_the_export_is_named(variety, images, defect):
         assert_same_behaviour(plant_before_export(variety, defect, place), variety, images)
     named, first = named_in(error)
     assert place in named or (defect in IN_WORDS and IN_WORDS[defect] in first), f"{place}: {first}"
+
+
+@pytest.mark.weekly
+@pytest.mark.parametrize("kind", ["tflite", "onnx", "saved_model"])
+@pytest.mark.parametrize("defect", EXPORT_DEFECTS)
+def test_a_fault_is_named_in_each_format(variety, images, export, defect, kind):
+    places = export_places(variety, defect)
+    place = PLACES.get(defect, places[len(places) // 2])
+    path = export(plant_before_export(variety, defect, place), kind)
+    with pytest.raises(AssertionError) as error:
+        assert_same_behaviour(path, variety, images, allow_legacy=True)
+    named, first = named_in(error)
+    assert place in named or (defect in IN_WORDS and IN_WORDS[defect] in first), f"{place}: {first}"
+
+
+@pytest.mark.weekly
+@pytest.mark.parametrize("kind", ["tflite", "onnx", "saved_model"])
+def test_a_healthy_export_agrees_in_each_format(variety, images, export, kind):
+    path = export(variety, kind)
+    assert not assert_same_behaviour(path, variety, images, allow_legacy=True).unmatched
+
+
+@pytest.fixture
+def export(tmp_path, without_erfc):
+    """Return a function (model, kind) that writes a model in another format."""
+
+    def write(model, kind):
+        import tensorflow as tf
+
+        path = tmp_path / ("exported" if kind == "saved_model" else f"exported.{kind}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if kind == "tflite":
+                path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+            elif kind == "onnx":
+                pytest.importorskip("tf2onnx", reason="Keras exports to ONNX with tf2onnx")
+                model.export(path, format="onnx", verbose=False)
+                without_erfc(path)
+            else:
+                model.export(path, format="tf_saved_model", verbose=False)
+        return path
+
+    return write
 
 
 def test_a_healthy_copy_agrees(variety, images):

@@ -34,13 +34,16 @@ from convlens.engine.runtime import backend
         layers.Dropout(0.5),
         layers.GlobalAveragePooling2D(),
         layers.GlobalAveragePooling2D(keepdims=True),
+        layers.Dense(5, activation="relu"),
+        layers.Dense(5, use_bias=False),
     ],
     ids=str,
 )
 def test_values_and_gradients_are_the_layers_own(layer, monkeypatch):
     monkeypatch.setattr(backend, "gradients_are_slow", lambda: backend.backend_name() != "jax")
     keras.utils.set_random_seed(1)
-    model = keras.Sequential([keras.Input((7, 6, 3)), layer])
+    flat = [layers.Flatten()] if isinstance(layer, layers.Dense) else []
+    model = keras.Sequential([keras.Input((7, 6, 3)), *flat, layer])
     draw = np.random.default_rng(0)
     for variable in layer.weights:  # such as the statistics of a batch normalization
         if np.ndim(variable) == 1:
@@ -57,6 +60,14 @@ def test_values_and_gradients_are_the_layers_own(layer, monkeypatch):
     quick = quick_calls(network.graph)
     for mine, own in zip(both(quick), both({}), strict=True):
         np.testing.assert_allclose(mine, own, rtol=1e-4, atol=1e-5)
+
+
+def test_dense_layers_of_vectors_are_quick(monkeypatch):
+    monkeypatch.setattr(backend, "gradients_are_slow", lambda: True)
+    image = keras.Input((8, 8, 4))
+    network = Network(keras.Model(image, layers.Dense(3)(layers.Flatten()(layers.Dense(2)(image)))))
+    quick = quick_calls(network.graph)
+    assert [c.op.units for c in network.graph if id(c) in quick] == [3]
 
 
 class Doubled(layers.BatchNormalization):

@@ -14,8 +14,9 @@ from convlens.engine.model.shapes import Shape
 
 Size = tuple[int, ...]
 
-# Writing one value takes as long as about this many operations of a matrix product.
-_OPERATIONS_A_VALUE = 50
+# Writing one value takes as long as about this many operations of a matrix product. Of the steps
+# of an ascent; normalizations, activations and their gradients are bound by the memory.
+OPERATIONS_A_VALUE = 100
 # Tracing and compiling one call, with its gradient, takes as long as about this many operations.
 _OPERATIONS_A_TRACE = 1.5e9
 # A picture shows twice the receptive field, and at least this many pixels along a side.
@@ -117,7 +118,7 @@ class Costs:
         shapes = self.network.shapes(self.shape)
         return [
             call_flops(call, shapes)
-            + _OPERATIONS_A_VALUE
+            + OPERATIONS_A_VALUE
             * sum(math.prod(n or 1 for n in shapes[id(t)]) for t in call.outputs)
             for call in self.network.graph
         ]

@@ -6,13 +6,18 @@ of that work would be wasted.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 from keras import ops
 
+from convlens.engine.ascent.canvas import OPERATIONS_A_VALUE
 from convlens.engine.model.network import Network
+
+# Shifting and adding one value, with its gradient, takes as long as about this many operations.
+_OPERATIONS_A_TAP = 150
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class OneFilter:
             return None
         if call.op.groups != 1 or (activation is not None and name not in _POINTWISE):
             return None
+        if _is_cheaper_whole(call.op, int(call.inputs[0].shape[-1])):
+            return None
         return cls(call.inputs[0], call.op, activation)
 
     def __call__(self, features: Any, units: Any) -> tuple[Any, Any]:
@@ -69,10 +76,11 @@ class OneFilter:
         top, rows, below = _geometry(h, kh, sh, dh, conv.padding)
         left, columns, right = _geometry(w, kw, sw, dw, conv.padding)
         made = ops.pad(made, ((0, 0), (0, 0), (top, below), (left, right)))
+        # Unstacked first: the gradient of a slice is as large as all that it is taken from.
+        shifted = iter(ops.unstack(made, kh * kw, axis=1))
         before = sum(
-            made[
+            next(shifted)[
                 :,
-                i * kw + j,
                 i * dh : i * dh + (rows - 1) * sh + 1 : sh,
                 j * dw : j * dw + (columns - 1) * sw + 1 : sw,
             ]
@@ -83,6 +91,18 @@ class OneFilter:
             bias = ops.cast(ops.take(ops.convert_to_tensor(conv.bias), units), before.dtype)
             before = before + bias[:, None, None]
         return before, before if self.activation is None else self.activation(before)
+
+
+def _is_cheaper_whole(convolution: Any, channels: int) -> bool:
+    """Return whether all filters take fewer operations than one, as with large strides.
+
+    One filter is computed at each position of its input, and all of them at each position of their
+    output.
+    """
+    stride, taps = math.prod(convolution.strides), math.prod(convolution.kernel_size)
+    one = 2 * channels + _OPERATIONS_A_TAP
+    whole = convolution.filters / stride * (2 * channels + OPERATIONS_A_VALUE / taps)
+    return 2 * whole < one  # a product for few channels is about half as quick
 
 
 _POINTWISE = ("relu", "relu6", "elu", "gelu", "silu", "selu", "sigmoid", "softplus", "tanh")

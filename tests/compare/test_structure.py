@@ -129,3 +129,42 @@ def test_each_runtime_tells_its_graph(branches, images, convert, tmp_path):
         assert all(view.between(name) for name in opened.output_names)
         later = [view.between(name) & names for name in names]
         assert max(map(len, later)) > 20
+
+
+@pytest.fixture(scope="module")
+def activated_twice(images):
+    """A batch normalization that two ReLUs read: a converter makes one operation of all three."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(12)
+    image = keras.Input((16, 16, 3), name="image")
+    x = layers.Conv2D(6, 3, padding="same", use_bias=False, name="stem")(image)
+    x = layers.BatchNormalization(name="stem_bn", momentum=0.0)(x)
+    a, b = (layers.ReLU(name=f"relu_{name}")(x) for name in "ab")
+    a = layers.Conv2D(6, 3, padding="same", name="conv_a")(a)
+    b = layers.Conv2D(6, 3, padding="same", name="conv_b")(b)
+    x = layers.GlobalAveragePooling2D(name="pool")(layers.Add(name="sum")([a, b]))
+    model = keras.Model(image, layers.Dense(5, name="classes")(x), name="activated_twice")
+    model(images, training=True)
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+def test_a_layer_that_is_fused_with_each_of_its_readers(activated_twice, images, convert, kind):
+    found = assert_same_behaviour(convert(activated_twice, images, kind), activated_twice, images)
+    assert ("stem", "stem_bn", "relu_a") in [layer.group for layer in found.layers]
+    assert found.unmatched == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+def test_a_fault_of_a_layer_that_is_fused_with_each_of_its_readers(
+    activated_twice, images, convert, tmp_path, kind
+):
+    content = convert(activated_twice, images, kind).read_bytes()
+    path = tmp_path / "new.tflite"
+    path.write_bytes(plant_in_artefact(content, "transposed-kernel"))
+    with pytest.raises(AssertionError, match="that diverges from activated_twice is 'stem"):
+        assert_same_behaviour(path, activated_twice, images)

@@ -189,11 +189,12 @@ class Walk:
         return best if clean else self._resynchronize(chain, values)
 
     def _may_be_alike(self, symbol: Any) -> bool:
-        """Return whether the layer behind a symbol may have a result of the same size."""
-        readers = self._readers.get(id(symbol), [])
-        shapes = [tuple(t.shape[1:]) for t in (symbol, *(readers[0].outputs if readers else ()))]
-        unknown = any(None in shape for shape in shapes)
-        return unknown or len({math.prod(shape) for shape in shapes}) < len(shapes)
+        """Return whether a layer behind a symbol may have a result of the same size."""
+        own = tuple(symbol.shape[1:])
+        read = [t for reader in self._readers.get(id(symbol), []) for t in reader.outputs]
+        shapes = [tuple(t.shape[1:]) for t in read]
+        unknown = any(None in shape for shape in (own, *shapes))
+        return unknown or math.prod(own) in [math.prod(shape) for shape in shapes]
 
     def _best(self, symbol: Any, value: Any) -> Pair | None:
         """Return the nearest tensor; in coarse arithmetic, of those that the graph allows, if any.
@@ -275,20 +276,35 @@ class Walk:
     def _behind(
         self, i: int, symbol: Any, value: Any, values: Mapping[int, Any]
     ) -> Iterator[_Link]:
-        """Yield the symbols behind one that alone read each other, with their values."""
+        """Yield the symbols behind one that alone read each other, with their values.
+
+        At the end of them come several readers of one symbol that need nothing else: a converter
+        may have fused it with each, such as a ReLU that stands in several places.
+        """
         known: ChainMap[int, Any] = ChainMap({id(symbol): value}, dict(values))
         for _ in range(_MAX_CHAIN - 1):
             readers = self._readers.get(id(symbol), [])
-            if id(symbol) in self._results or len(readers) != 1 or len(readers[0].outputs) != 1:
+            if id(symbol) in self._results or not readers:
+                return
+            if len(readers) > 1:
+                alone = [r for r in readers if all(id(t) in known for t in r.inputs)]
+                yield from (link for r in alone if (link := self._link(r, i, known)) is not None)
                 return
             self._fill(readers[0], known)
-            results = self._compute(readers[0], known)
-            if results is None or not _is_compared(results[0]):
+            link = self._link(readers[0], i, known)
+            if link is None:
                 return
-            i = next(k for k in range(i + 1, len(self._calls)) if self._calls[k] is readers[0])
-            symbol, value = readers[0].outputs[0], results[0]
+            i, symbol, value = link
             known[id(symbol)] = value
-            yield i, symbol, value
+            yield link
+
+    def _link(self, call: Call, after: int, values: Mapping[int, Any]) -> _Link | None:
+        """Return a call's only result; None where it has several, or one that is not compared."""
+        results = self._compute(call, values) if len(call.outputs) == 1 else None
+        if results is None or not _is_compared(results[0]):
+            return None
+        i = next(k for k in range(after + 1, len(self._calls)) if self._calls[k] is call)
+        return i, call.outputs[0], results[0]
 
     def _fill(self, call: Call, values: MutableMapping[int, Any]) -> None:
         """Add the inputs of a call that the walk has not reached, as those of a concatenation."""

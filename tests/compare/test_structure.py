@@ -154,7 +154,9 @@ def activated_twice(images):
 @pytest.mark.parametrize("kind", ["float32", "int8"])
 def test_a_layer_that_is_fused_with_each_of_its_readers(activated_twice, images, convert, kind):
     found = assert_same_behaviour(convert(activated_twice, images, kind), activated_twice, images)
-    assert ("stem", "stem_bn", "relu_a") in [layer.group for layer in found.layers]
+    (group,) = (layer.group for layer in found.layers if "stem" in layer.group)
+    assert group[:2] == ("stem", "stem_bn")
+    assert group[2] in ("relu_a", "relu_b")
     assert found.unmatched == ()
 
 
@@ -165,6 +167,7 @@ def test_a_fault_of_a_layer_that_is_fused_with_each_of_its_readers(
 ):
     content = convert(activated_twice, images, kind).read_bytes()
     path = tmp_path / "new.tflite"
-    path.write_bytes(plant_in_artefact(content, "transposed-kernel"))
+    place = next(x for x in artefact_places(content, "transposed-kernel") if "stem" in x)
+    path.write_bytes(plant_in_artefact(content, "transposed-kernel", place))
     with pytest.raises(AssertionError, match="that diverges from activated_twice is 'stem"):
         assert_same_behaviour(path, activated_twice, images)

@@ -171,3 +171,28 @@ def test_a_fault_of_a_layer_that_is_fused_with_each_of_its_readers(
     path.write_bytes(plant_in_artefact(content, "transposed-kernel", place))
     with pytest.raises(AssertionError, match="that diverges from activated_twice is 'stem"):
         assert_same_behaviour(path, activated_twice, images)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dynamic range", "int8"])
+def test_equal_layers_that_a_converter_computes_once(images, convert, kind):
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(13)
+    image = keras.Input((16, 16, 3), name="image")
+    x = layers.Conv2D(44, 3, 2, padding="same", use_bias=False, name="stem")(image)
+    x = layers.MaxPooling2D(2, name="pool")(x)
+    branches = []
+    for name in "abc":
+        y = layers.ReLU(name=f"relu_{name}")(x)
+        y = layers.SeparableConv2D(44, 3, padding="same", use_bias=False, name=f"conv_{name}")(y)
+        branches.append(layers.BatchNormalization(name=f"bn_{name}", momentum=0.0)(y))
+    x = layers.Concatenate(name="joined")([*branches, layers.AveragePooling2D(1, name="other")(x)])
+    x = layers.GlobalAveragePooling2D(name="mean")(x)
+    model = keras.Model(image, layers.Dense(5, name="classes")(x), name=f"equal_{kind[:3]}")
+    model(images, training=True)
+    found = assert_same_behaviour(convert(model, images, kind), model, images)
+    tensors = {layer.layer: layer.tensor for layer in found.layers}
+    assert tensors["relu_a"] == tensors["relu_b"] == tensors["relu_c"]
+    assert found.unmatched == ()

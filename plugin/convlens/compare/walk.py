@@ -7,6 +7,7 @@ Layers without a counterpart that run into a matched one were fused with it: the
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -97,6 +98,8 @@ class Walk:
         self.pairs: dict[int, Pair] = {}
         # What each symbol with a counterpart is, computed from the other model's tensors.
         self.expected: dict[int, Any] = {}
+        # Such values, as bytes → the counterpart: a converter may compute equal layers once.
+        self._equal: dict[bytes, str] = {}
         self._last = -1  # place of the last counterpart in the order of computation
         # The last results of each call, and the values that they were computed from.
         self._computed: dict[int, tuple[list[Any], list[Any]]] = {}
@@ -158,6 +161,7 @@ class Walk:
     def _pair(self, symbol: Any, pair: Pair, value: Any, values: MutableMapping[int, Any]) -> None:
         self.pairs[id(symbol)] = pair
         self.expected[id(symbol)] = value
+        self._equal[_content(self._shown(value))] = pair.tensor
         self._last = self._tensors.order[pair.tensor]
         self._view = self._structure.view({each.tensor for each in self.pairs.values()})
         found = self._tensors.value(pair, tuple(value.shape))
@@ -254,10 +258,15 @@ class Walk:
         return backend.to_numpy(value)[: self._tensors.searched]
 
     def _partners(self, symbol: Any, shown: NDArray[Any]) -> set[str]:
-        """Return the tensors of the right size that are computed from what a symbol is."""
+        """Return the tensors of the right size that are computed from what a symbol is.
+
+        The counterpart of a symbol with the same value is among them.
+        """
         inputs = self._inputs(symbol)
         names = self._tensors.of_size(shown[0].size)
-        return {name for name in names if self._view.origins(name) == inputs}
+        found = {name for name in names if self._view.origins(name) == inputs}
+        equal = self._equal.get(_content(shown))
+        return found if equal is None or not shown.any() else found | {equal}
 
     def _inputs(self, symbol: Any) -> frozenset[str]:
         """Return the counterparts that a symbol is computed from, without another one between."""
@@ -445,6 +454,13 @@ def layer_names(network: Network) -> dict[int, str]:
 
 def _own(chain: Sequence[_Link]) -> dict[int, Any]:
     return {id(symbol): value for _, symbol, value in chain}
+
+
+def _content(value: NDArray[Any]) -> bytes:
+    """Return a digest of an array's shape and bytes."""
+    made = hashlib.sha256(str(value.shape).encode())
+    made.update(np.ascontiguousarray(value))
+    return made.digest()
 
 
 def _is_compared(value: Any) -> bool:

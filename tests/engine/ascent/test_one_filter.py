@@ -5,7 +5,6 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers, ops
 
 from convlens import Network, maximize
@@ -79,6 +78,8 @@ def test_all_filters_are_computed_where_large_strides_make_them_cheaper(options,
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="counts TensorFlow's values")
 def test_the_gradient_of_many_taps_takes_no_memory_for_each():
     """AlexNet's first kernel has 121 taps: a gradient for each would be 121 stacks of maps."""
+    import tensorflow as tf
+
     net = network(kernel_size=11, padding="same", filters=256)
     images = tf.random.uniform((2, 11, 14, 4))
 

@@ -42,7 +42,7 @@ class Structure:
 
 
 class View:
-    """What the tensors of a graph are computed from, up to known ones."""
+    """Origins of the tensors of a graph, up to known tensors."""
 
     def __init__(
         self, sources: Sources, original: Mapping[str, str], known: Collection[str]

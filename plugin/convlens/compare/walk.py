@@ -459,7 +459,7 @@ def _own(chain: Sequence[_Link]) -> dict[int, Any]:
 def _content(value: NDArray[Any]) -> bytes:
     """Return a digest of an array's shape and bytes."""
     made = hashlib.sha256(str(value.shape).encode())
-    made.update(np.ascontiguousarray(value))
+    made.update(np.ascontiguousarray(value).tobytes())
     return made.digest()
 
 

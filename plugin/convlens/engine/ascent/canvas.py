@@ -14,8 +14,8 @@ from convlens.engine.model.shapes import Shape
 
 Size = tuple[int, ...]
 
-# Writing one value takes as long as about this many operations of a matrix product. Of the steps
-# of an ascent; normalizations, activations and their gradients are bound by the memory.
+# Writing one value takes as long as about this many operations of a matrix product: the memory
+# bounds normalizations, activations and their gradients.
 OPERATIONS_A_VALUE = 100
 # Tracing and compiling one call, with its gradient, takes as long as about this many operations.
 _OPERATIONS_A_TRACE = 1.5e9

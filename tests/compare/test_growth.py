@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from convlens import Network
+from convlens.compare.forward import Forward
 from convlens.compare.growth import grown_rounding
 from convlens.compare.keras_model import KerasModel
 from convlens.compare.measure import snr
@@ -68,7 +69,7 @@ def noisy(share):
 
 def test_outputs_within_the_grown_rounding_pass(sensitive, images):
     network = Network(sensitive)
-    (grown,) = grown_rounding(network, images, "float32")
+    (grown,) = grown_rounding(Forward(network), images, "float32")
     assert 5 < grown < 40
     within, beyond = (10 ** (-(grown + more) / 20) for more in (4, -4))
     found = compare_models(
@@ -84,7 +85,7 @@ def test_outputs_within_the_grown_rounding_pass(sensitive, images):
 
 
 def test_a_network_that_lets_nothing_grow_explains_nothing(reference, images):
-    assert grown_rounding(reference, images, "float32")[0] > 90
+    assert grown_rounding(Forward(reference), images, "float32")[0] > 90
     found = compare_models(
         Deployed(reference, noisy(3e-3)), KerasModel(reference), images, names=("new", "reference")
     )

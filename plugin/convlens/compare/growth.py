@@ -12,10 +12,9 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from convlens.compare.forward import Forward
 from convlens.compare.measure import snr
 from convlens.compare.runtime import Arithmetic
-from convlens.compare.walk import follow
-from convlens.engine.model.network import Network
 from convlens.engine.runtime import backend
 from convlens.engine.runtime.tolerance import unit_roundoff
 
@@ -27,27 +26,27 @@ _PRECISION: dict[Arithmetic, str] = {
 }
 
 
-def grown_rounding(network: Network, images: NDArray[Any], arithmetic: Arithmetic) -> list[float]:
+def grown_rounding(forward: Forward, images: NDArray[Any], arithmetic: Arithmetic) -> list[float]:
     """Return the signal-to-noise ratio in dB that rounding leaves of each output.
 
     Every value of every layer is moved by four roundings, up or down at random.
 
     Args:
-        network: the network.
+        forward: the network.
         images: images (n, h, w, c).
         arithmetic: the arithmetic of the two models.
     """
     size = _ROUNDINGS * unit_roundoff(_PRECISION.get(arithmetic, "float32"))
-    exact, moved = _outputs(network, images, 0.0), _outputs(network, images, size)
+    exact, moved = _outputs(forward, images, 0.0), _outputs(forward, images, size)
     return [snr(e, m) for e, m in zip(exact, moved, strict=True)]
 
 
-def _outputs(network: Network, images: NDArray[Any], size: float) -> list[NDArray[Any]]:
+def _outputs(forward: Forward, images: NDArray[Any], size: float) -> list[NDArray[Any]]:
     """Return the outputs if each value of each layer is moved by a share of it."""
     draw = np.random.default_rng(_SEED)
     values: dict[int, Any] = {}
-    for key, value, values in follow(network, images):
+    for key, value, values in forward.follow(images):
         if size and "float" in str(value.dtype):
             signs = draw.choice(np.array([-size, size], np.float32), tuple(value.shape))
             values[key] = value * ops.cast(1 + signs, value.dtype)
-    return [backend.to_numpy(values[id(t)]) for t in network.results]
+    return [backend.to_numpy(values[id(t)]) for t in forward.network.results]

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from convlens.compare.forward import Forward
 from convlens.compare.runtime import BATCH, Arithmetic, Step, Values
-from convlens.compare.walk import follow, layer_names
+from convlens.compare.walk import layer_names
 from convlens.engine.model.network import INPUT, Network
 from convlens.engine.runtime import backend
 from convlens.engine.runtime.tolerance import coarsest, precision_of
@@ -80,6 +81,6 @@ class KerasModel:
         """Return the values of all layers and operations."""
         return {
             self._names[key]: np.asarray(backend.to_numpy(value), np.float32)
-            for key, value, _ in follow(self.network, images)
+            for key, value, _ in Forward(self.network).follow(images)
             if len(value.shape) > 1
         }

@@ -14,10 +14,10 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from convlens.compare.forward import Forward, as_tensor
 from convlens.compare.runtime import Runtime
 from convlens.compare.tensors import turned
-from convlens.compare.walk import Row, as_tensor, follow
-from convlens.engine.model.network import Network
+from convlens.compare.walk import Row
 from convlens.engine.runtime import backend
 
 # The shares' sum is off 1 by what the first order leaves out.
@@ -25,7 +25,7 @@ _MAX_MISSING = 0.5
 
 
 def error_shares(
-    network: Network,
+    forward: Forward,
     rows: Sequence[Row],
     other: Runtime,
     images: NDArray[Any],
@@ -36,7 +36,7 @@ def error_shares(
     None where the shares do not add up to about 1: errors are too large for the first order.
 
     Args:
-        network: the network at float precision.
+        forward: the network at float precision.
         rows: its layers with their counterparts.
         other: the integer model.
         images: a few images (n, h, w, c).
@@ -49,13 +49,13 @@ def error_shares(
 
     def outputs(taps: list[Any]) -> list[Any]:
         values: dict[int, Any] = {}
-        for key, value, values in follow(network, images):
+        for key, value, values in forward.follow(images):
             if key in places:
                 i = places[key]
                 # The value is the integer model's, and its derivative the float layer's.
                 deltas[i] = ops.stop_gradient(_value(rows[i], held, value) - value)
                 values[key] = value + deltas[i] + taps[i]
-        return [values[id(t)] for t in network.results]
+        return [values[id(t)] for t in forward.network.results]
 
     taps = [ops.zeros((len(images), *_shape(row, held))) for row in rows]
     _, pullback = backend.vjp(outputs, taps)

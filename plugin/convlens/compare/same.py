@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convlens.compare.conventions import find_convention
+from convlens.compare.forward import Forward, as_tensor
 from convlens.compare.growth import grown_rounding
 from convlens.compare.keras_model import KerasModel
 from convlens.compare.limits import DAMAGED, LIMITS, Limits, coarser
@@ -23,7 +24,7 @@ from convlens.compare.runtime import Arithmetic, Runtime
 from convlens.compare.sameness import Evidence, LayerSameness, Sameness
 from convlens.compare.sources import open_source
 from convlens.compare.tensors import Tensors, turned
-from convlens.compare.walk import Row, Walk, as_tensor, follow
+from convlens.compare.walk import Row, Walk
 from convlens.engine.model.network import Network
 from convlens.engine.runtime import backend
 from convlens.pictures.synthetic import synthetic_images
@@ -114,9 +115,10 @@ def compare_models(
     guide, other = (new, reference) if not isinstance(reference, KerasModel) else (reference, new)
     if isinstance(guide, KerasModel) and other.output_names and not convention:
         errors = _errors(expected, actual) if arithmetic in _RANKED and outputs else []
-        deployed = expected if other is reference else actual
+        own = expected if other is reference else actual
+        deployed = [] if passed else own
         found = _compare_layers(
-            guide.network, other, images, measured, arithmetic, errors, deployed
+            Forward(guide.network), other, images, measured, arithmetic, errors, deployed
         )
         passed = passed or (found.explained and all(each.snr >= DAMAGED for each in outputs))
     return Sameness(
@@ -140,7 +142,8 @@ class _Layers:
     """The result of comparing layers; see `Sameness`.
 
     Attributes:
-        explained: whether every layer agrees up to the outputs, as the other model returns them.
+        explained: whether every layer agrees up to the outputs, as the other model returns them;
+            False where that was not asked.
     """
 
     layers: tuple[LayerSameness, ...] = ()
@@ -168,7 +171,7 @@ def _output_differences(
 
 
 def _compare_layers(
-    network: Network,
+    forward: Forward,
     other: Runtime,
     images: NDArray[Any],
     measured: Sequence[int],
@@ -179,16 +182,17 @@ def _compare_layers(
     """Find the layers' counterparts, and measure them.
 
     Args:
-        network: the Keras model.
+        forward: the Keras model.
         other: the other model.
         images: images (n, h, w, c).
         measured: numbers of the images whose layers are measured.
         arithmetic: the coarser arithmetic of the two.
         errors: the outputs' errors, (n, …) each, to rank layers by; empty for no ranking.
-        deployed: the other model's outputs (n, …) as it is deployed.
+        deployed: the other model's outputs (n, …) as it is deployed; empty where they agree, and
+            need no explanation.
     """
-    limits = LIMITS[arithmetic]
-    walked, size = _walked(network, other, images, measured, limits)
+    limits, network = LIMITS[arithmetic], forward.network
+    walked, size = _walked(forward, other, images, measured, limits)
     rows, count = walked.rows, len(walked.numbers)
     tallies = {id(row.symbol): Tally() for row in rows}
     noises = _noise_tallies(rows, other)
@@ -197,7 +201,7 @@ def _compare_layers(
     chunks = list(_chunks(measured[count:], size))
     for numbers, found in (
         (walked.numbers, walked.row_values()),
-        *((each, row_values(network, rows, other, images[each])) for each in chunks),
+        *((each, row_values(forward, rows, other, images[each])) for each in chunks),
     ):
         for row, expected, actual, held in found:
             tallies[id(row.symbol)].add(numbers, expected, actual)
@@ -214,12 +218,12 @@ def _compare_layers(
     ]
     if errors:
         ranked = walked.numbers[:_MAX_MATCHED]
-        shares = error_shares(network, rows, other, images[ranked], [e[ranked] for e in errors])
+        shares = error_shares(forward, rows, other, images[ranked], [e[ranked] for e in errors])
         if shares is not None:
             layers = [replace(x, share=own) for x, own in zip(layers, shares, strict=True)]
     evidence = next(
         (
-            _evidence(network, rows, other, images, row, tallies[id(row.symbol)])
+            _evidence(forward, rows, other, images, row, tallies[id(row.symbol)])
             for row, layer in zip(rows, layers, strict=True)
             if not layer.passed
         ),
@@ -230,7 +234,7 @@ def _compare_layers(
     names = [name for name in network.outputs if network.reaches(name)]
     unmatched = tuple(name for name in names if name not in covered)
     # The outputs' error is that of layers which all agree, added up.
-    explained = reached.keys() == ends.keys() and not unmatched
+    explained = bool(ends) and reached.keys() == ends.keys() and not unmatched
     explained = explained and all(layer.passed for layer in layers)
     if explained and min(min(each) for each in reached.values()) < limits.layer:
         # As it is deployed, a program fuses layers: other roundings, which the network lets grow.
@@ -238,7 +242,7 @@ def _compare_layers(
             reached[id(t)][i] >= min(limits.layer, grown)
             for i, numbers in enumerate([walked.numbers, *chunks])
             for t, grown in zip(
-                network.results, grown_rounding(network, images[numbers], arithmetic), strict=True
+                network.results, grown_rounding(forward, images[numbers], arithmetic), strict=True
             )
             if id(t) in reached
         )
@@ -269,7 +273,7 @@ class _Walked:
 
 
 def _walked(
-    network: Network,
+    forward: Forward,
     other: Runtime,
     images: NDArray[Any],
     measured: Sequence[int],
@@ -286,12 +290,12 @@ def _walked(
     numbers = list(measured[: max(fitting, _MATCHED_BYTES // (_HELD_BY_WALK * size))])
     held = first if len(numbers) == 1 else other.tensors(images[numbers])
     tensors = Tensors(held, channels_first=other.channels_first, searched=fitting)
-    walk = Walk(network, images[numbers], tensors, limits.clean, other.output_names, other.sources)
+    walk = Walk(forward, images[numbers], tensors, limits.clean, other.output_names, other.sources)
     return _Walked(numbers, walk.rows(), walk, held), size
 
 
 def _evidence(
-    network: Network,
+    forward: Forward,
     rows: Sequence[Row],
     other: Runtime,
     images: NDArray[Any],
@@ -302,7 +306,7 @@ def _evidence(
     numbers, channel = tally.worst_images(_MAX_SHOWN), tally.difference().worst_channel
     parts = []
     for number in numbers:
-        for own, expected, actual, _ in row_values(network, rows, other, images[[number]]):
+        for own, expected, actual, _ in row_values(forward, rows, other, images[[number]]):
             if own is row:
                 shown = (
                     (expected, actual)
@@ -341,12 +345,12 @@ def _noise_tallies(rows: Sequence[Row], other: Runtime) -> dict[int, NoiseTally]
 
 
 def row_values(
-    network: Network, rows: Sequence[Row], other: Runtime, images: NDArray[Any]
+    forward: Forward, rows: Sequence[Row], other: Runtime, images: NDArray[Any]
 ) -> Iterator[RowValues]:
     """Yield each row, its value from the other model's inputs, the other's, and its tensors."""
     held = other.tensors(images)
     by_symbol = {id(row.symbol): row for row in rows}
-    for key, value, values in follow(network, images):
+    for key, value, values in forward.follow(images):
         row = by_symbol.get(key)
         if row is not None:
             expected = backend.to_numpy(value)

@@ -14,14 +14,14 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from convlens.compare.forward import Forward, as_tensor
 from convlens.compare.structure import Sources, Structure, View
 from convlens.compare.tensors import Pair, Tensors, named_after
-from convlens.engine.model.flatten import Call, is_symbolic
+from convlens.engine.model.flatten import Call
 from convlens.engine.model.network import INPUT, PREDICTIONS, Network
 from convlens.engine.runtime import backend
 
@@ -62,7 +62,7 @@ class Walk:
 
     def __init__(
         self,
-        network: Network,
+        forward: Forward,
         images: NDArray[Any],
         tensors: Tensors,
         clean: float,
@@ -72,14 +72,15 @@ class Walk:
         """Walk through a network.
 
         Args:
-            network: the network that gives the order and the names.
+            forward: the network that gives the order and the names.
             images: a few images (n, h, w, c).
             tensors: the other model's tensors for them.
             clean: signal-to-noise ratio in dB of a counterpart without a fault.
             outputs: names of the other model's outputs, in the order of the network's.
             sources: the other model's graph.
         """
-        self.network = network
+        self._forward = forward
+        self.network = network = forward.network
         self._tensors = tensors
         self._clean = clean
         self._coarse = clean <= MATCH
@@ -332,7 +333,7 @@ class Walk:
         before = self._computed.get(id(call))
         if before is not None and all(a is b for a, b in zip(before[0], inputs, strict=True)):
             return before[1]
-        results = compute(call, values)
+        results = self._forward.compute(call, values)
         if results is not None:
             self._computed[id(call)] = inputs, results
         return results
@@ -352,8 +353,9 @@ class Walk:
                 candidates = self._tensors.nearest(shown, _NEAREST, partners)
             else:
                 candidates = self._tensors.candidates(shown, _NEAREST, name, self._last, partners)
-            for pair in candidates:
-                score = self._followed(i, symbol, pair, value, {**values, **_own(chain[:depth])})
+            known = {**values, **_own(chain[:depth])}
+            scores = self._followed(i, symbol, candidates, value, known)
+            for pair, score in zip(candidates, scores, strict=True):
                 role = self._roles.get(id(symbol)) == pair.tensor
                 named = named_after(pair.tensor, name)
                 partner = pair.tensor in partners
@@ -375,67 +377,65 @@ class Walk:
         self._forced[id(symbol)] = pair
         return None
 
-    def _followed(self, i: int, symbol: Any, pair: Pair, value: Any, values: dict[int, Any]) -> int:
-        """Return how many of the layers behind a symbol match if it has a given counterpart."""
-        values[id(symbol)] = as_tensor(self._tensors.value(pair, tuple(value.shape)), symbol)
-        behind, count, seen = {id(symbol)}, 0, 0
-        origin = self._structure.original(pair.tensor)
+    def _followed(
+        self, i: int, symbol: Any, pairs: Sequence[Pair], value: Any, values: Mapping[int, Any]
+    ) -> list[int]:
+        """Return how many of the layers behind a symbol match with each of some counterparts.
+
+        Args:
+            i: the symbol's place in the order of computation.
+            symbol: the symbol.
+            pairs: its counterparts.
+            value: its value.
+            values: all values before it.
+        """
+        # Several at a time, as one batch, which takes no more values than the walk itself has.
+        count = max(1, len(value) // self._tensors.searched)
+        found: list[int] = []
+        for start in range(0, len(pairs), count):
+            some = pairs[start : start + count]
+            found += self._followed_together(i, symbol, some, tuple(value.shape), values)
+        return found
+
+    def _followed_together(
+        self,
+        i: int,
+        symbol: Any,
+        pairs: Sequence[Pair],
+        shape: tuple[int, ...],
+        values: Mapping[int, Any],
+    ) -> list[int]:
+        """Return what `_followed` returns: the images of all counterparts are one batch."""
+        shown = min(self._tensors.searched, shape[0])
+        batch = np.concatenate([self._tensors.value(pair, shape)[:shown] for pair in pairs])
+        known = {id(symbol): as_tensor(batch, symbol)}
+        behind, counts, seen = {id(symbol)}, [0] * len(pairs), 0
+        origins = [self._structure.original(pair.tensor) for pair in pairs]
         for call in self._calls[i + 1 :]:
             if seen == _HORIZON:
                 break
             if not any(id(t) in behind for t in call.inputs):
                 continue
-            results = self._compute(call, values)
+            for t in call.inputs:
+                if id(t) in values and id(t) not in known:
+                    known[id(t)] = _repeated(values[id(t)], shape[0], shown, len(pairs))
+            results = self._forward.compute(call, known)
             if results is None:
                 continue
             seen += 1
-            for result, found in zip(call.outputs, results, strict=True):
+            for result, own in zip(call.outputs, results, strict=True):
                 behind.add(id(result))
-                values[id(result)] = found
-                best = self._nearest(found) if _is_compared(found) else None
-                if best is not None and best.snr >= self._clean:
-                    count += self._structure.original(best.tensor) != origin
-                    shape = tuple(found.shape)
-                    values[id(result)] = as_tensor(self._tensors.value(best, shape), result)
-        return count
-
-
-def follow(network: Network, images: NDArray[Any]) -> Iterator[tuple[int, Any, dict[int, Any]]]:
-    """Yield the id and the value of each symbol, and all values so far, in the network's order.
-
-    A value that the caller replaces in the mapping before the next step goes on to the layers
-    behind it.
-
-    Args:
-        network: the network.
-        images: images (n, h, w, c).
-    """
-    values: dict[int, Any] = network.first_values(
-        ops.cast(ops.convert_to_tensor(images), network.image.dtype)
-    )
-    yield id(network.image), values[id(network.image)], values
-    for call in network.all_calls:
-        results = compute(call, values)
-        if results is None:
-            continue
-        for symbol, value in zip(call.outputs, results, strict=True):
-            values[id(symbol)] = value
-            yield id(symbol), value, values
-
-
-def compute(call: Call, values: Mapping[int, Any]) -> list[Any] | None:
-    """Return the results of a call; None where an input has no value yet."""
-    if any(id(t) not in values for t in call.inputs):
-        return None
-    args, kwargs = keras.tree.map_structure(
-        lambda t: values[id(t)] if is_symbolic(t) else t, (call.args, call.kwargs)
-    )
-    return call.compute(args, kwargs)
-
-
-def as_tensor(value: NDArray[Any], symbol: Any) -> Any:
-    """Return an array as a tensor of a symbol's type."""
-    return ops.cast(ops.convert_to_tensor(np.ascontiguousarray(value)), symbol.dtype)
+                known[id(result)] = own
+                if not _is_compared(own) or len(own) != len(batch):
+                    continue
+                parts = np.split(backend.to_numpy(own), len(pairs))
+                for k, part in enumerate(parts):
+                    best = next(iter(self._tensors.nearest(part)), None)
+                    if best is not None and best.snr >= self._clean:
+                        counts[k] += self._structure.original(best.tensor) != origins[k]
+                        parts[k] = self._tensors.value(best, (-1, *part.shape[1:]))[: len(part)]
+                known[id(result)] = as_tensor(np.concatenate(parts), result)
+        return counts
 
 
 def layer_names(network: Network) -> dict[int, str]:
@@ -454,6 +454,13 @@ def layer_names(network: Network) -> dict[int, str]:
 
 def _own(chain: Sequence[_Link]) -> dict[int, Any]:
     return {id(symbol): value for _, symbol, value in chain}
+
+
+def _repeated(value: Any, images: int, shown: int, times: int) -> Any:
+    """Return a value for the first images, several times; one that has no images as it is."""
+    if not len(value.shape) or value.shape[0] != images:
+        return value
+    return ops.concatenate([value[:shown]] * times)
 
 
 def _content(value: NDArray[Any]) -> bytes:

@@ -10,8 +10,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from convlens.engine.model.flatten import is_convolution, is_symbolic
-from convlens.engine.model.network import Call, Network
+from convlens.engine.model.flatten import Call, is_convolution, is_symbolic
+from convlens.engine.model.network import Network
 from convlens.engine.model.quick import quick_calls
 
 

@@ -115,8 +115,7 @@ def compare_models(
     guide, other = (new, reference) if not isinstance(reference, KerasModel) else (reference, new)
     if isinstance(guide, KerasModel) and other.output_names and not convention:
         errors = _errors(expected, actual) if arithmetic in _RANKED and outputs else []
-        own = expected if other is reference else actual
-        deployed = [] if passed else own
+        deployed = () if passed else tuple(expected if other is reference else actual)
         found = _compare_layers(
             Forward(guide.network), other, images, measured, arithmetic, errors, deployed
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from convlens.compare import measure
 from convlens.compare.measure import Tally, decibels, snr
 
 
@@ -89,3 +90,27 @@ def test_a_unit_that_hardly_varies_is_as_noisy_as_its_layer():
 def test_equal_tensors_of_any_size_have_no_noise(maps, factor):
     found = difference(factor * maps, factor * maps)
     assert found.snr == found.channel_snr == found.image_snr == 200
+
+
+@pytest.mark.parametrize("broken", [None, np.nan, np.inf])
+def test_parts_of_large_tensors_add_up(broken):
+    draw = np.random.default_rng(3)
+    expected = draw.normal(size=(2, 90, 90, 12)).astype(np.float32)
+    actual = (expected + draw.normal(size=expected.shape) / 50).astype(np.float32)
+    assert expected[0].size > measure._VALUES_AT_ONCE
+    if broken is not None:
+        actual[1, 80, 3, 5] = broken
+    found = difference(expected, actual)
+    if broken is not None:
+        assert (found.snr, found.worst_channel, found.worst_image) == (-200, 5, 1)
+        return
+    assert found.snr == pytest.approx(snr(expected, actual), abs=1e-6)
+    e, a = (v.astype(np.float64) for v in (expected, actual))
+    by_channel = ((a - e) ** 2).mean(axis=(0, 1, 2))
+    tally = Tally()
+    tally.add([0, 1], expected, actual)
+    np.testing.assert_allclose(tally.noise, by_channel, rtol=1e-9)
+    cosine = (e * a).sum() / np.sqrt((e**2).sum() * (a**2).sum())
+    assert found.cosine == pytest.approx(cosine, abs=1e-9)
+    worst = ((a - e) ** 2).mean(axis=(1, 2, 3))
+    assert found.worst_image == worst.argmax()

@@ -134,6 +134,24 @@ def test_without_images_textures_are_shown(reference, copy):
     assert assert_same_behaviour(copy, reference).images >= 8
 
 
+def test_layers_of_large_networks_are_measured_on_fewer_images(reference, copy, monkeypatch):
+    many = np.random.default_rng(2).random((40, 16, 16, 3), dtype=np.float32)
+    assert assert_same_behaviour(copy, reference, many).images == 8
+    monkeypatch.setattr(same, "_MEASURED_BYTES", 1)
+    assert assert_same_behaviour(copy, reference, many).images == 4
+
+
+def test_the_image_whose_outputs_differ_most_is_measured():
+    assert same._measured(100, 37, 2**29) == [0, 33, 37, 66, 99]
+    assert same._measured(3, 1, 2**29) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("side", "count"), [(64, 48), (128, 32), (224, 12)])
+def test_fewer_textures_of_many_pixels_are_drawn(side, count):
+    drawn = np.zeros((48, side, side, 1), np.float32)
+    assert len(same.enough_drawn(drawn)) == count
+
+
 @pytest.mark.slow
 def test_a_revision_of_git(reference, copy, tmp_path, monkeypatch, images):
     def git(*arguments):

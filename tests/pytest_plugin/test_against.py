@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 
+import keras
 import pytest
 
 RUN = ("-p", "no:cacheprovider", "-k", "same")
@@ -34,6 +35,16 @@ def test_the_same_model_passes(pytester, pair):
     result = pytester.runpytest(*RUN, "tiny.keras", *AGAINST)
     assert counts(result) == (7, 0, 0)
     assert "NO BASELINE" not in result.stdout.str()
+
+
+def test_few_textures_of_many_pixels_are_shown(pytester):
+    image = keras.Input((224, 224, 1))
+    model = keras.Model(image, keras.layers.Conv2D(2, 7, strides=7, name="conv")(image))
+    for name in ("large.keras", "reference.keras"):
+        model.save(pytester.path / name)
+    result = pytester.runpytest(*RUN, "large.keras", *AGAINST, "--junit-xml=junit.xml")
+    assert counts(result)[1:] == (0, 0)
+    assert "the first 12 of 48 synthetic textures" in (pytester.path / "junit.xml").read_text()
 
 
 def test_one_cause_is_one_failure(pytester, changed):

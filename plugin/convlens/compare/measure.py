@@ -24,6 +24,7 @@ _CHANNEL_FLOOR = 1e-3
 # times the median. Half as much again is allowed, of the third quartile, as kernels of a depthwise
 # convolution differ in size.
 _ALIKE, _MIN_ALIKE = 6.6, 10.0
+_VALUES_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Tally:
     """Sums by channel over images, from which a `Difference` follows; no tensor is kept."""
 
     def __init__(self) -> None:
-        self._sums: NDArray[np.float64] | None = None
+        self._sums: Any = 0.0  # (5, c) after the first image
         self._count = 0
         self._by_image: dict[int, tuple[float, int]] = {}
 
@@ -70,24 +71,28 @@ class Tally:
             numbers: numbers of these images (n,).
             expected, actual: (n, …, c).
         """
-        e, error = _error(expected, actual)
-        rows = e.reshape(-1, e.shape[-1] if e.ndim > 1 else 1)
-        errors = error.reshape(rows.shape)
-        got = np.where(np.isfinite(errors), rows + errors, 0.0)
-        sums = np.stack(
-            [
-                rows.sum(axis=0),
-                (rows**2).sum(axis=0),
-                (errors**2).sum(axis=0),
-                (rows * got).sum(axis=0),
-                (got**2).sum(axis=0),
-            ]
-        )
-        self._sums = sums if self._sums is None else self._sums + sums
-        self._count += len(rows)
-        by_image = (error.reshape(len(error), -1) ** 2).sum(axis=1)
-        for number, squares in zip(numbers, by_image, strict=True):
-            self._by_image[number] = (float(squares), e[0].size)
+        channels = expected.shape[-1] if expected.ndim > 1 else 1
+        for number, *pair in zip(numbers, expected, actual, strict=True):
+            whole, own = (np.reshape(each, (-1, channels)) for each in pair)
+            squares = 0.0
+            # In parts that stay in the processor's cache.
+            step = max(1, _VALUES_AT_ONCE // channels)
+            for start in range(0, len(whole), step):
+                rows, errors = _error(whole[start : start + step], own[start : start + step])
+                got = np.where(np.isfinite(errors), rows + errors, 0.0)
+                found = _channel_sums(errors, errors)
+                squares += float(found.sum())
+                self._sums = self._sums + np.stack(
+                    [
+                        rows.sum(axis=0),
+                        _channel_sums(rows, rows),
+                        found,
+                        _channel_sums(rows, got),
+                        _channel_sums(got, got),
+                    ]
+                )
+            self._count += len(whole)
+            self._by_image[number] = squares, whole.size
 
     def worst_images(self, count: int) -> list[int]:
         """Return the numbers of the images with the largest errors, the largest first."""
@@ -97,12 +102,11 @@ class Tally:
     @property
     def noise(self) -> NDArray[np.float64]:
         """The mean squared error of each channel (c,)."""
-        assert self._sums is not None
-        return self._sums[2] / self._count
+        found: NDArray[np.float64] = self._sums[2] / self._count
+        return found
 
     def difference(self) -> Difference:
         """Return the difference over all images so far."""
-        assert self._sums is not None
         total, squares, _, products, actual = self._sums / self._count
         noise = self.noise
         signal = np.maximum(squares - total**2, 0) + _MEAN_SHARE * squares
@@ -148,6 +152,12 @@ def decibels(signal: float, noise: float) -> float:
         return -MAX_DECIBELS
     found = 10 * (math.log10(signal) - math.log10(noise))
     return max(-MAX_DECIBELS, min(MAX_DECIBELS, found))
+
+
+def _channel_sums(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sum of products (n, c) · (n, c) of each channel."""
+    found: NDArray[np.float64] = np.einsum("ij,ij->j", a, b)
+    return found
 
 
 def _error(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,8 +36,10 @@ from convlens.pictures.synthetic import synthetic_images
 _MAX_MATCHED, _MATCHED_BYTES, _HELD_BY_WALK = 2, 2**28, 3
 # Outputs that agree but for a convention have at least this ratio in dB, however coarse.
 _CLEARLY = 15.0
-# Images on which every layer is measured.
-_MAX_MEASURED = 8
+# Images on which every layer is measured: the fewer, the more bytes their tensors take.
+_MIN_MEASURED, _MAX_MEASURED, _MEASURED_BYTES = 4, 8, 2**29
+# Drawn images by which outputs are compared: the fewer, the more pixels they have.
+_MIN_DRAWN, _DRAWN_PIXELS = 12, 2**19
 _FREE_SIZE = 96
 # A row, its value from the other model's inputs, the other model's value, and all its tensors.
 RowValues = tuple[Row, NDArray[Any], NDArray[Any], dict[str, Any]]
@@ -105,7 +108,6 @@ def compare_models(
     passed = bool(outputs) and all(each.snr >= limits.output for each in outputs)
     found = _Layers()
     worst = min(outputs, key=lambda each: each.image_snr).worst_image if outputs else 0
-    measured = _measured(len(images), worst)
     convention = ""
     if not passed:
         convention = find_convention(new, expected, images, max(limits.output, _CLEARLY)) or ""
@@ -117,7 +119,7 @@ def compare_models(
         errors = _errors(expected, actual) if arithmetic in _RANKED and outputs else []
         deployed = () if passed else tuple(expected if other is reference else actual)
         found = _compare_layers(
-            Forward(guide.network), other, images, measured, arithmetic, errors, deployed
+            Forward(guide.network), other, images, worst, arithmetic, errors, deployed
         )
         passed = passed or (found.explained and all(each.snr >= DAMAGED for each in outputs))
     return Sameness(
@@ -130,7 +132,7 @@ def compare_models(
         found.layers,
         found.unmatched,
         (*new.notes, *reference.notes),
-        len(measured),
+        found.images,
         convention,
         found.evidence,
     )
@@ -143,12 +145,14 @@ class _Layers:
     Attributes:
         explained: whether every layer agrees up to the outputs, as the other model returns them;
             False where that was not asked.
+        images: number of images on which they were compared.
     """
 
     layers: tuple[LayerSameness, ...] = ()
     unmatched: tuple[str, ...] = ()
     evidence: Evidence | None = None
     explained: bool = False
+    images: int = 0
 
 
 def _errors(expected: Sequence[NDArray[Any]], actual: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -173,7 +177,7 @@ def _compare_layers(
     forward: Forward,
     other: Runtime,
     images: NDArray[Any],
-    measured: Sequence[int],
+    worst: int,
     arithmetic: Arithmetic,
     errors: Sequence[NDArray[Any]],
     deployed: Sequence[NDArray[Any]],
@@ -184,14 +188,14 @@ def _compare_layers(
         forward: the Keras model.
         other: the other model.
         images: images (n, h, w, c).
-        measured: numbers of the images whose layers are measured.
+        worst: number of the image whose outputs differ most.
         arithmetic: the coarser arithmetic of the two.
         errors: the outputs' errors, (n, …) each, to rank layers by; empty for no ranking.
         deployed: the other model's outputs (n, …) as it is deployed; empty where they agree, and
             need no explanation.
     """
     limits, network = LIMITS[arithmetic], forward.network
-    walked, size = _walked(forward, other, images, measured, limits)
+    walked, size, measured = _walked(forward, other, images, worst, limits)
     rows, count = walked.rows, len(walked.numbers)
     tallies = {id(row.symbol): Tally() for row in rows}
     noises = _noise_tallies(rows, other)
@@ -245,7 +249,7 @@ def _compare_layers(
             )
             if id(t) in reached
         )
-    return _Layers(tuple(layers), unmatched, evidence, explained)
+    return _Layers(tuple(layers), unmatched, evidence, explained, len(measured))
 
 
 @dataclass(frozen=True)
@@ -275,22 +279,31 @@ def _walked(
     forward: Forward,
     other: Runtime,
     images: NDArray[Any],
-    measured: Sequence[int],
+    worst: int,
     limits: Limits,
-) -> tuple[_Walked, int]:
-    """Find the layers' counterparts on the first of the measured images.
+) -> tuple[_Walked, int, list[int]]:
+    """Find the layers' counterparts on the first of the images that are measured.
+
+    Args:
+        forward: the Keras model.
+        other: the other model.
+        images: images (n, h, w, c).
+        worst: number of the image whose outputs differ most.
+        limits: the limits of the layers.
 
     Returns:
-        the counterparts, and the bytes that the tensors of one image take.
+        the counterparts, the bytes that the tensors of one image take, and the numbers of the
+        images to measure.
     """
-    first = other.tensors(images[measured[:1]])
+    first = other.tensors(images[:1])
     size = max(1, sum(value.nbytes for value in first.values()))
+    measured = _measured(len(images), worst, size)
     fitting = max(1, min(_MAX_MATCHED, _MATCHED_BYTES // size))
     numbers = list(measured[: max(fitting, _MATCHED_BYTES // (_HELD_BY_WALK * size))])
-    held = first if len(numbers) == 1 else other.tensors(images[numbers])
+    held = first if numbers == [0] else other.tensors(images[numbers])
     tensors = Tensors(held, channels_first=other.channels_first, searched=fitting)
     walk = Walk(forward, images[numbers], tensors, limits.clean, other.output_names, other.sources)
-    return _Walked(numbers, walk.rows(), walk, held), size
+    return _Walked(numbers, walk.rows(), walk, held), size, measured
 
 
 def _evidence(
@@ -389,9 +402,25 @@ def _with_identities(layers: Sequence[LayerSameness]) -> list[LayerSameness]:
     return found
 
 
-def _measured(count: int, worst: int) -> list[int]:
-    """Return the numbers of the images whose layers are measured, the worst among them."""
-    spread = np.unique(np.linspace(0, count - 1, min(count, _MAX_MEASURED)).astype(int))
+def enough_drawn(images: NDArray[Any]) -> NDArray[Any]:
+    """Return as many of drawn images (n, h, w, c), the first ones, as their outputs need.
+
+    Twelve of 224×224 pixels have as many patches as 48 of half the side.
+    """
+    pixels = max(1, math.prod(images.shape[1:-1]))
+    return images[: max(_MIN_DRAWN, _DRAWN_PIXELS // pixels)]
+
+
+def _measured(count: int, worst: int, size: int) -> list[int]:
+    """Return the numbers of the images whose layers are measured, the worst among them.
+
+    Args:
+        count: number of images.
+        worst: number of the image whose outputs differ most.
+        size: bytes that the tensors of one image take.
+    """
+    wanted = min(count, max(_MIN_MEASURED, min(_MAX_MEASURED, _MEASURED_BYTES // size)))
+    spread = np.unique(np.linspace(0, count - 1, wanted).astype(int))
     return sorted({*map(int, spread), worst})
 
 
@@ -406,7 +435,7 @@ def _images(opened: Sequence[Runtime], images: ArrayLike | None) -> NDArray[np.f
     shapes = [each.input_shape for each in reversed(opened) if isinstance(each, KerasModel)]
     shape = [*shapes, opened[1].input_shape][0]
     sides = tuple(_FREE_SIZE if side is None else side for side in shape)
-    return synthetic_images(sides, (0.0, 1.0), seed=0)
+    return enough_drawn(synthetic_images(sides, (0.0, 1.0), seed=0))
 
 
 def source_name(source: Any) -> str:

@@ -120,6 +120,7 @@ class AgainstSession:
             ValueError: a model or images that cannot be read.
         """
         from convlens.compare.keras_model import KerasModel
+        from convlens.compare.same import enough_drawn
 
         reference = self.reference
         lens = None
@@ -127,10 +128,11 @@ class AgainstSession:
             lens = lens_for(self._config, reference.network)
         elif not is_foreign(target) and not is_graph(target):
             lens = lens_of_target(self._config, target)
-        if lens is not None:
-            return _Shown(lens.images, lens.source, lens)
-        drawn = images_for_shape(self._config, reference.input_shape)
-        return _Shown(drawn.images, drawn.source, None)
+        found = lens or images_for_shape(self._config, reference.input_shape)
+        images = enough_drawn(found.images) if found.synthetic else found.images
+        few = len(images) < len(found.images)
+        source = f"the first {len(images)} of {found.source}" if few else found.source
+        return _Shown(images, source, lens)
 
     def _compared(self, target: Target) -> Sameness:
         from convlens.compare.keras_model import KerasModel

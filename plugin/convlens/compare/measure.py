@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,17 +71,13 @@ class Tally:
             numbers: numbers of these images (n,).
             expected, actual: (n, …, c).
         """
-        channels = expected.shape[-1] if expected.ndim > 1 else 1
-        for number, *pair in zip(numbers, expected, actual, strict=True):
-            whole, own = (np.reshape(each, (-1, channels)) for each in pair)
-            squares = 0.0
-            # In parts that stay in the processor's cache.
-            step = max(1, _VALUES_AT_ONCE // channels)
-            for start in range(0, len(whole), step):
-                rows, errors = _error(whole[start : start + step], own[start : start + step])
+        for i, number in enumerate(numbers):
+            squares, values = 0.0, 0
+            for rows, errors in _parts(expected[i : i + 1], actual[i : i + 1]):
                 got = np.where(np.isfinite(errors), rows + errors, 0.0)
                 found = _channel_sums(errors, errors)
-                squares += float(found.sum())
+                squares, values = squares + float(found.sum()), values + rows.size
+                self._count += len(rows)
                 self._sums = self._sums + np.stack(
                     [
                         rows.sum(axis=0),
@@ -91,8 +87,7 @@ class Tally:
                         _channel_sums(got, got),
                     ]
                 )
-            self._count += len(whole)
-            self._by_image[number] = squares, whole.size
+            self._by_image[number] = squares, values
 
     def worst_images(self, count: int) -> list[int]:
         """Return the numbers of the images with the largest errors, the largest first."""
@@ -134,12 +129,16 @@ class Tally:
 
 def snr(expected: NDArray[Any], actual: NDArray[Any]) -> float:
     """Return the signal-to-noise ratio of two tensors (n, …, c) in dB; see `Difference`."""
-    e, error = _error(expected, actual)
-    means = e.reshape(-1, e.shape[-1] if e.ndim > 1 else 1).mean(axis=0)
-    squares = float(np.square(e).mean())
-    signal = max(squares - float(np.square(means).mean()), 0.0) + _MEAN_SHARE * squares
+    sums: Any = 0.0  # (3, c): of values, of their squares and of squared errors
+    for rows, errors in _parts(expected, actual):
+        sums = sums + np.stack(
+            [rows.sum(axis=0), _channel_sums(rows, rows), _channel_sums(errors, errors)]
+        )
+    means, squares, noise = sums * sums.shape[1] / expected.size
+    every = float(squares.mean())
+    signal = max(every - float(np.square(means).mean()), 0.0) + _MEAN_SHARE * every
     tiny = float(np.finfo(np.float64).tiny)
-    return decibels(max(signal, tiny), float(np.square(error).mean()))
+    return decibels(max(signal, tiny), float(noise.mean()))
 
 
 def decibels(signal: float, noise: float) -> float:
@@ -152,6 +151,17 @@ def decibels(signal: float, noise: float) -> float:
         return -MAX_DECIBELS
     found = 10 * (math.log10(signal) - math.log10(noise))
     return max(-MAX_DECIBELS, min(MAX_DECIBELS, found))
+
+
+def _parts(
+    expected: NDArray[Any], actual: NDArray[Any]
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Yield values (n, c) and errors (n, c) of tensors (n, …, c), as many as fit into a cache."""
+    channels = expected.shape[-1] if expected.ndim > 1 else 1
+    whole, own = (np.reshape(each, (-1, channels)) for each in (expected, actual))
+    step = max(1, _VALUES_AT_ONCE // channels)
+    for start in range(0, len(whole), step):
+        yield _error(whole[start : start + step], own[start : start + step])
 
 
 def _channel_sums(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -101,17 +101,42 @@ class Tensors:
             count: number of tensors.
             among: tensors that may be returned; None for all.
         """
+        return self._compared(expected, count, among)[:count]
+
+    def alike(self, expected: NDArray[Any]) -> list[Pair]:
+        """Return the tensors that are nearest or nearly equal to a value (n, …), best first."""
+        return self._compared(expected, 1, None, copies=True)
+
+    def _compared(
+        self,
+        expected: NDArray[Any],
+        count: int,
+        among: Container[str] | None,
+        copies: bool = False,
+    ) -> list[Pair]:
+        """Return the tensors that sketches tell to compare in full, best first.
+
+        Args:
+            expected: the value.
+            count: number of tensors that are asked for.
+            among: tensors that may be returned; None for all.
+            copies: whether those are compared, too, that are nearly equal to the value.
+        """
         size = expected[0].size
         keys = self._of_size.get(size, [])
         rows = [i for i, key in enumerate(keys) if among is None or key[0] in among]
         if len(rows) > 1:
-            distances = ((self._stacks[size][rows] - self._sketch(expected)) ** 2).sum(axis=1)
-            order = np.argsort(distances, kind="stable")[: max(_NEAR, count)]
+            sketch = self._sketch(expected)
+            distances = ((self._stacks[size][rows] - sketch) ** 2).sum(axis=1)
+            order = np.argsort(distances, kind="stable")
+            nearest = distances[order[: max(_NEAR, count)]]
             # A sketch tells which is nearest, but of those with nearly the same distance.
-            sure = distances[order] > _UNSURE * distances[order[0]]
-            rows = [rows[i] for i in order[: max(count, int((~sure).sum()))]]
-        found = [self._pair(keys[i], expected) for i in rows]
-        return sorted(found, key=lambda pair: -pair.snr)[:count]
+            wanted = max(count, int((~(nearest > _UNSURE * nearest[0])).sum()))
+            if copies:
+                equal = distances <= _COPY * float((sketch**2).sum())
+                wanted = max(wanted, int(equal.sum()))
+            rows = [rows[i] for i in order[:wanted]]
+        return sorted((self._pair(keys[i], expected) for i in rows), key=lambda pair: -pair.snr)
 
     def candidates(
         self,

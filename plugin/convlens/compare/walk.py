@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,14 +210,22 @@ class Walk:
         before = self._nearest_of.get(id(symbol))
         if before is not None and before[0] is value and before[1] is self._view:
             return before[2]
-        shown = self._shown(value)
-        partners = self._partners(symbol, shown)
-        found = self._tensors.nearest(shown, among=partners) if partners else []
-        if not found or (found[0].snr < self._clean and not self._coarse):
-            found = [*found, *self._tensors.nearest(shown)]
-        best = max(found, key=lambda pair: pair.snr, default=None)
+        best = next(iter(self._likely(symbol, self._shown(value))), None)
         self._nearest_of[id(symbol)] = value, self._view, best
         return best
+
+    def _likely(self, symbol: Any, shown: NDArray[Any]) -> list[Pair]:
+        """Return the tensors that a symbol's value may be, the first of which is taken."""
+        if self._coarse:
+            partners = self._partners(symbol, shown)
+            return self._tensors.nearest(shown, among=partners or None)
+        found = self._tensors.alike(shown)
+        clean = [pair for pair in found if pair.snr >= self._clean]
+        if len(clean) < 2:
+            return found
+        # The graph decides between copies.
+        partners = self._partners(symbol, shown, [pair.tensor for pair in clean])
+        return [pair for pair in clean if pair.tensor in partners] or found
 
     def _is_from_chain(
         self, found: Pair, link: _Link, chain: list[_Link], values: Mapping[int, Any]
@@ -258,13 +266,20 @@ class Walk:
         """Return a value for the images by which tensors are found."""
         return backend.to_numpy(value)[: self._tensors.searched]
 
-    def _partners(self, symbol: Any, shown: NDArray[Any]) -> set[str]:
+    def _partners(
+        self, symbol: Any, shown: NDArray[Any], names: Iterable[str] | None = None
+    ) -> set[str]:
         """Return the tensors of the right size that are computed from what a symbol is.
 
         The counterpart of a symbol with the same value is among them.
+
+        Args:
+            symbol: the symbol.
+            shown: its value for the images of the search.
+            names: tensors of that size that are asked for; None for all.
         """
         inputs = self._inputs(symbol)
-        names = self._tensors.of_size(shown[0].size)
+        names = self._tensors.of_size(shown[0].size) if names is None else names
         found = {name for name in names if self._view.origins(name) == inputs}
         equal = self._equal.get(_content(shown))
         return found if equal is None or not shown.any() else found | {equal}
